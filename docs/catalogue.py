@@ -177,6 +177,5 @@ def _picture(rule: sm.Family, width: int, folder: Path) -> Path:
         size = (min(1.1 + 1.5 * net.depth, 7.4), 0.9 + 0.28 * width)  # as wide as the page's text
         figure = Figure(figsize=size, layout="constrained")
         viz.grid(net, ax=figure.add_subplot())
-        with mpl.rc_context({"svg.hashsalt": "structmat"}):  # the same picture, the same file
-            figure.savefig(path, metadata={"Date": None})
+        viz.save(figure, path)
     return path

@@ -19,7 +19,7 @@ from structmat.adapters.model import check_plain, insert, own_adapters, trained_
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import (
     Saved,
-    check_uncut,
+    check_unsharded,
     diverged,
     fitted,
     recipe_of,
@@ -85,7 +85,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     require("safetensors.torch", "adapters")
     around, model = model, unwrapped(model)
     found = {plain_name(name): layer for name, layer in own_adapters(model).items()}
-    check_uncut(found)
+    check_unsharded(found)
     parts = {plain_name(name): value for name, value in trained_tensors(model).items()}
     writers, values = Writers(around, parts), gathered(parts)
     broken = next((name for name, value in values.items() if diverged(value)), None)
@@ -284,6 +284,6 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         raise FileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise FileError(
-            f"{path} has a missing or invalid entry ({abbreviated(error)}): expected a file written"
+            f"{path} has a missing or invalid entry ({abbreviated(error)}); expected a file written"
             " by save_adapter"
         ) from None

@@ -114,10 +114,10 @@ def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T
     for wanted in names:
         if not any(ends_with(name, wanted) for name in items):
             tails = {name.rsplit(".", 1)[-1] for name in items}
-            others = f"there are {', '.join(sorted(tails))}"
+            others = f"the choices are {', '.join(sorted(tails))}"
             raise StructmatError(
                 f"{option}: {wanted!r} matches no selectable layer of this model"
-                f"{suggest(str(wanted), tails | set(items), far=others) if items else ''}"
+                f"{suggest(str(wanted), tails | set(items), fallback=others) if items else ''}"
             )
     return {n: item for n, item in items.items() if any(ends_with(n, wanted) for wanted in names)}
 

@@ -153,7 +153,7 @@ def named(name: str, among: Mapping[str, Candidate] | None = None) -> Candidate:
     candidate = among[name]
     if candidate.missing:
         raise MissingExtraError(
-            f"{name} needs {candidate.extra}, which is not installed; it comes with:"
+            f"{name} needs {candidate.extra}, which is not installed; install it with:"
             f" pip install {candidate.install}"
         )
     return candidate

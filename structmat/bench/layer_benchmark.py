@@ -119,7 +119,7 @@ def measure(
     if dtype not in DTYPES:
         raise StructmatError(f"dtype={abbreviated(dtype)}: it must be one of {', '.join(DTYPES)}")
     if not 0 <= seconds < math.inf:
-        raise StructmatError(f"seconds={seconds}: it must be a finite number, at least 0")
+        raise StructmatError(f"seconds={seconds}: it must be a finite number ≥ 0")
     checked_integer(warmup, "warmup")
     shapes = [
         (

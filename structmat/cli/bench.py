@@ -107,9 +107,9 @@ def _bench(options: argparse.Namespace) -> None:
                 " --against"
             )
     if not 0 <= options.seconds < float("inf"):
-        raise StructmatError(f"--seconds {options.seconds}: it must be a finite number, at least 0")
+        raise StructmatError(f"--seconds {options.seconds}: it must be a finite number ≥ 0")
     if options.warmup < 0:
-        raise StructmatError(f"--warmup {options.warmup}: it must be an integer, at least 0")
+        raise StructmatError(f"--warmup {options.warmup}: it must be an integer ≥ 0")
     given = shlex.join(["structmat", *options.command])
     found = _layers(options, given) if options.model is None else _model(options, given)
     if all(row.refused is not None for row in found.rows):

@@ -173,7 +173,7 @@ def ruler(width: int) -> Network:
     Parameters
     ----------
     width : int
-        2^n, n at least 1.
+        2^n with n ≥ 1.
 
     Raises
     ------

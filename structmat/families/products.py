@@ -183,7 +183,7 @@ def hypercube(width: int, repeat: int = 1) -> Network:
     Parameters
     ----------
     width : int
-        2^n, n at least 1.
+        2^n with n ≥ 1.
     repeat : int
         The number of repetitions of the stages.
 

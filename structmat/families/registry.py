@@ -382,9 +382,9 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
-        far = f"see `structmat list` or structmat.catalogue(); {IF_YOURS}"
+        fallback = f"see `structmat list` or structmat.catalogue(); {IF_YOURS}"
         raise UnknownFamilyError(
-            f"no family {abbreviated(name)}{suggest(name, [*_ENTRIES, *ALIASES], far)}"
+            f"no family {abbreviated(name)}{suggest(name, [*_ENTRIES, *ALIASES], fallback)}"
         ) from None
 
 

@@ -37,11 +37,11 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
     Raises
     ------
     FileError
-        If the text is truncated, of a newer schema version, or not a network.
+        If the text is truncated, of another schema version, or not a network.
     WiringError
         If the stages violate the rules of a network.
     """
-    data = parse_json(text, "network JSON", f": expected the output of {_WRITER}")
+    data = parse_json(text, "network JSON", f"; expected the output of {_WRITER}")
     check_format(data, what="network JSON", form=FORMAT, version=VERSION, writer=_WRITER)
     try:
         width = data["width"]
@@ -51,7 +51,7 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileError(
-            f"network JSON with a missing or invalid part ({abbreviated(error)}): expected the"
+            f"network JSON has a missing or invalid part ({abbreviated(error)}); expected the"
             f" output of {_WRITER}"
         ) from None
 

@@ -16,7 +16,7 @@ from transformers.integrations.peft import PeftAdapterMixin
 
 from structmat.adapters.adapted_layer import PREFIX
 from structmat.adapters.distributed import is_around, plain_name
-from structmat.adapters.saved_tensors import BROKEN, misfits
+from structmat.adapters.saved_tensors import BROKEN, mismatches
 from structmat.errors import FileError
 from structmat.nn.torch_internals import own_modules
 from structmat.peft.layer import StructmatLayer
@@ -78,7 +78,7 @@ def _wrong(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dic
     needed = {name for name in mine if given.get(id(own[name]), name) == name}
     theirs = {n: v for n, v in tensors.items() if n in own or f".{PREFIX}" in n}
     expected = {name: own[name] for name in needed | (own.keys() & theirs.keys())}
-    wrong = misfits(theirs, expected, mine)
+    wrong = mismatches(theirs, expected, mine)
     for name in sorted(theirs.keys() & own.keys() - wrong.keys()):
         first = given.get(id(own[name]), name)
         if first != name and not torch.equal(tensors[name], tensors[first]):

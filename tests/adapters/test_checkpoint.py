@@ -143,7 +143,10 @@ def edited(folder, edit):
     ("edit", "message"),
     [
         (lambda s: s.update(format="other"), '"format": "structmat.adapter"'),
-        (lambda s: s.update(version=99), "version 99: this structmat reads version 1"),
+        (
+            lambda s: s.update(version=99),
+            "schema version 99, but .* reads version 1",
+        ),
         (lambda s: s.pop("layers"), r"missing or invalid entry \(KeyError"),
         (
             lambda s: s["layers"]["2"].update(networks={"inputs": 7}),
@@ -159,7 +162,7 @@ def edited(folder, edit):
         ),
         (lambda s: s["layers"]["2"].update(dropout=[3, 3]), "it must be two probabilities"),
         (lambda s: s["layers"]["2"].update(parametrization="qr"), "'qr': no such parametrization"),
-        (lambda s: s["networks"][0].update(version=99), "network JSON of version 99"),
+        (lambda s: s["networks"][0].update(version=99), "network JSON has schema version 99"),
         (lambda s: s["networks"][0]["stages"][0][0][0].append([0]), "rows must be of equal length"),
     ],
 )

@@ -79,7 +79,11 @@ def test_targets_may_be_a_regular_expression_or_a_list():
             None,
             r"a string is a regular expression .* use \['query'\] to match the ends of names",
         ),
-        (["zzz"], None, r"; there are [a-z_]+(, [a-z_]+)*$"),  # the last parts, without prefixes
+        (
+            ["zzz"],
+            None,
+            r"; the choices are [a-z_]+(, [a-z_]+)*$",
+        ),  # the last parts, without prefixes
         (["quary"], None, "'quary' matches no selectable layer .*; did you mean query"),
         ("all-linear", ["quary"], "exclude_modules: 'quary' matches no selectable layer"),
         ("all-linear", ".*", "no layer is left to adapt"),
@@ -137,7 +141,7 @@ def test_a_pattern_matches_a_whole_name_or_its_last_parts(pattern, fitting):
     model["block"] = nn.ModuleDict({name: nn.Linear(4, 4) for name in names})
     options = {"topology_pattern": {pattern: "block_diagonal(block=4)"}}
     if fitting is None:
-        with pytest.raises(StructmatError, match="matches none of the adapted layers"):
+        with pytest.raises(StructmatError, match="matches none of the layers to be adapted"):
             adapt(model, "butterfly", **options)
         return
     found = adapters(adapt(model, "butterfly", **options))
@@ -189,7 +193,7 @@ def test_layers_of_one_width_share_one_network():
             "mixed_radix",
             {"quary": "monarch"},
             StructmatError,
-            "'quary' matches none of the adapted layers",
+            "'quary' matches none of the layers to be adapted",
         ),
         ("mixed_radix", {"(": "monarch"}, StructmatError, "is not a regular expression"),
         ("mixed_radix", {"query": "monarchy"}, SpecError, "did you mean monarch"),

@@ -109,12 +109,12 @@ def test_saving_and_loading_keeps_the_side(tmp_path):
         load_adapter(nn.Linear(6, 9), tmp_path)
     text = (tmp_path / SETTINGS).read_text()
     (tmp_path / SETTINGS).write_text(text.replace('"outputs"', '"middle"'))
-    with pytest.raises(FileError, match="side='middle': a network rotates the inputs or the"):
+    with pytest.raises(FileError, match=r"side='middle': it must be .inputs. or .outputs."):
         load_adapter(copy.deepcopy(layer), tmp_path)
 
 
 def test_unknown_sides_and_wrong_widths_are_refused():
-    with pytest.raises(StructmatError, match="side='left': no such choice; there are both, inputs"):
+    with pytest.raises(StructmatError, match=r"side='left': .*; the choices are both, inputs"):
         adapt(nn.Linear(4, 4), "butterfly", target_modules=".*", side="left")
     with pytest.raises(StructmatError, match="has 6 outputs: the network has width 8"):
         adapt(nn.Linear(4, 6), sm.butterfly(8), target_modules=".*", side="outputs")

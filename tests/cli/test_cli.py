@@ -274,8 +274,8 @@ def test_a_file_is_accepted_in_place_of_a_network(capsys, tmp_path):
 
 def test_show_explains_why_a_network_can_never_be_dense(capsys):
     _, out, _ = run(capsys, "show", "block_diagonal(block=4)", "--width", "124")
-    assert "in 31 connected components, of 4 wires each, so no number of stages" in out
-    assert "input 0 never reaches output 4" in out
+    assert "in 31 connected components, of 4 wires each, so no number of repetitions" in out
+    assert "input 0 never influences output 4" in out
     _, out, _ = run(capsys, "show", "butterfly(depth=2)", "--width", "4")
     assert "not dense" not in out
 
@@ -346,11 +346,11 @@ WRONG = [
     (["show", "butterfly", "--width", "48"], "nearest are 32 and 64"),
     (["show", "buterfly", "--width", "48"], "did you mean butterfly"),
     (["show", "butterfly(block=__import__('os'))", "--width", "8"], "must be a literal"),
-    (["show", "butterfly", "--width", "-4"], "width must be an integer, at least 1"),
+    (["show", "butterfly", "--width", "-4"], "width must be an integer ≥ 1"),
     (["list", "--budget", "3"], "--width N, which is missing"),
     (["list", "--all"], "--width N, which is missing"),
-    (["list", "--width", "1"], "width must be an integer, at least 2"),
-    (["list", "--width", "16", "--budget", "-1"], "budget must be an integer, at least 0"),
+    (["list", "--width", "1"], "width must be an integer ≥ 2"),
+    (["list", "--width", "16", "--budget", "-1"], "budget must be an integer ≥ 0"),
     (["list", "--width", "16", "--budget", "3"], "no network of width 16 is dense within it"),
     (["list", "--load", "none.py"], "none.py: no such Python file"),
     (["list", "--load", "no/such"], "no/such: no such Python file"),
@@ -389,8 +389,8 @@ WRONG = [
         ["finetune", "--topology", "benes", "--rate", "nan"],
         "a learning rate must be a positive number",
     ),
-    (["finetune", "--seeds", "0"], "seeds=0: seeds must be an integer, at least 1"),
-    (["finetune", "--epochs", "0"], "epochs=0: epochs must be an integer, at least 1"),
+    (["finetune", "--seeds", "0"], "seeds=0: seeds must be an integer ≥ 1"),
+    (["finetune", "--epochs", "0"], "epochs=0: epochs must be an integer ≥ 1"),
     (["finetune", "--data", "none.csv"], "--data needs --text COLUMN and --label COLUMN"),
     (["finetune", "--text", "a"], "which is missing"),
     (["finetune", "--data", "none.csv", "--text", "a", "--label", "b"], "none.csv: cannot be read"),
@@ -402,7 +402,7 @@ WRONG = [
     (["convert", "none", "out", "--to", "lycoris"], "its name must end in .safetensors"),
     (["convert", "none", "no/out"], "no/out: there is no directory no"),
     (["audit", "none"], "none: no such file or directory"),
-    (["audit", "none", "--most", "1"], "most=1: most must be an integer, at least 2"),
+    (["audit", "none", "--most", "1"], "most=1: most must be an integer ≥ 2"),
     (["audit", "none", "--html", "no/a.html"], "--html no/a.html: there is no directory no"),
 ]
 

@@ -332,7 +332,7 @@ def saved(folder, **options):
         ),
         ({"to": "lora"}, StructmatError, "lora needs a rank"),
         ({"to": "peft-oft", "rank": 2}, StructmatError, "and no other format takes one"),
-        ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer, at least 1"),
+        ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer ≥ 1"),
         ({"to": "lora", "rank": 2}, StructmatError, "needs the weights; give the pretrained"),
         ({"to": "merged"}, StructmatError, "needs the weights; give the pretrained"),
         (

@@ -40,5 +40,5 @@ def test_batches_by_length_need_less_padding_than_random_ones():
 @pytest.mark.parametrize("name", ["epochs", "batch", "max_length", "evaluations"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
 def test_hyperparameters_must_be_positive_integers(name, value):
-    with pytest.raises(StructmatError, match=f"{name}=.*must be an integer, at least 1"):
+    with pytest.raises(StructmatError, match=f"{name}=.*must be an integer ≥ 1"):
         Hyperparameters(**{name: value})

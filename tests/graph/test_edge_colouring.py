@@ -248,7 +248,7 @@ def test_invalid_graphs_are_rejected(graph, message):
 
 @pytest.mark.parametrize("repeat", [0, -1, 1.5, True, "2", float("nan")])
 def test_invalid_repeats_are_rejected(repeat):
-    with pytest.raises(StructmatError, match="repeat must be an integer, at least 1"):
+    with pytest.raises(StructmatError, match="repeat must be an integer ≥ 1"):
         sm.from_graph(nx.path_graph(3), repeat=repeat)
 
 

@@ -54,7 +54,7 @@ def kinds(model):
         (
             {"topology_pattern": {"up": "monarch"}},
             StructmatError,
-            "'up' matches none of the adapted layers",
+            "'up' matches none of the layers to be adapted",
         ),
         ({"topology": sm.butterfly(16)}, WidthError, r"layers\.0 .*the network has width 16"),
         ({"topology": "random(block=4, depth=2)"}, SpecError, "give it a seed, such as rng=0"),

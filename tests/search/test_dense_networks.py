@@ -193,10 +193,10 @@ def test_wide_networks_are_listed_from_declared_properties_without_building(monk
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((1,), "width=1: width must be an integer, at least 2"),
+        ((1,), "width=1: width must be an integer ≥ 2"),
         ((2.5,), r"width=2\.5"),
         ((True,), "width=True"),
-        ((8, -1), "budget=-1: budget must be an integer, at least 0"),
+        ((8, -1), "budget=-1: budget must be an integer ≥ 0"),
         ((8, 1e6), r"budget=1000000\.0"),
     ],
 )
