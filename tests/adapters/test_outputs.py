@@ -148,5 +148,5 @@ def test_each_side_is_rotated_by_its_own_network(scale, tmp_path):
     torch.testing.assert_close(merge(one, unload=True)(x), expected)
     with pytest.raises(AttributeError, match="no attribute 'rotation'"):
         _ = adapt(copy.deepcopy(layer), "mixed_radix", **options).rotation
-    with pytest.raises(FileError, match="inputs and outputs are rotated, which no other format"):
+    with pytest.raises(FileError, match="inputs and outputs are rotated, which conversion does"):
         convert(tmp_path, tmp_path / "peft", to="peft")

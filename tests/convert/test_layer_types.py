@@ -111,7 +111,7 @@ def test_converting_stacked_experts_is_refused(tmp_path):
     one = ours(model, "mixed_radix(largest=4)", target_modules=r".*experts\.down_proj")
     save_adapter(one, tmp_path / "ours")
     with pytest.raises(
-        FileError, match="down_proj: stacked expert weights, which no other format supports"
+        FileError, match="down_proj: stacked expert weights are rotated, which conversion"
     ):
         convert(tmp_path / "ours", tmp_path / "again")
     (row,) = audit(one).layers.values()
