@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from structmat._util.text_table import counted
 from structmat.adapters.layouts import (
     LAYOUTS,
     SIDES,
@@ -127,8 +128,8 @@ def recipes_for(
                 except WidthError as error:
                     each = " in each group" if copies > 1 else ""
                     raise WidthError(
-                        f"{name} has {width} {part}{each}: {error}; select another network for it"
-                        " with topology_pattern, or exclude it with exclude_modules"
+                        f"{name} has {counted(width, part[:-1])}{each}: {error}; select another network"
+                        " for it with topology_pattern, or exclude it with exclude_modules"
                     ) from None
             networks[part] = made[key]
         found[name] = replace(plain, networks=networks)

@@ -184,8 +184,8 @@ def test_layers_of_one_width_share_one_network():
 @pytest.mark.parametrize(
     ("topology", "pattern", "error", "message"),
     [
-        ("butterfly(block=4)", None, WidthError, r"query reads 24 inputs: butterfly\(width=24"),
-        (sm.butterfly(16), None, WidthError, "query reads 24 inputs: the network has width 16"),
+        ("butterfly(block=4)", None, WidthError, r"query has 24 inputs: butterfly\(width=24"),
+        (sm.butterfly(16), None, WidthError, "query has 24 inputs: the network has width 16"),
         ("buterfly", None, SpecError, "did you mean butterfly"),
         (7, None, StructmatError, "topology=7: it must be a spec string"),
         (lambda width: width, None, StructmatError, "returned 24: it must return a Network"),

@@ -32,7 +32,7 @@ def test_a_model_is_timed_with_every_method(tiny_model, task):
     )
     rows = {row.name: row for row in found.rows}
     assert list(rows) == ["head", "lora", "boft", "bad"]
-    assert "reads 32 inputs: butterfly" in rows.pop("bad").refused
+    assert "has 32 inputs: butterfly" in rows.pop("bad").refused
     assert rows["head"].to_frozen == rows["lora"].to_lora == 1.0
     assert rows["head"].parameters < min(rows["lora"].parameters, rows["boft"].parameters)
     for row in rows.values():

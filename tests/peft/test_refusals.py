@@ -34,7 +34,7 @@ def kinds(model):
         (
             {"topology": "shuffle(block=16)"},
             WidthError,
-            r"layers\.0 reads 12 inputs: shuffle.*nearest is 16.*mixed_radix\(12\) serves any"
+            r"layers\.0 has 12 inputs: shuffle.*nearest is 16.*mixed_radix\(12\) serves any"
             r".*select another network for it with",
         ),
         (
@@ -49,7 +49,7 @@ def kinds(model):
         (
             {"topology_pattern": {r"layers\.1": "butterfly(block=16)"}},
             WidthError,
-            r"layers\.1 reads 24 inputs",
+            r"layers\.1 has 24 inputs",
         ),
         (
             {"topology_pattern": {"up": "monarch"}},
