@@ -188,7 +188,7 @@ def test_the_cost_of_a_wide_stage_depends_on_its_switches_only():
         (lambda: sm.brickwall(64, depth=10**9), "1,000,000,000 stages of 64 wires; width × stages"),
         (
             lambda: sm.families.circulant(2**20, (1, 2, 3)),
-            "a graph of 3,145,728 edges; a graph may have at most",
+            "the graph has 3,145,728 edges; at most",
         ),
         (lambda: sm.parse("benes" + " " * 70_000), "a spec of 70,005 characters"),
         (lambda: sm.Network.from_json('{"width": NaN}'), "NaN is not a JSON number"),

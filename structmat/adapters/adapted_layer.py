@@ -509,9 +509,9 @@ def checked_power(scale: Any, name: str = "scale") -> float:
 def _check_finite(tensors: Iterable[Tensor], names: Iterable[str]) -> None:
     if not all(t.is_meta or bool(torch.isfinite(t).all()) for t in tensors):
         raise StructmatError(
-            f"NaNs detected in the merged weights. The adapter {' or '.join(names)} seems to be"
-            " broken, or the model itself is: a value is NaN or infinite, as it is after training"
-            " diverges; lower the learning rate"
+            f"NaNs detected in the merged weights. The adapter {' or '.join(names)} or the model"
+            " itself contains NaN or infinity, as after training has diverged; lower the learning"
+            " rate"
         )
 
 

@@ -229,7 +229,7 @@ def _read(path: Path, most: int | None = LONGEST) -> bytes:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    settings = parse_json(_read(path), path, ": save the adapter again")
+    settings = parse_json(_read(path), path, "; save the adapter again")
     check_format(settings, what=str(path), form=FORMAT, version=VERSION, writer="save_adapter")
     return dict(settings)
 

@@ -363,7 +363,7 @@ def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module])
     adapted = [name for name, m in picked.items() if any(part in layers for part in m.modules())]
     if adapted:
         raise StructmatError(
-            f"trainable: {adapted[0]} contains an adapted layer; a layer is either adapted or"
-            " trained in full: exclude it from one of the two"
+            f"trainable: {adapted[0]} contains an adapted layer, but a layer is either adapted or"
+            " trained in full; exclude it from one of the two"
         )
     return list(picked)

@@ -127,9 +127,10 @@ def recipes_for(
                     made[key] = side_by_side(builders[matched](width), copies)
                 except WidthError as error:
                     each = " in each group" if copies > 1 else ""
+                    size = counted(width, part.removesuffix("s"))
                     raise WidthError(
-                        f"{name} has {counted(width, part[:-1])}{each}: {error}; select another network"
-                        " for it with topology_pattern, or exclude it with exclude_modules"
+                        f"{name} has {size}{each}: {error}; select another network for it with"
+                        " topology_pattern, or exclude it with exclude_modules"
                     ) from None
             networks[part] = made[key]
         found[name] = replace(plain, networks=networks)

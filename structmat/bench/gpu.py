@@ -84,7 +84,7 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
         )
     net = parse(setting.spec)(setting.shape.width)
     if not triton.supports(net, DTYPE):
-        raise StructmatError(f"{setting.spec}: switches of more than 64 wires; use largest=64")
+        raise StructmatError(f"{setting.spec} has switches of more than 64 wires; use largest=64")
     shape, tokens = setting.shape, setting.tokens
     return {
         "format": FORMAT,

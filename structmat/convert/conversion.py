@@ -177,7 +177,7 @@ def convert(
     found = opened(start, model)
     rotations = found.adaptation.rotations
     if to == "structmat" and found.adaptation.source == "structmat":
-        raise FileError(f"{start}: already in structmat's format; choose another format")
+        raise FileError(f"{start} is already in structmat's format; choose another format")
     rows: dict[str, dict[str, Any]] = {
         name: {"network": _shown(rotation), "side": rotation.side}
         for name, rotation in rotations.items()

@@ -42,7 +42,9 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
         x = floating(f"{path}: {name}{BLOCKS}", tensors.pop(name + BLOCKS))
         rescale, alpha = tensors.pop(f"{name}.rescale", None), tensors.pop(f"{name}.alpha", None)
         if x.ndim not in (3, 4) or x.shape[-1] != x.shape[-2]:
-            raise FileError(f"{path}: {name}{BLOCKS} of shape {tuple(x.shape)}")
+            raise FileError(
+                f"{path}: {name}{BLOCKS} has shape {tuple(x.shape)}; it must be (…, blocks, b, b)"
+            )
         width = x.shape[-3] * x.shape[-1]
         if x.ndim == 4:
             network = butterfly(width, x.shape[-1], len(x))

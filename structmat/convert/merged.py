@@ -171,8 +171,8 @@ def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Te
     """Return a trained tensor in the dtype of the one that it replaces."""
     if new.shape != old.shape and not vocabulary.holds(key):
         raise FileError(
-            f"{key}: the adapter has shape {tuple(new.shape)}, the model {tuple(old.shape)}; give"
-            " the model that was trained"
+            f"{key}: it has shape {tuple(new.shape)} in the adapter, but {tuple(old.shape)} in the"
+            " model; give the model that was trained"
         )
     if new.is_floating_point() != old.is_floating_point():
         raise FileError(

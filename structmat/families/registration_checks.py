@@ -71,8 +71,8 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
     call = ", ".join(["width", *(f"{option}={option}" for option in options)])
     if not callable(asked):
         raise SpecError(
-            f"family {abbreviated(name)}: {called}={abbreviated(asked)}: it must be a function,"
-            f" called as {called}({call})"
+            f"family {abbreviated(name)}: {called} must be a function, called as {called}({call}),"
+            f" not {abbreviated(asked)}"
         )
     try:
         takes = inspect.signature(asked)

@@ -55,8 +55,8 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     if len(kept) < 2:
         why = "".join(f"; {note}" for note in notes)
         raise FileError(
-            f"{path}: {counted(len(kept), 'class', 'classes')} in column {abbreviated(label)}; two"
-            f" are needed{why}"
+            f"{path}: column {abbreviated(label)} has {counted(len(kept), 'class', 'classes')}; at"
+            f" least two are needed{why}"
         )
     notes += [f"{name}: {len(texts[name])} texts, {len(kept[name])} distinct" for name in kept]
     return stratified(path.stem, kept, seed=seed, notes=notes)
@@ -83,9 +83,9 @@ def _read(path: Path, text: str, label: str) -> tuple[dict[str, list[str]], Coun
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise FileError(f"{path}: not in UTF-8; save it as CSV in UTF-8") from None
+        raise FileError(f"{path} is not in UTF-8; save it as CSV in UTF-8") from None
     except csv.Error as error:
-        raise FileError(f"{path}: not a CSV file ({error})") from None
+        raise FileError(f"{path} is not a CSV file ({error})") from None
     return dict(sorted(texts.items())), dropped
 
 

@@ -112,7 +112,7 @@ def pretrained(model: str | None = None) -> Pretrained:
         path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise FileError(f"{model}: no config.json, which a model's directory contains")
+            raise FileError(f"{model} contains no config.json; give the directory of a model")
         return Pretrained(path.resolve().name, str(path), local=True)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise FileError(

@@ -137,8 +137,8 @@ def _grid(digraph: Any) -> tuple[int, int]:
 
     if not isinstance(digraph, nx.DiGraph) or digraph.is_multigraph():
         raise GraphError(
-            f"a {type(digraph).__name__}: from_layers takes a networkx.DiGraph on nodes (t, wire);"
-            " for an undirected graph use from_graph"
+            f"graph of type {type(digraph).__name__}: from_layers takes a networkx.DiGraph on nodes"
+            " (t, wire); for an undirected graph use from_graph"
         )
     if len(digraph) == 0:
         raise GraphError("a graph without nodes: a network has at least 1 wire; add node (0, 0)")

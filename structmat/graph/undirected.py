@@ -139,7 +139,7 @@ def _check(graph: Any) -> None:
 
     if not isinstance(graph, nx.Graph):
         raise GraphError(
-            f"a {type(graph).__name__}: from_graph takes an undirected networkx.Graph;"
+            f"graph of type {type(graph).__name__}: from_graph takes an undirected networkx.Graph;"
             " networkx.Graph(edges) makes one from a list of pairs"
         )
     if graph.is_directed():

@@ -544,7 +544,7 @@ class Orthogonal(nn.Module):
     def _check(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise BlockError(
-                f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
+                f"x has type {type(x).__name__}: the layer takes a torch.Tensor; make one with"
                 " torch.as_tensor(x, dtype=torch.float32)"
             )
         if x.ndim < 1 or torch_internals.sizes(x)[-1] != self.width:

@@ -121,7 +121,7 @@ def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None)
     for name in names:
         if name not in labelled(layout, "layout", "{0: (0.0, 1.0), 1: (1.0, 0.0)}"):
             raise StructmatError(
-                f"layout: no position for wire {abbreviated(name)}; give one for each"
+                f"layout has no position for wire {abbreviated(name)}; give one for each wire"
             )
     try:
         places = np.array([layout[name] for name in names], dtype=float)

@@ -236,7 +236,7 @@ def test_the_graph_is_not_modified():
         (nx.MultiGraph([(0, 1), (0, 1)]), "a multigraph: .*drops parallel edges"),
         (nx.Graph([(0, 1), ("b", "b")]), "node 'b' is joined to itself: .*remove"),
         (nx.Graph(), "a graph without nodes: .*add a node"),
-        ([(0, 1)], r"a list: .*networkx.Graph\(edges\)"),
+        ([(0, 1)], r"type list: .*networkx.Graph\(edges\)"),
         (None, "a NoneType: .*undirected"),
     ],
     ids=["directed", "parallel", "loop", "empty", "list", "none"],
