@@ -79,6 +79,8 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     StructmatError
         If the model has no adapters, a value to be saved is not finite, or parameters are sharded
         in a way that this function cannot gather (FSDP1, ZeRO-3).
+    FileError
+        If the directory cannot be created or written to.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -167,7 +169,8 @@ def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
     Raises
     ------
     FileError
-        If a file is missing, truncated or in another format, or the two were not saved together.
+        If a file is missing, damaged or of another format or version, or the two were not saved
+        together.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -200,11 +203,11 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     Raises
     ------
     FileError
-        If a file is missing, truncated or in another format, or does not fit the model; the message
-        lists every mismatch.
+        If a file is missing, damaged or of another format or version, or does not fit the model;
+        in the last case, the message lists every mismatch.
     StructmatError
-        If the model already has adapters or is sharded. After any of these errors, the model is
-        unchanged.
+        If the model already has adapters or is sharded, or trained parameters are shared with
+        frozen ones. After any of these errors, the model is unchanged.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """

@@ -62,9 +62,10 @@ def audit(
     Raises
     ------
     StructmatError
-        If the model has no adapters.
+        If the model has no adapters, `most` is invalid, or `model` is given along with a model.
     FileError
-        If files cannot be read or do not fit the pretrained model.
+        If files cannot be read or do not fit the pretrained model, or the source is a finetuned
+        model in files and no pretrained model is given.
 
     References
     ----------

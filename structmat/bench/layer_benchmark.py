@@ -100,7 +100,7 @@ def measure(
     Raises
     ------
     StructmatError
-        If a size is invalid, or the dtype is unknown.
+        If a size or duration is invalid, or the dtype is unknown.
 
     Examples
     --------

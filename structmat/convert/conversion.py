@@ -152,11 +152,11 @@ def convert(
     ------
     FileError
         If the source cannot be read, does not fit the model, or contains something that the target
-        cannot represent; or if the target exists.
+        cannot represent; or if the target exists or cannot be written.
     StructmatError
-        If the target format is unknown, or the rank is missing or superfluous.
+        If an option is invalid, missing or superfluous.
     MissingExtraError
-        Without safetensors (extra `adapters`).
+        Without safetensors (extra `adapters`), or PEFT (extra `peft`) for structmat's PEFT method.
 
     Examples
     --------

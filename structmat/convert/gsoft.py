@@ -91,7 +91,7 @@ def write(
     Raises
     ------
     FileError
-        If a network has other stages, or a layer is not linear.
+        If a network has other stages, or GSOFT does not support a layer or another tensor.
     """
     adaptation.refuse_other_tensors("GSOFT")
     refuse_base(rotations, "GSOFT")

@@ -88,7 +88,7 @@ def write(
     Raises
     ------
     FileError
-        If a layer is a convolution with groups.
+        If a layer is a convolution with groups, or LoRA files cannot represent the adapter.
     """
     layers, errors = {}, {}
     fans = set()

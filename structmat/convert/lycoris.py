@@ -107,7 +107,7 @@ def write(
     Raises
     ------
     FileError
-        If inputs are rotated, or a network fits neither format.
+        If a network fits neither format, or LyCORIS does not support a layer or another tensor.
     """
     adaptation.refuse_other_tensors("LyCORIS")
     refuse_base(rotations, "LyCORIS")

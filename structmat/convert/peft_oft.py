@@ -161,7 +161,7 @@ def write(
     Raises
     ------
     FileError
-        If a network is not block-diagonal, or outputs are scaled.
+        If a network is not block-diagonal, or PEFT's OFT does not support a layer.
     """
     for name, rotation in rotations.items():
         check_inputs(name, rotation, "PEFT's OFT")

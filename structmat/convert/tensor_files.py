@@ -216,7 +216,7 @@ class FileWeights:
     Raises
     ------
     FileError
-        If there are no weights.
+        If there are no weights, or a tensor is in several files.
     """
 
     def __init__(self, source: Path) -> None:

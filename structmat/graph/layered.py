@@ -48,7 +48,7 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
     Raises
     ------
     GraphError
-        If a layer is not a stage, or the graph is not layered.
+        If a layer is not a stage, the graph is not layered, or `incomplete` is invalid.
 
     References
     ----------

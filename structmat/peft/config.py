@@ -95,7 +95,7 @@ class StructmatConfig(PeftConfig):
     StructmatError
         For an unregistered topology, an invalid regular expression, or any other invalid value.
     FileError
-        If a newer version of structmat wrote the configuration.
+        If the configuration has another schema version.
 
     Examples
     --------
@@ -189,7 +189,7 @@ class StructmatConfig(PeftConfig):
         Raises
         ------
         FileError
-            If the weight file or the configuration is truncated.
+            If the weight file or the configuration is damaged or has another schema version.
         UnknownFamilyError
             If a topology uses a family that is not registered in this process.
         """

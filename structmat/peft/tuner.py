@@ -335,8 +335,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         Raises
         ------
         StructmatError
-            If an adapter is unknown, the new name is taken, networks differ, or blocks differ by a
-            rotation by π. The model is unchanged.
+            If an argument is invalid, the new name is taken, an adapter has `modules_to_save`,
+            networks differ, or blocks differ by a rotation by π. The model is unchanged.
 
         Notes
         -----

@@ -50,7 +50,7 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     Raises
     ------
     StructmatError
-        If the width is below 2, or the budget is not an integer.
+        If the width is not an integer ≥ 2, or the budget is not an integer ≥ 0.
     FamilyError
         If a user-defined family is faulty.
 

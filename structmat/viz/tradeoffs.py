@@ -109,7 +109,7 @@ def pareto(
     Raises
     ------
     StructmatError
-        If there are no points, or in the cases of `frontier`.
+        If there are no points, or an argument is invalid (see `frontier`).
 
     Examples
     --------
