@@ -32,7 +32,7 @@ def example(name: str, option: str) -> str:
     return f", such as {name}(64, {option}=4)" if option == "block" else ""
 
 
-def misfit(
+def binding_error(
     name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
 ) -> str | None:
     """Return the error message about options that a family does not take, or None."""

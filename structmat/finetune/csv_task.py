@@ -8,7 +8,7 @@ from pathlib import Path
 
 from structmat._util.text_table import counted
 from structmat.errors import FileError, abbreviated, suggest
-from structmat.finetune.task import NEAR, Task, sifted, stratified
+from structmat.finetune.task import NEAR, Task, deduplicated, stratified
 
 _LISTED = 5  # maximum number of labels listed in a note
 _NEARLY = f"at least {round(100 * NEAR)} % of the words in common"
@@ -39,7 +39,7 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     """
     path = Path(path)
     texts, dropped = _read(path, text, label)
-    found = sifted(texts)
+    found = deduplicated(texts)
     dropped[f"whose text repeats another text with the same label ({_NEARLY})"] = found.repeated
     dropped[f"whose text has several labels ({_NEARLY})"] = found.contradictory
     notes = [f"dropped {counted(n, 'row')} {why}" for why, n in dropped.items() if n]

@@ -21,7 +21,7 @@ from structmat.finetune import learning_rates, step_times
 from structmat.finetune import record as results
 from structmat.finetune.html_report import how_to_load, report_html
 from structmat.finetune.methods import Method, Settings, trainable, with_rates
-from structmat.finetune.models import Pretrained, is_chief, processes, widths
+from structmat.finetune.models import Pretrained, is_main_process, processes, widths
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
 
@@ -64,21 +64,21 @@ def run(
         The contents of `results.json`.
     """
     networks = _checked(task, source, settings)
-    chief = is_chief()
-    say = say if chief else lambda _: None
-    cut = _cut(task, source, settings)
-    if cut is not None:
-        say(cut)
-        task = replace(task, notes=(*task.notes, cut))
+    is_main = is_main_process()
+    say = say if is_main else lambda _: None
+    truncated = _truncation_note(task, source, settings)
+    if truncated is not None:
+        say(truncated)
+        task = replace(task, notes=(*task.notes, truncated))
     runs = make_directory(output / "runs")
-    job = _Job(task, source, settings, output, runs, command, chief=chief)
+    job = _Job(task, source, settings, output, runs, command, is_main=is_main)
     methods = settings.methods
     if settings.tune:
         record = _tuned(job)
         methods = with_rates(methods, learning_rates.rates(record))
         say(f"learning rates: {output / 'tuning.json'}")
     records = _trained(job, methods, say)
-    if not chief:
+    if not is_main:
         return {}
     seconds = _timed(job, methods)
     found = results.summary(
@@ -106,7 +106,7 @@ def _checked(task: Task, source: Pretrained, settings: Settings) -> list[dict[st
     return results.networks(settings.methods, widths(classifier))
 
 
-def _cut(task: Task, source: Pretrained, settings: Settings) -> str | None:
+def _truncation_note(task: Task, source: Pretrained, settings: Settings) -> str | None:
     """Return a note on the number of truncated texts, or None if no text is truncated."""
     most = settings.hyperparameters.max_length
     texts = [example.text for part in (task.train, task.validation, task.test) for example in part]
@@ -125,7 +125,7 @@ class _Job:
     output: Path
     runs: Path
     command: str
-    chief: bool
+    is_main: bool
 
     def key(self, *more: object) -> str:
         """Return a hash of everything on which a result depends."""
@@ -144,7 +144,7 @@ class _Job:
             desc=what,
             unit="step",
             mininterval=often,
-            disable=not self.chief,
+            disable=not self.is_main,
         ) as bar:
             yield bar
 
@@ -191,7 +191,7 @@ def _trained(
                 bar.update(steps)
                 say(f"{method.name}, seed {seed}: already finished, read from {job.runs}")
             records.append(record)
-            if job.chief:
+            if job.is_main:
                 partial = results.summary(
                     job.task,
                     job.source,
@@ -257,7 +257,7 @@ def _run(
             for each in (trained.model, method.merged(trained.model))
         ]
         record["merge_difference"] = float(np.abs(outputs[0] - outputs[1]).max())
-    if job.chief:
+    if job.is_main:
         if method.kind == "rotation":
             record["adapter"] = f"{method.name}-{seed}"
             with new_directory(job.runs / record["adapter"]) as directory:

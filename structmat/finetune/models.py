@@ -147,7 +147,7 @@ def processes() -> int:
     return int(_state().num_processes)
 
 
-def is_chief() -> bool:
+def is_main_process() -> bool:
     """Return whether this process writes results and reports progress."""
     return bool(_state().is_main_process)
 

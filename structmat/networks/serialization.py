@@ -26,7 +26,7 @@ def written(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | 
         banks: list[Any] = [[part.tolist() for part in bank._parts()] for bank in stage.banks]
         rows.append([*banks, {"moves": stage.moves.tolist()}] if len(stage.moves) else banks)
     data = {"format": FORMAT, "version": VERSION, "width": width, "stages": rows}
-    if labels is not None and _given_back(labels):
+    if labels is not None and _is_restorable(labels):
         data["labels"] = labels
     return json.dumps(data, default=int)  # converts numpy integers
 
@@ -62,10 +62,10 @@ def _stage(width: int, parts: list[Any]) -> Stage:
     return Stage(width, banks, np.concatenate(moves) if moves else None)
 
 
-def _given_back(label: object) -> bool:
+def _is_restorable(label: object) -> bool:
     """Return whether JSON restores a label unchanged, apart from lists in place of tuples."""
     if isinstance(label, tuple):
-        return all(map(_given_back, label))
+        return all(map(_is_restorable, label))
     if isinstance(label, bool) or not isinstance(label, Integral):
         return isinstance(label, str)
     return abs(int(label)) < _LARGE

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.integrations.peft import PeftAdapterMixin
 
 from structmat.adapters.adapted_layer import PREFIX
-from structmat.adapters.distributed import is_around, plain_name
+from structmat.adapters.distributed import is_torch_wrapper, plain_name
 from structmat.adapters.saved_tensors import BROKEN, mismatches
 from structmat.errors import FileError
 from structmat.nn.torch_internals import own_modules
@@ -205,7 +205,7 @@ def _compiled_names(model: nn.Module) -> dict[str, str]:
             if part not in _HELD
         )
         for name, module in model.named_modules()
-        if is_around(module) and ".modules_to_save." not in name
+        if is_torch_wrapper(module) and ".modules_to_save." not in name
     ]
     return {
         "^" + re.escape(f"{plain_name(name)}." if plain_name(name) else ""): f"{name}."

@@ -10,7 +10,7 @@ from structmat.errors import FamilyError, StructmatError, checked_integer, check
 from structmat.families import Entry, Family, catalogue
 from structmat.families.number_theory import ceil_log, divisors, least_factorizations
 from structmat.families.registry import entry
-from structmat.families.variants import combinations, taken
+from structmat.families.variants import accepts, combinations
 
 _LARGEST = 256  # the largest radix tried
 _REPEATS = 32  # the maximum number of repetitions of a graph
@@ -125,7 +125,7 @@ def _candidates(known: Entry, width: int) -> Iterator[Family]:
         "rng": (0,),
     }
     for rule in combinations(known, width, values):
-        if taken(rule, width):
+        if accepts(rule, width):
             yield rule
             claims = rule.claims(width)
             if "depth" in optional and claims.dense_at and claims.dense_at != claims.depth:

@@ -75,8 +75,8 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
         _panel(ax, _stage_pattern(net.stages[t]), (centre, foot + 1.5 + _GAP), COLOURS[0])
         _panel(ax, product, (centre, foot + 0.5), INK)
         if column % every == 0 or t == net.depth - 1:
-            _word(ax, centre, foot - _GAP / 2, _percent(product), "top")
-            _word(ax, centre, foot + 2 + 1.5 * _GAP, f"$B_{{{t + 1}}}$", "bottom")
+            _caption(ax, centre, foot - _GAP / 2, _percent(product), "top")
+            _caption(ax, centre, foot + 2 + 1.5 * _GAP, f"$B_{{{t + 1}}}$", "bottom")
     feet = -_BAND * np.arange(rows)
     if net.depth:
         ax.set_yticks(
@@ -93,7 +93,7 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _word(ax: Any, x: float, y: float, text: str, side: str) -> None:
+def _caption(ax: Any, x: float, y: float, text: str, side: str) -> None:
     ax.text(x, y, text, ha="center", va=side, fontsize=9, color=INK)
 
 
