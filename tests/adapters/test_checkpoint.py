@@ -374,5 +374,5 @@ def test_loading_into_a_convolution_with_other_groups_is_refused(tmp_path):
         adapt(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), "mixed_radix", target_modules=["0"]),
         tmp_path,
     )
-    with pytest.raises(FileError, match="0: a network of width 36 for a layer with 18 inputs"):
+    with pytest.raises(FileError, match="0: the network has width 36, but the layer has 18 inputs"):
         load_adapter(nn.Sequential(nn.Conv2d(2, 4, 3)), tmp_path)
