@@ -113,8 +113,8 @@ class AdaptedLayer(Wrapper):
         Raises
         ------
         StructmatError
-            If a network does not have the width of its side of the layer, or the adapter has another
-            `field` than the layer's other adapters.
+            If a network does not have the width of its side of the layer, or another adapter of the
+            layer has a different `field`.
         """
         dtype, device = self.layout.number_type(self.base_layer)
         dtype = at_least_float32(dtype)
