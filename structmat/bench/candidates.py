@@ -68,7 +68,7 @@ class Candidate:
 
 
 class Copy(nn.Module):
-    """Copies the vectors into preallocated memory, about the least work that a rotation can be."""
+    """Copies the vectors into preallocated memory, about the least work of any rotation."""
 
     def __init__(self) -> None:
         super().__init__()
