@@ -1,8 +1,8 @@
 """Time the training steps of the finetuning tables again: `python docs/step_times.py`.
 
-Five minutes on a machine that does nothing else. It changes the times in the records of
-docs/finetuning.md and docs/docstrings-study.md and in the tables there. Nothing else changes: the
-accuracies are those of the runs.
+This takes five minutes on an otherwise idle machine. It replaces the times in the records of
+docs/finetuning.md and docs/docstrings-study.md, and in the tables of these pages. The accuracies
+remain those of the original runs.
 """
 
 import json
@@ -72,7 +72,7 @@ def quoted(page: Path, before: Sequence[str], after: Sequence[str]) -> None:
     text = page.read_text("utf-8")
     for old, new in zip(before, after, strict=True):
         if old not in text:
-            raise SystemExit(f"{page} does not have\n{old}")
+            raise SystemExit(f"{page} does not contain\n{old}")
         text = text.replace(old, new)
     page.write_text(text, "utf-8")
 

@@ -19,7 +19,7 @@ class Hyperparameters:
     batch : int
         The number of texts per step and process.
     max_length : int
-        The number of tokens to which texts are truncated.
+        The maximum number of tokens of a text; longer texts are truncated.
     evaluations : int
         The number of points on the validation curve, the last of which is at the end of training.
     """
