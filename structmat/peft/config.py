@@ -159,7 +159,7 @@ class StructmatConfig(PeftConfig):
         self.target_parameters = sorted(set(self.target_parameters or ())) or None
         if self.layers_pattern and self.layers_to_transform is None:
             raise StructmatError(
-                "layers_pattern needs layers_to_transform, the indices of the layers; give both"
+                "layers_pattern needs layers_to_transform: also give the indices of the layers"
             )
         self.networks = dict(self.networks or {})
 

@@ -61,7 +61,7 @@ def kinds(model):
         (
             {"target_modules": "layers"},
             StructmatError,
-            "a ModuleList, which cannot be adapted",
+            "type ModuleList, which cannot be adapted",
         ),
         ({"target_modules": ["nowhere"]}, ValueError, "nowhere.* not found in the base model"),
     ],
@@ -133,7 +133,7 @@ def test_layers_whose_custom_forward_would_be_bypassed_are_refused():
     lora = peft.get_peft_model(CASE.model(), peft.LoraConfig(target_modules=["head"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT's, that there are adapters already
-        with pytest.raises(StructmatError, match="head is a Linear, which cannot"):
+        with pytest.raises(StructmatError, match="head has type Linear, which cannot"):
             peft.get_peft_model(lora.base_model.model, config(CASE, target_modules=["head"]))
 
 
@@ -358,9 +358,7 @@ def test_importing_without_peft_names_the_extra():
 
 def test_the_error_for_an_unsupported_module_lists_the_supported_types():
     model = nn.ModuleDict({"norm": nn.LayerNorm(8), "up": nn.Linear(8, 8)})
-    said = (
-        "norm is a LayerNorm, .* Linear, Conv1D, Conv1d, Conv2d, Conv3d, Embedding. List only such"
-    )
+    said = "norm has type LayerNorm, .* Linear, Conv1D, Conv1d, Conv2d, Conv3d, Embedding. List only such"
     with pytest.raises(StructmatError, match=said):
         peft.get_peft_model(model, StructmatConfig(target_modules=["norm", "up"]))
     assert type(model["up"]) is nn.Linear
