@@ -196,7 +196,7 @@ def embedded(model: Any, data: Data, parts: Sequence[str]) -> Tensor:
 
 
 def found_again(model: Any, data: Data) -> float:
-    """Return the fraction of docstrings for which the rest nearest to the beginning is their own."""
+    """Return the fraction of docstrings whose own rest is the nearest to their beginning."""
     begins, rests = (embedded(model, data, side) for side in zip(*data.pairs, strict=True))
     nearest = (begins @ rests.T).argmax(-1)
     return float((nearest == torch.arange(len(nearest))).float().mean())

@@ -184,8 +184,8 @@ def test_the_error_lists_every_mismatch(tmp_path):
     refused(
         tmp_path,
         r"does not fit this model, which is left unchanged: layer 0 has type ReLU, which cannot"
-        r" be adapted; layer 2 has a weight of shape \(9, 16\) for LinearLayout; the saved weight has"
-        r" shape \(12, 16\) for LinearLayout; 4 is not in the model; .*3\.running_mean has"
+        r" be adapted; layer 2 has a weight of shape \(9, 16\) for LinearLayout; the saved weight"
+        r" has shape \(12, 16\) for LinearLayout; 4 is not in the model; .*3\.running_mean has"
         r" shape \(12,\) in the file, \(9,\) in the model",
         other,
     )
