@@ -460,7 +460,7 @@ def test_an_unrelated_directory_is_rejected(tmp_path, config, message):
 
 def test_unrelated_files_are_rejected(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileError, match=r"neither adapter\.json, as written by structmat, nor"):
+    with pytest.raises(FileError, match=r"neither adapter\.json .written by structmat. nor"):
         convert(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(FileError, match="no such file or directory"):
         convert(tmp_path / "nothing", tmp_path / "out")
@@ -475,7 +475,7 @@ def test_unrelated_files_are_rejected(tmp_path):
     with pytest.raises(FileError, match=r"adapter_model\.bin is a pickle; save it as"):
         convert(folder, tmp_path / "out")
     (tmp_path / "adapter_model.safetensors").touch()
-    with pytest.raises(FileError, match=r"give the directory, as adapter_config\.json"):
+    with pytest.raises(FileError, match=r"give the directory, because adapter_config\.json"):
         convert(tmp_path / "adapter_model.safetensors", tmp_path / "out")
 
 

@@ -237,7 +237,7 @@ def test_the_graph_is_not_modified():
         (nx.Graph([(0, 1), ("b", "b")]), "node 'b' is joined to itself: .*remove"),
         (nx.Graph(), "a graph without nodes: .*add a node"),
         ([(0, 1)], r"type list: .*networkx.Graph\(edges\)"),
-        (None, "a NoneType: .*undirected"),
+        (None, "type NoneType: .*undirected"),
     ],
     ids=["directed", "parallel", "loop", "empty", "list", "none"],
 )

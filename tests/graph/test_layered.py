@@ -332,7 +332,7 @@ def grid(*extra, without=(), **attributes) -> nx.DiGraph:
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (nx.path_graph(3), "a Graph: .*use from_graph"),
+        (nx.path_graph(3), "type Graph: .*use from_graph"),
         (nx.MultiDiGraph(), "type MultiDiGraph: from_layers takes a networkx.DiGraph"),
         ("graph", "type str: from_layers takes"),
         (nx.DiGraph(), "a graph without nodes: .*add node"),
