@@ -350,7 +350,7 @@ def saved(folder, **options):
         ({"to": "peft-boft", "nearest": 1}, StructmatError, "nearest=1: nearest must be True"),
         ({"to": "peft-boft", "model": nn.Linear(2, 2)}, FileError, r"0\.up has no weight in this"),
         ({"to": "peft-boft", "model": linears(widths=(32, 48))}, FileError, "the model has"),
-        ({"to": "peft-boft", "model": "missing"}, FileError, "missing: no \\*.safetensors"),
+        ({"to": "peft-boft", "model": "missing"}, FileError, "missing contains no \\*.safetensors"),
     ],
 )
 def test_invalid_options_are_refused(tmp_path, options, error, message):
@@ -494,7 +494,7 @@ def test_unrelated_files_are_rejected(tmp_path):
         ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "OFT on an embedding is not supported"),
         ("OFT", {"0.oft_R.weight": (4, 6)}, "does not specify the shape of this layer's weight"),
         ("OFT", {"0.lora_A.weight": (4, 6)}, "has no oft_R.weight or .*; it has 0.lora_A.weight"),
-        ("HRA", {"0.hra_u": (4,)}, "not \\(inputs, reflections\\)"),
+        ("HRA", {"0.hra_u": (4,)}, "it must be \\(inputs, reflections\\)"),
     ],
 )
 def test_malformed_tensors_are_rejected(tmp_path, method, tensors, message):
