@@ -407,4 +407,4 @@ def test_explain_names_the_extra_for_compiled_kernels():
     """If the extra is missing and would help."""
     hint = 'pip install "structmat[cpu]"'
     assert hint in plan_selection.explain(PlanCache(NET), 100)
-    assert hint not in plan_selection.explain(PlanCache(sm.butterfly(256, block=128)), 100)
+    assert hint not in plan_selection.explain(PlanCache(sm.butterfly(1024, block=512)), 100)
