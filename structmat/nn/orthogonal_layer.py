@@ -538,7 +538,7 @@ class Orthogonal(nn.Module):
             return made.to(x.dtype) if x.is_complex() else made
         if not x.is_complex():
             return self._run(x, adjoint=adjoint, drop=drop)
-        parts = torch.view_as_real(x.resolve_conj()).movedim(-1, 0)
+        parts = torch.stack([x.real, x.imag])  # view_as_real fails in the backward pass of 0 vectors
         return torch.complex(*self._run(parts, adjoint=adjoint, drop=drop))
 
     def _check(self, x: Tensor) -> None:
