@@ -41,7 +41,8 @@ def derivative(net: sm.Network, point: list[int]) -> sympy.Matrix:
     """Return the derivative of R with respect to the generators at a point, in exact arithmetic."""
     r = sm.symbolic(net, parametrization="cayley")
     values = dict(zip(r.symbols, point, strict=True))
-    return sympy.Matrix([[e.diff(q).subs(values) for e in r.matrix()] for q in r.symbols])
+    matrix = r.matrix()
+    return sympy.Matrix([[e.diff(q).subs(values) for e in matrix] for q in r.symbols])
 
 
 def smallest(net: sm.Network, rng: np.random.Generator) -> float:

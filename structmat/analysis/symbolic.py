@@ -1,18 +1,11 @@
-"""The matrix of a small network in sympy: each entry is a sum over the paths of the network.
-
-Symbols are named by stage and wires. Stages are counted from 1, as the factors B_1, …, B_m are, and
-wires from 0: `theta_2_0_3`, in LaTeX θ_{2,03}, is the angle by which stage 2 rotates the plane of
-the wires 0 and 3.
-"""
+"""The matrix of a small network in sympy: each entry is a sum over the paths of the network."""
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import sympy
@@ -23,27 +16,21 @@ from structmat.errors import BlockError, StructmatError, abbreviated, suggest
 from structmat.families.resolution import checked, network
 from structmat.linalg.blocks import Array, by_stage, check_shapes
 from structmat.linalg.rotation import Rotation
+from structmat.linalg.symbolic_blocks import (
+    PARAMETRIZATIONS,
+    Expression,
+    expression,
+    expressions,
+    nonzero_terms,
+    symbolic_blocks,
+)
 from structmat.networks import permutation
 from structmat.networks.network import Network
-
-Expression: TypeAlias = Any  # a sympy expression; sympy has no type annotations
-Name: TypeAlias = tuple[str, tuple[int, ...]]  # a letter, and wires of a switch by position
 
 _MOST = 2**14  # maximum number of terms of a matrix, and of all blocks; thousands take a second
 _WIDEST = 1024  # maximum width; the number of paths is computed between all wires
 _LARGEST = 4  # maximum radix of Cayley blocks, which need the inverse of a symbolic matrix
-_SHOWN = 256  # maximum number of terms of a matrix shown in a notebook
-_PARAMETRIZATIONS = ("givens", "cayley", "entries")
-_LATEX = {"theta": r"\theta", "phi": r"\varphi", "alpha": r"\alpha"}
-
-
-class _WireSymbol(sympy.Symbol):  # type: ignore[misc]  # sympy has no type annotations
-    """A symbol named by a letter, a stage and wires, such as theta_1_0_2."""
-
-    def _latex(self, _: Any) -> str:
-        letter, stage, *wires = self.name.split("_")
-        comma = "" if all(len(wire) == 1 for wire in wires) else ","
-        return rf"{_LATEX.get(letter, letter)}_{{{stage},{comma.join(wires)}}}"
+_SHOWN, _LONGEST = 256, 2**14  # maximum numbers of terms and of characters shown in a notebook
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -215,7 +202,8 @@ class SymbolicMatrix:
         """
         given = self._mapping(values)
         blocks = (
-            _array([e.xreplace(given) for e in block.flat], block.shape) for block in self.blocks
+            expressions((e.xreplace(given) for e in block.flat), block.shape)
+            for block in self.blocks
         )
         return SymbolicMatrix(self.network, tuple(blocks), self.symbols)
 
@@ -289,7 +277,7 @@ class SymbolicMatrix:
                     " order of `symbols`, or a mapping"
                 )
             values = dict(zip(self.symbols, listed, strict=True))
-        given = {_expression(key): _expression(value) for key, value in values.items()}
+        given = {expression(key): expression(value) for key, value in values.items()}
         unknown = given.keys() - set(self.symbols)
         if unknown:
             entries = (e for block in self.blocks for e in block.flat)
@@ -308,7 +296,8 @@ class SymbolicMatrix:
     def _repr_latex_(self) -> str | None:
         if self._terms > _SHOWN:
             return None
-        return f"$\\displaystyle {sympy.latex(self.matrix(), fold_func_brackets=True)}$"
+        text = sympy.latex(self.matrix(), fold_func_brackets=True)
+        return f"$\\displaystyle {text}$" if len(text) <= _LONGEST else None
 
 
 def symbolic(
@@ -320,7 +309,10 @@ def symbolic(
 ) -> SymbolicMatrix:
     r"""Return the matrix of a small network in sympy, with symbols for its parameters.
 
-    Each entry is a sum over paths. In a notebook, a small matrix is shown as LaTeX.
+    Each entry is a sum over paths. Symbols are named by stage and wires. Stages are counted from 1,
+    as the factors B_1, …, B_m are, and wires from 0: `theta_2_0_3`, in LaTeX θ_{2,03}, is the angle
+    by which stage 2 rotates the plane of the wires 0 and 3. In a notebook, a small matrix is shown
+    as LaTeX.
 
     Parameters
     ----------
@@ -363,37 +355,15 @@ def symbolic(
     _check_options(parametrization, field)
     _check_width(net)
     _check_size(net, parametrization)
-    entries, unitary = parametrization == "entries", field == "complex"
-    blocks: list[Array] = []
-    symbols: list[Expression] = []
-    for t, stage in enumerate(net.stages, 1):
-        for bank in stage.banks:
-            generic, names = _block(parametrization, bank.radix, unitary=unitary)
-            placed = [_symbol(letter, 0, places) for letter, places in names]
-            made: list[Expression] = []
-            for reads, writes in zip(bank.reads.tolist(), bank.writes.tolist(), strict=True):
-                sides = (writes if entries else reads, reads)
-                new = [
-                    _symbol(
-                        letter,
-                        t,
-                        [side[p] for side, p in zip(sides, places, strict=False)],
-                        real=not (entries and unitary),
-                    )
-                    for letter, places in names
-                ]
-                renamed = dict(zip(placed, new, strict=True))
-                made += [e.xreplace(renamed) for e in generic]
-                symbols += new
-            blocks.append(_array(made, (bank.count, bank.radix, bank.radix)))
+    blocks, symbols = symbolic_blocks(net, parametrization, unitary=field == "complex")
     return SymbolicMatrix(net, tuple(blocks), tuple(symbols))
 
 
 def _check_options(parametrization: Any, field: Any) -> None:
-    if not isinstance(parametrization, str) or parametrization not in _PARAMETRIZATIONS:
+    if not isinstance(parametrization, str) or parametrization not in PARAMETRIZATIONS:
         raise StructmatError(
             f"parametrization={abbreviated(parametrization)}"
-            f"{suggest(str(parametrization), _PARAMETRIZATIONS)}"
+            f"{suggest(str(parametrization), PARAMETRIZATIONS)}"
         )
     if field not in ("real", "complex"):
         raise StructmatError(f"field={abbreviated(field)}: it must be 'real' or 'complex'")
@@ -419,16 +389,12 @@ def _check_size(net: Network, parametrization: str) -> None:
             f"parametrization='cayley' with a switch of radix {radix}: the radix must be at most"
             f" {_LARGEST}; use parametrization='entries'"
         )
-    count = net.nonzeros
-    if parametrization == "givens":
-        for bank in net.banks:  # a block of radix r has Catalan(r+1) − 1 terms
-            r = bank.radix
-            count += bank.count * (math.comb(2 * r + 2, r + 1) // (r + 2) - 1 - r * r)
+    entries = parametrization == "givens" and radix > 2
     _check_terms(
-        count,
+        nonzero_terms(net, parametrization),
         "the factors",
         "use fewer wires or stages, or smaller switches"
-        + (", or parametrization='entries'" if parametrization == "givens" and radix > 2 else ""),
+        + (", or parametrization='entries'" if entries else ""),
     )
 
 
@@ -450,78 +416,8 @@ def _held(net: Network, blocks: Any) -> tuple[Array, ...]:
             " bank"
         ) from None
     check_shapes(net, arrays)
-    return tuple(_array([_expression(e) for e in array.flat], array.shape) for array in arrays)
-
-
-def _array(entries: list[Expression], shape: tuple[int, ...]) -> Array:
-    """Return a read-only array of expressions."""
-    array = np.array(entries, dtype=object).reshape(shape)
-    array.setflags(write=False)
-    return array
-
-
-def _expression(value: Any) -> Expression:
-    """Return a value as a sympy expression; text is not evaluated."""
-    try:
-        found = sympy.sympify(value, strict=True)
-    except sympy.SympifyError:
-        found = None
-    if not isinstance(found, sympy.Expr) or found.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):
-        raise BlockError(f"{abbreviated(value)}: give finite numbers or sympy expressions")
-    return found
+    return tuple(expressions(map(expression, array.flat), array.shape) for array in arrays)
 
 
 def _listed(symbols: Sequence[Expression]) -> str:
     return abbreviated(", ".join(map(str, symbols))).strip("'") or "none"
-
-
-# Blocks -----------------------------------------------------------------------------------------
-
-
-def _symbol(letter: str, stage: int, wires: Iterable[int], *, real: bool = True) -> Expression:
-    name = "_".join(map(str, (letter, stage, *wires)))
-    return _WireSymbol(name, complex=True, real=True if real else None)
-
-
-@lru_cache(maxsize=64)
-def _block(
-    parametrization: str, radix: int, *, unitary: bool
-) -> tuple[list[Expression], list[Name]]:
-    """Return the entries of a block on the wires 0 … r−1 in stage 0, and its symbols in order."""
-    if parametrization == "givens":
-        return _givens(radix, unitary=unitary)
-    if parametrization == "cayley":
-        return _cayley(radix)
-    names = [("b", places) for places in itertools.product(range(radix), repeat=2)]
-    return [_symbol(letter, 0, places) for letter, places in names], names
-
-
-def _givens(radix: int, *, unitary: bool) -> tuple[list[Expression], list[Name]]:
-    """Return the entries of the product that `structmat.linalg.blocks.givens` computes."""
-    pairs = list(itertools.combinations(range(radix), 2))
-    made = [[sympy.Integer(i == j) for j in range(radix)] for i in range(radix)]
-    for i in reversed(range(radix)):
-        if unitary:
-            phase = sympy.exp(sympy.I * _symbol("alpha", 0, (i,)))
-            made[i] = [phase * e for e in made[i]]
-        for j in reversed(range(i + 1, radix)):
-            angle = _symbol("theta", 0, (i, j))
-            phase = sympy.exp(sympy.I * _symbol("phi", 0, (i, j))) if unitary else sympy.S.One
-            c, s = sympy.cos(angle), sympy.sin(angle)
-            rows = list(zip(made[i], made[j], strict=True))
-            made[i] = [c * upper + s * phase * lower for upper, lower in rows]
-            made[j] = [c * lower - s / phase * upper for upper, lower in rows]
-    names: list[Name] = [("theta", pair) for pair in pairs]
-    if unitary:
-        names += [("phi", pair) for pair in pairs] + [("alpha", (i,)) for i in range(radix)]
-    return [sympy.expand_mul(e) for row in made for e in row], names
-
-
-def _cayley(radix: int) -> tuple[list[Expression], list[Name]]:
-    names: list[Name] = [("q", pair) for pair in itertools.combinations(range(radix), 2)]
-    q, one = sympy.zeros(radix), sympy.eye(radix)
-    for letter, (i, j) in names:
-        q[i, j] = _symbol(letter, 0, (i, j))
-        q[j, i] = -q[i, j]
-    made = (one + q) * (one - q).adjugate() / (one - q).det()
-    return [sympy.cancel(e) for e in made], names
