@@ -33,7 +33,7 @@ from structmat.nn.ops.backends.compiled.cells import Segment, passes
 
 FUSES_STAGES = True
 _OLDEST = "0.46"  # oldest llvmlite, as in the extra `cpu`; numba may have installed an older one
-LARGEST = 64  # largest radix
+LARGEST = 256  # largest radix
 _VECTOR = 64  # bytes in a SIMD vector
 _TILE = 1 << 19  # largest size of a tile in bytes: a good part of a core's L2 cache
 _ROW = 8  # largest number of SIMD vectors in a row of a tile
