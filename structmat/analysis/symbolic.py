@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -101,19 +102,8 @@ class SymbolicMatrix:
         >>> symbolic("benes", 4).paths(0, 3)
         [(3, 1, 0, 0), (3, 3, 2, 0)]
         """
-        i, j = self._wire(output, "output"), self._wire(source, "source")
-        _check_terms(
-            int(self._counts[i, j]),
-            f"entry ({i}, {j})",
-            f"symbolic(net[:k]).entry({i}, {j}) takes the first k stages",
-        )
-        reached = [{j}]  # the wires that the input influences before each stage
-        for rows in self._rows:
-            reached.append({wire for wire, row in rows.items() if reached[-1] & row.keys()})
-        paths: list[tuple[int, ...]] = [(i,)] if i in reached[-1] else []
-        for rows, known in zip(reversed(self._rows), reversed(reached[:-1]), strict=True):
-            paths = [(k, *path) for path in paths for k in rows[path[0]] if k in known]
-        return sorted(paths)
+        i, j = self._checked(output, source)
+        return sorted(self._paths(i, self._influenced(j)))
 
     def entry(self, output: int, source: int) -> Expression:
         """Return R[output, source]: the sum over all paths of the products of their block entries.
@@ -134,11 +124,8 @@ class SymbolicMatrix:
         >>> symbolic(Network.of(2, [[[0, 1]]])).entry(1, 0)
         -sin(theta_1_0_1)
         """
-        products = (
-            sympy.Mul(*(rows[i][j] for rows, j, i in zip(self._rows, path, path[1:], strict=False)))
-            for path in self.paths(output, source)
-        )
-        return sympy.Add(*products)
+        i, j = self._checked(output, source)
+        return self._sum(i, self._influenced(j))
 
     def matrix(self) -> Expression:
         """Return R as a (width, width) sympy matrix of the sums that `entry` returns.
@@ -158,7 +145,8 @@ class SymbolicMatrix:
         """
         _check_terms(self._terms, "the matrix", "entry(i, j) returns one entry")
         wires = range(self.network.width)
-        return sympy.Matrix([[self.entry(i, j) for j in wires] for i in wires])
+        columns = [[self._sum(i, found) for i in wires] for found in map(self._influenced, wires)]
+        return sympy.Matrix(columns).T
 
     def factors(self) -> list[Expression]:
         """Return the sparse factors B_1, …, B_m as sympy matrices, in the order of application.
@@ -263,8 +251,41 @@ class SymbolicMatrix:
         """The number of terms of all entries, as sums over paths."""
         return sum(map(int, self._counts.flat))
 
-    def _wire(self, value: Any, name: str) -> int:
-        return int(permutation.some([value], self.network.width, name)[0])
+    def _checked(self, output: Any, source: Any) -> tuple[int, int]:
+        i, j = (
+            int(permutation.some([wire], self.network.width, name)[0])
+            for wire, name in ((output, "output"), (source, "source"))
+        )
+        entry = f"entry({i}, {j})"
+        _check_terms(
+            int(self._counts[i, j]), entry, f"symbolic(net[:k]).{entry} takes the first k stages"
+        )
+        return i, j
+
+    def _influenced(self, source: int) -> list[set[int]]:
+        """Return the wires that an input influences, before the first stage and after each."""
+        found = [{source}]
+        for rows in self._rows:
+            found.append({wire for wire, row in rows.items() if found[-1] & row.keys()})
+        return found
+
+    def _paths(self, output: int, influenced: list[set[int]]) -> list[tuple[int, ...]]:
+        """Return the paths to an output, followed backwards along influenced wires only."""
+        paths: list[tuple[int, ...]] = [(output,)] if output in influenced[-1] else []
+        for rows, known in zip(reversed(self._rows), reversed(influenced[:-1]), strict=True):
+            paths = [(k, *path) for path in paths for k in rows[path[0]] if k in known]
+        return paths
+
+    def _sum(self, output: int, influenced: list[set[int]]) -> Expression:
+        """Return the sum over paths of the products of their block entries."""
+        return sympy.Add(
+            *(
+                sympy.Mul(
+                    *(rows[i][j] for rows, (j, i) in zip(self._rows, pairwise(path), strict=True))
+                )
+                for path in self._paths(output, influenced)
+            )
+        )
 
     def _mapping(self, values: Any) -> dict[Expression, Expression]:
         """Return the values by the expressions that they replace."""

@@ -234,7 +234,7 @@ def test_symbolic_matrices_are_immutable_and_can_be_pickled():
         (lambda: sm.symbolic("butterfly", 256).matrix(), "the matrix would have 65,536 terms"),
         (
             lambda: sm.symbolic(sm.Network.of(2, [[[0, 1]]] * 16)).entry(0, 1),
-            r"entry \(0, 1\) would have 32,768 terms, .* symbolic\(net\[:k\]\).entry\(0, 1\)",
+            r"entry\(0, 1\) would have 32,768 terms, .* symbolic\(net\[:k\]\).entry\(0, 1\)",
         ),
     ],
 )
