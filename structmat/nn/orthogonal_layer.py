@@ -538,7 +538,8 @@ class Orthogonal(nn.Module):
             return made.to(x.dtype) if x.is_complex() else made
         if not x.is_complex():
             return self._run(x, adjoint=adjoint, drop=drop)
-        parts = torch.view_as_real(x.resolve_conj()).movedim(-1, 0)
+        # Not view_as_real, whose backward pass fails for no vectors.
+        parts = torch.stack([x.real, x.imag])
         return torch.complex(*self._run(parts, adjoint=adjoint, drop=drop))
 
     def _check(self, x: Tensor) -> None:

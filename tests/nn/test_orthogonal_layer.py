@@ -62,6 +62,10 @@ def test_a_real_layer_rotates_complex_vectors(net, seed, plan):
     with torch.no_grad():
         torch.testing.assert_close(q(x), x @ r.mT, rtol=0, atol=tolerance)
     assert torch.autograd.gradcheck(lambda x, *_: q(x), (x, *q.generators))
+    none = torch.zeros(0, net.width, dtype=torch.complex128, requires_grad=True)
+    y = q(none)
+    y.backward(torch.zeros_like(y))
+    assert none.grad.shape == none.shape
 
 
 @pytest.mark.parametrize("plan", ["auto", "reference"])
