@@ -85,8 +85,8 @@ class Orthogonal(nn.Module):
     WidthError, SpecError, GraphError, FileError
         If the topology has no network of this width, or does not resolve to one.
     BlockError, StructmatError
-        If the parametrization is unknown, the dtype is not floating, or a probability is outside
-        [0, 1].
+        If the parametrization is unknown, the dtype is not floating, a probability is outside
+        [0, 1], or another argument is invalid.
 
     Notes
     -----
@@ -545,7 +545,7 @@ class Orthogonal(nn.Module):
     def _check(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise BlockError(
-                f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
+                f"x has type {type(x).__name__}: the layer takes a torch.Tensor; make one with"
                 " torch.as_tensor(x, dtype=torch.float32)"
             )
         if x.ndim < 1 or torch_internals.sizes(x)[-1] != self.width:
