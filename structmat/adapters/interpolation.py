@@ -27,9 +27,10 @@ def path(
     """Interpolate between the pretrained and the finetuned model, raising blocks to the power t.
 
     The rotation angles of each block are multiplied by t, and trained output scales s become
-    1 + t·(s − 1), so the intermediate weights are rotations of the pretrained ones. Parameters that
-    are trained directly, such as biases and heads, stay unchanged. The model is modified in place
-    and restored when the iteration ends, stops early or fails.
+    1 + t·(s − 1), so the intermediate weights are pretrained weights that are rotated and, if there
+    are scales, scaled. Parameters that are trained directly, such as biases and heads, stay
+    unchanged. The model is modified in place and restored when the iteration ends, stops early or
+    fails.
 
     Parameters
     ----------

@@ -91,7 +91,8 @@ def write(
     Raises
     ------
     FileError
-        If a network has other stages, or GSOFT does not support a layer or another tensor.
+        If a network has other stages, a block is not a Cayley transform, or GSOFT does not support
+        a layer or another tensor.
     """
     adaptation.refuse_other_tensors("GSOFT")
     refuse_base(rotations, "GSOFT")

@@ -107,7 +107,8 @@ def write(
     Raises
     ------
     FileError
-        If a network fits neither format, or LyCORIS does not support a layer or another tensor.
+        If a network fits neither format, a block is not a Cayley transform, or LyCORIS does not
+        support a layer or another tensor.
     """
     adaptation.refuse_other_tensors("LyCORIS")
     refuse_base(rotations, "LyCORIS")

@@ -80,7 +80,8 @@ def write(
     Raises
     ------
     FileError
-        If a network is not a butterfly, or PEFT's BOFT does not support a layer.
+        If a network does not fit into a butterfly, a block is not a Cayley transform, or PEFT's
+        BOFT does not support a layer.
     """
     for name, rotation in rotations.items():
         check_inputs(name, rotation, "PEFT's BOFT")

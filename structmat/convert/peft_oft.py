@@ -161,7 +161,8 @@ def write(
     Raises
     ------
     FileError
-        If a network is not block-diagonal, or PEFT's OFT does not support a layer.
+        If a network is not block-diagonal, a block is not a Cayley transform, or PEFT's OFT does
+        not support a layer.
     """
     for name, rotation in rotations.items():
         check_inputs(name, rotation, "PEFT's OFT")

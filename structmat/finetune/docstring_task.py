@@ -70,12 +70,14 @@ def docstring_task(labels: Iterable[str] = tuple(LIBRARIES), *, seed: int = 0) -
     Task
         For each label, 300 texts for training, 80 for validation and 150 for testing. The names of
         the libraries are masked; of several near-duplicate texts only one is kept, and none if they
-        come from two libraries.
+        come from different libraries.
 
     Raises
     ------
     StructmatError
         If there are fewer than two labels, or a label is unknown.
+    FileError
+        If the installed version of a library has too few distinct texts.
     MissingExtraError
         If one of the libraries is not installed.
     """
@@ -97,7 +99,7 @@ def docstring_task(labels: Iterable[str] = tuple(LIBRARIES), *, seed: int = 0) -
 
 
 def openings(package: str) -> Iterator[str]:
-    """Yield the masked openings of the docstrings of a package's public names.
+    """Yield the masked openings of a package's docstrings, except those that are too short.
 
     Raises
     ------
@@ -226,7 +228,7 @@ def _is_no_prose(lines: list[str]) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Return the text without reStructuredText markup, which would reveal the library."""
+    """Return the text without URLs and most markup, which would reveal the library."""
     text = re.sub(r"https?://\S+", "", text)
     text = re.sub(r":[a-z:]+:`~?([^`<]*?)\s*(<[^`]*>)?`", r"\1", text)
     text = text.replace("`", "").replace("**", "")

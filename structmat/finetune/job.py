@@ -61,7 +61,7 @@ def run(
     Returns
     -------
     dict
-        The contents of `results.json`.
+        The contents of `results.json`; empty except in the main process.
     """
     networks = _checked(task, source, settings)
     is_main = is_main_process()
@@ -128,7 +128,7 @@ class _Job:
     is_main: bool
 
     def key(self, *more: object) -> str:
-        """Return a hash of everything on which a result depends."""
+        """Return a hash of the task, the model, the library versions and the given values."""
         where = (self.source.name, self.source.place)
         parts = (self.task.fingerprint, where, versions(results.LIBRARIES), *more)
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]

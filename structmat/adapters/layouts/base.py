@@ -89,7 +89,8 @@ class Layout:
         Raises
         ------
         StructmatError
-            If the weight cannot be rotated, or the layer has a custom method or forward hooks.
+            If the weight cannot be rotated, or the layer has forward hooks or a custom method that
+            the adapter would bypass.
         """
         cls.check_weight(base, scale=scale)
         bypassed = cls.bypasses(products=outputs or scale)
