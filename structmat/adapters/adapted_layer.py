@@ -430,7 +430,7 @@ class AdaptedLayer(Wrapper):
 
     @contextmanager
     def _changing(self, adapters: Iterable[str]) -> Iterator[None]:
-        """Check changes made to adapters in a `with` block, and merge again; on error, undo them."""
+        """Check changes that a `with` block makes to adapters, and merge again; undo on error."""
         names = list(adapters)
         powers = dict(self.structmat_power)
         before = [(r, r.power, r.kept) for name in names for r in self._partial(name)]

@@ -231,7 +231,7 @@ class _Set:
 
 
 def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
-    """Return the adapters of a model that can be interpolated, by layer name."""
+    """Return the adapters of a model to interpolate or restrict, by layer name."""
     found: dict[str, _Movable] = {}
     known: set[str] = set()
     for place, layer in model.named_modules():
@@ -239,8 +239,8 @@ def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
             continue
         if layer.merged:
             raise StructmatError(
-                f"{place}: its adapter is merged, so it cannot be interpolated; unmerge the model"
-                " first"
+                f"{place}: its adapter is merged, so it can be neither interpolated nor restricted"
+                " to some stages; unmerge the model first"
             )
         known.update(layer.structmat_power)
         names = layer.acting(None if adapter_name is None else [adapter_name])
@@ -255,9 +255,9 @@ def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
     if not found:
         called = "" if adapter_name is None else f" called {adapter_name!r}"
         raise StructmatError(
-            f"the model has no adapters{called} to interpolate"
+            f"the model has no adapters{called} to interpolate or restrict"
             f"{suggest(adapter_name or '', known) if known else '; adapt it first'}"
         )
     if any(isinstance(part, _Replaced) for part in found.values()):
-        check_whole(model, "take a part of")
+        check_whole(model, "interpolate or restrict")
     return found

@@ -1,4 +1,4 @@
-"""Checks of the path that commands with --save share."""
+"""The check of the path given with --save, shared by several commands."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_names: list[str] | None = None,
         safe_merge: bool = False,  # noqa: FBT001, FBT002 (PEFT's signature)
     ) -> None:
-        """Merge adapters into all layers, or into none if any value is not finite."""
+        """Merge adapters into all layers, or into none if any of them fails."""
         self._check_known(adapter_names)
         check_whole(self.model, "merge")
         with all_or_none(self.adapted(), adapter_names):
@@ -322,12 +322,12 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             Adapters with the same networks. An adapter counts as the identity in layers that it
             does not rotate.
         weights : sequence of float
-            If the weights sum to one, the result is the mean. In general, the mean is raised to the
-            power of their sum; a single adapter with weight w, for example, becomes that adapter
-            scaled by w. A negative weight inverts each block: a single adapter with weight −1 is
-            inverted stage by stage, which inverts the whole rotation only if the stages commute,
-            for example if there is only one. If the blocks commute, the result is the product of
-            their powers w; if all weights are 0, it is the identity.
+            If the weights are positive and sum to one, the result is the mean. In general, each
+            block with a negative weight is inverted, and the mean for the weights |w| is raised to
+            the power Σ|w|; a single adapter with weight w, for example, becomes that adapter scaled
+            by w. Inverting each block inverts the whole rotation only if the stages commute, for
+            example if there is only one. If the blocks commute, the result is the product of their
+            powers w; if all weights are 0, it is the identity.
         adapter_name : str
             The name of the new adapter, which remains inactive.
         combination_type : {"geodesic"}
@@ -340,7 +340,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
         Notes
         -----
-        Output factors are averaged: 1 + Σ wᵢ (sᵢ − 1). See
+        Output scales are combined linearly, to 1 + Σ wᵢ (sᵢ − 1). See
         `structmat.nn.parametrizations.powers.mean`.
         """
         if combination_type != "geodesic":
