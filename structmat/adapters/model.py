@@ -241,6 +241,11 @@ def check_plain(model: nn.Module) -> None:
 def adapters(model: nn.Module) -> dict[str, AdaptedLayer]:
     """Return the layers of a model that have adapters, by name.
 
+    Raises
+    ------
+    StructmatError
+        If the model is not a torch module.
+
     Examples
     --------
     >>> list(adapters(adapt(nn.Sequential(nn.Linear(4, 4)), "butterfly")))

@@ -33,7 +33,13 @@ LEFT, RIGHT, SCALE = ".gs_ort.gsoft_L", ".gs_ort.gsoft_R", ".gsoft_s"
 
 
 def read(path: Path, _: Weights | None = None) -> Adaptation:
-    """Read a GSOFT checkpoint, a safetensors file."""
+    """Read a GSOFT checkpoint, a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, or a layer does not have L and R of the same shape.
+    """
     tensors = read_numbers(path)
     names = [key.removesuffix(LEFT) for key in tensors if key.endswith(LEFT)]
     rotations = {}

@@ -116,6 +116,11 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
 def logarithms(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> Coordinates:
     """Return matrices Q for which the blocks are exp(Q), for any rotations; see `coordinates`.
 
+    Raises
+    ------
+    BlockError
+        As for `orthogonal`.
+
     Examples
     --------
     >>> q, _ = logarithms(-torch.eye(2, dtype=torch.float64)[None], torch.float64)

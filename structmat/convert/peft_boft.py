@@ -32,6 +32,11 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
 
     The tensors determine the number of factors: without its CUDA extension, PEFT creates one
     factor, whatever the configuration specifies.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be read, or a tensor is missing or has a wrong shape.
     """
     files = peft_files.read(folder, ("boft_R", "boft_s", "boft_P"))  # P: written by peft up to 0.12
     notes = []

@@ -37,7 +37,14 @@ _SHARED = "block_share"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
-    """Read an OFT checkpoint from PEFT 0.16 or later."""
+    """Read an OFT checkpoint from PEFT 0.16 or later.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be read or were written by an earlier version, an embedding is adapted,
+        a tensor has a wrong shape, or blocks are shared and no model is given.
+    """
     files = peft_files.read(folder, ("oft_R.weight", "oft_embedding_R.weight", "oft_r", "oft_R"))
     config = files.config
     notes = []

@@ -366,13 +366,25 @@ def _constant(value: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def keys_of(path: Path) -> list[str]:
-    """Return the names of the tensors in a safetensors file."""
+    """Return the names of the tensors in a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or is truncated.
+    """
     with _opened(path) as file:
         return list(file.keys())
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """Return the metadata in the header of a safetensors file."""
+    """Return the metadata in the header of a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or is truncated.
+    """
     with _opened(path) as file:
         return dict(file.metadata() or {})
 

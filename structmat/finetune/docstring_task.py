@@ -116,6 +116,11 @@ def docstrings(package: str) -> Iterator[str]:
     """Yield the docstrings of modules, public functions, classes and methods, ordered by path.
 
     Modules with private names are included, since libraries also define public names there.
+
+    Raises
+    ------
+    MissingExtraError
+        If the package is not installed.
     """
     root = _directory(package)
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):

@@ -62,6 +62,14 @@ def run(
     -------
     dict
         The contents of `results.json`; empty except in the main process.
+
+    Raises
+    ------
+    StructmatError
+        If the model does not support texts of `max_length` tokens, or a topology does not support a
+        width of the model.
+    DivergedError
+        If the loss of a training run is no longer finite.
     """
     networks = _checked(task, source, settings)
     is_main = is_main_process()

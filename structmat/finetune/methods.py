@@ -97,6 +97,11 @@ class Settings:
         The number of timing rounds.
     tune : bool
         Whether to search for learning rates first, instead of using the methods' own.
+
+    Raises
+    ------
+    StructmatError
+        If a number is not a positive integer, or there is no method or one method twice.
     """
 
     methods: tuple[Method, ...]

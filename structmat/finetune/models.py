@@ -56,14 +56,26 @@ class Pretrained:
         _loaded("AutoConfig", self)
 
     def tokenizer(self) -> Any:
-        """Return the tokenizer, which pads with its end token if it has no padding token."""
+        """Return the tokenizer, which pads with its end token if it has no padding token.
+
+        Raises
+        ------
+        FileError
+            If transformers cannot load it.
+        """
         tokenizer = _loaded("AutoTokenizer", self)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
     def classifier(self, labels: Sequence[str], *, seed: int = 0) -> Classifier:
-        """Return the model with a head for these labels; the seed initialises new parameters."""
+        """Return the model with a head for these labels; the seed initialises new parameters.
+
+        Raises
+        ------
+        FileError
+            If transformers cannot load the model.
+        """
         with quiet():
             require("transformers", "finetune").set_seed(seed)
         names = dict(enumerate(labels))
@@ -159,7 +171,7 @@ def _state() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress log messages and deprecation warnings of transformers, peft and their imports.
+    """Suppress deprecation warnings of transformers, peft and accelerate, and log messages.
 
     Errors are still logged.
     """

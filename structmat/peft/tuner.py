@@ -45,7 +45,7 @@ from structmat.peft.planned_networks import check_shared, planned
 from structmat.peft.rollback import Before, remember
 from structmat.peft.unmatched import numbers_unmatched, unmatched, warn
 
-# Parents that read only the dtype of the weight and then call the layer: no rotated weight needed.
+# Parents that read only the dtype of the weight and then call the layer need no rotated weight.
 _ONLY_LOOKS = re.compile(r".*(DenseActDense|DenseGatedActDense|GatedActDense)")
 
 
@@ -244,7 +244,13 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_names: list[str] | None = None,
         safe_merge: bool = False,  # noqa: FBT001, FBT002 (PEFT's signature)
     ) -> None:
-        """Merge adapters into all layers, or into none if any of them fails."""
+        """Merge adapters into all layers, or into none if any of them fails.
+
+        Raises
+        ------
+        StructmatError
+            If there is no such adapter, the model is sharded, or a merged weight is not finite.
+        """
         self._check_known(adapter_names)
         check_whole(self.model, "merge")
         with all_or_none(self.adapted(), adapter_names):
@@ -279,7 +285,13 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         return plain
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 (PEFT's signature)
-        """Make existing adapters active."""
+        """Make existing adapters active.
+
+        Raises
+        ------
+        StructmatError
+            If there is no such adapter.
+        """
         self._check_known([adapter_name] if isinstance(adapter_name, str) else adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)
 
@@ -288,7 +300,13 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_names: str | Sequence[str],
         requires_grad: bool = True,  # noqa: FBT001, FBT002 (PEFT's signature)
     ) -> None:
-        """Freeze or unfreeze existing adapters."""
+        """Freeze or unfreeze existing adapters.
+
+        Raises
+        ------
+        StructmatError
+            If there is no such adapter.
+        """
         self._check_known([adapter_names] if isinstance(adapter_names, str) else adapter_names)
         super().set_requires_grad(adapter_names, requires_grad)
 

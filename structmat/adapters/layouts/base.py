@@ -108,7 +108,13 @@ class Layout:
 
     @classmethod
     def check_weight(cls, base: Layer, *, scale: bool) -> None:  # noqa: ARG003 (for some kinds)
-        """Raise an error for a weight that cannot be rotated or scaled."""
+        """Raise an error for a weight that cannot be rotated or scaled.
+
+        Raises
+        ------
+        StructmatError
+            If the weight cannot be rotated or scaled.
+        """
         plain_weight(base)
 
     # Sizes ----------------------------------------------------------------------------------
