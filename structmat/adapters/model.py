@@ -51,9 +51,9 @@ def adapt(
     Parameters
     ----------
     model : nn.Module
-    topology : str, Family, Network, or callable width → Network
-        The topology of each layer's network. A wired network is straightened, so that training
-        starts from the pretrained model.
+    topology : str, path, Family, Network, networkx graph, or callable width → Network
+        The topology of each layer's network, as for `structmat.network`. A wired network is
+        straightened, so that training starts from the pretrained model.
     target_modules, exclude_modules : str or list of str
         The layers to adapt or exclude: a regular expression that must match the whole name, or a
         list of names that may omit leading parts. `target_modules` may also be "all-linear", for
@@ -312,7 +312,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
 
 
 def unmerge(model: nn.Module) -> nn.Module:
-    """Restore exactly the weights that `merge` replaced, and apply the rotations to activations.
+    """Restore exactly the weights that `merge` replaced, and rotate in each call again.
 
     Raises
     ------

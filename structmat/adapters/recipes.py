@@ -48,7 +48,7 @@ class Recipe:
     Raises
     ------
     StructmatError
-        If an option is invalid.
+        If a side or any option but `plan` is invalid.
     """
 
     networks: Mapping[str, Network]

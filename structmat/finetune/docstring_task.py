@@ -1,7 +1,7 @@
 """The docstring task: classify the openings of docstrings by library.
 
-The sources of the installed libraries are parsed but not imported: this is fast, runs no foreign
-code, and yields the same texts on every machine with the same versions.
+The sources of the installed libraries are parsed rather than imported: this is fast, runs no
+foreign code, and yields the same texts on every machine with the same versions.
 """
 
 from __future__ import annotations
