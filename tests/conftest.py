@@ -6,6 +6,7 @@ import tempfile
 
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # while modules are imported
 collect_ignore = ["user_script.py"]  # it registers a family: tests run it as a program
 
 # No test asks the Hub; read when a library that could is imported.
@@ -31,3 +32,4 @@ def pytest_collection_finish():
     """Exempt what lives until the end, such as imported modules, from garbage collection."""
     gc.collect()
     gc.freeze()
+    gc.enable()
