@@ -29,7 +29,8 @@ settings.load_profile("structmat")
 
 
 def pytest_collection_finish():
-    """Exempt what lives until the end, such as imported modules, from garbage collection."""
+    """Exempt what lives until the end from garbage collection, which is rare later, too."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)  # a passage over all takes 0.1 s
     gc.enable()

@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from structmat.families import Entry, Family, catalogue
-from structmat.families.factorization import factorizations
-from structmat.families.options import combinations, taken
+from structmat.families.number_theory import factorizations
 from structmat.families.registry import entry
+from structmat.families.variants import accepts, combinations
 from structmat.networks.network import Network
 
 Case = tuple[Family, int]
@@ -48,7 +48,7 @@ def _members(known: Entry, width: int, max_depth: int) -> list[Case]:
     return [
         (rule, width)
         for rule in tried(known, width, max_depth)
-        if taken(rule, width) and _depth(known, rule, width) <= max_depth
+        if accepts(rule, width) and _depth(known, rule, width) <= max_depth
     ]
 
 
