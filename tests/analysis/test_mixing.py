@@ -167,7 +167,7 @@ def test_repeated_switches_have_the_moments_of_one_switch(width, times):
 )
 def test_moments_agree_with_samples(net, dtype, special):
     """Means of n independent draws have errors of order σ/√n: 5 of these for all entries."""
-    draws = 4000
+    draws = 1500
     rng = np.random.default_rng(1)
     squares = np.array(
         [
