@@ -8,6 +8,7 @@ here, and all families are in `structmat.families`.
 from typing import TYPE_CHECKING, Any
 
 from structmat import errors, families
+from structmat.analysis.certificates import certify
 from structmat.analysis.comparison import compare
 from structmat.analysis.dimension import dimension
 from structmat.analysis.gauge import reduced
@@ -78,6 +79,7 @@ __all__ = [
     "dense_networks",
     "report",
     "compare",
+    "certify",
     "diagram",
     "reach",
     "is_dense",
