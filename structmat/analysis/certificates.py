@@ -202,7 +202,7 @@ class Certificate:
         >>> from structmat.families import mixed_radix
         >>> from structmat.linalg.rotation import Rotation
         >>> flat = np.array([[1.0, 1.0], [1.0, -1.0]]) / np.sqrt(2)
-        >>> net = mixed_radix(1024, 2)
+        >>> net = mixed_radix(1024)
         >>> hadamard = Rotation(net, [np.tile(flat, (512, 1, 1))] * 10)
         >>> round(certify(hadamard).distortion(512, failure=0.1), 3)
         0.14

@@ -199,20 +199,25 @@ def test_samples_of_inputs_bound_the_whole(r, data):
 @given(rotations(max_width=10))
 @settings(max_examples=30)
 def test_lanczos_and_chunks_agree_with_the_dense_computation(r):
-    whole = sm.certify(r).to_dict()
     if r.network.width < 3:
         return
+    whole = sm.certify(r)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(certificates, "_DENSE", 2)
         patch.setattr(certificates, "_CHUNK", 3)
-        found = sm.certify(r).to_dict()
+        found = sm.certify(r)
         patch.setattr(certificates, "_COMPLETE", 2)
         patch.setattr(certificates, "_SAMPLED", 2)
-        sampled = sm.certify(r).to_dict()
-    for name in ("mixing", "expected_mixing"):
-        assert found.pop(name) == pytest.approx(whole[name], abs=1e-7)
-    assert found == {name: whole[name] for name in found}
-    assert sampled["expected_mixing"] == pytest.approx(whole["expected_mixing"], abs=1e-7)
+        sampled = sm.certify(r)
+    assert sampled.examined == 2
+    assert found.mixing == pytest.approx(whole.mixing, abs=1e-7)
+    for some in (found, sampled):
+        assert some.expected_mixing == pytest.approx(whole.expected_mixing, abs=1e-7)
+    for name in ("fourth", "quartic_sum", "coherence"):
+        assert getattr(found, name) == pytest.approx(getattr(whole, name), rel=1e-12)
+    for name in ("one", "two", "expected"):
+        energies = [getattr(one, name).energy for one in (found, whole)]
+        assert energies[0] == pytest.approx(energies[1], rel=1e-12)
 
 
 def test_wide_rotations_are_sampled():
