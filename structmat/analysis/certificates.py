@@ -284,17 +284,21 @@ class Certificate:
         stages = counted(self.depth, "stage")
         return f"{kind}, width {self.width:,}, {stages}; {seen} examined"
 
+    @property
+    def _findings(self) -> list[str]:
+        none = "no fault found" if self.complete else "no fault found with these inputs"
+        return [f"fault: {fault}" for fault in self.faults] or [none]
+
     def __str__(self) -> str:
         table = plain(_HEAD, self._rows(), left=(0, 3, 4), rule=True)
-        faults = [f"fault: {fault}" for fault in self.faults] or ["no fault found"]
-        wrapped = [fill(fault, 100, subsequent_indent="  ") for fault in faults]
+        wrapped = [fill(line, 100, subsequent_indent="  ") for line in self._findings]
         return "\n".join([self._title, "", table, "", *wrapped])
 
     def _repr_html_(self) -> str:
         rows = ["".join(cell("th", text) for text in _HEAD)]
         rows += ["".join(cell("td", text) for text in row) for row in self._rows()]
-        faults = [cell("p", f"fault: {fault}") for fault in self.faults]
-        return "\n".join([cell("p", self._title), in_html(rows), *faults])
+        findings = [cell("p", line) for line in self._findings]
+        return "\n".join([cell("p", self._title), in_html(rows), *findings])
 
 
 def certify(rotation: Rotation, *, inputs: npt.ArrayLike | None = None) -> Certificate:

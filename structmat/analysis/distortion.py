@@ -85,7 +85,7 @@ def distortion(
     American Statistical Association 58, 1963 (with section 6 on sampling without replacement).
     N. Ailon, B. Chazelle, The fast Johnson–Lindenstrauss transform and approximate nearest
     neighbors, SIAM Journal on Computing 39, 2009. S. Foucart, H. Rauhut, A mathematical
-    introduction to compressive sensing, 2013 (corollary 8.10 for random phases).
+    introduction to compressive sensing, 2013 (for random phases).
 
     Examples
     --------
