@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 
 from structmat._util.text_table import cell, counted, in_html, plain
 from structmat.analysis import distortion as bounds
-from structmat.analysis.mixing import fourth_moments, mean_deviation, mixing
+from structmat.analysis.energies import (
+    Extreme,
+    deviation,
+    energies,
+    expected_deviation,
+    expected_energies,
+    haar_limit,
+    largest,
+    largest_pair,
+)
+from structmat.analysis.mixing import fourth_moments, mixing
 from structmat.analysis.reachability import fewest_reached
 from structmat.analysis.sign_moments import haar_fourth_moment, largest_fourth_moments
 from structmat.errors import StructmatError, WiringError, abbreviated
-from structmat.linalg.blocks import by_stage
-from structmat.linalg.factors import product
 from structmat.networks import permutation
-from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
 if TYPE_CHECKING:
@@ -32,19 +38,9 @@ _COMPLETE = 4096  # largest width at which all inputs are examined by default
 _SAMPLED = 256  # inputs examined at larger widths, or fewer:
 _NUMBERS = 2**24  # entries of R computed at larger widths
 _MOST = 2**26  # and for inputs that are given
-_DENSE = 512  # largest width at which all singular values are computed, not only the largest
 _FOURTH = 128  # largest width for `fourth_moments`, whose time is cubic in the width
-_CHUNK = 512  # columns or rows processed at once
-_RARE = 1e-3  # probability that any entry of a Haar matrix exceeds the limit
+_CHUNK = 512  # rows processed at once
 _HEAD = ("quantity", "value", "ideal", "where", "holds for")
-
-
-class Extreme(NamedTuple):
-    """The largest energy on one output, with the inputs and the output where it occurs."""
-
-    energy: float
-    inputs: tuple[int, ...]
-    output: int
 
 
 @dataclass(frozen=True)
@@ -356,22 +352,22 @@ on one of them
     chosen = _inputs(inputs, width)
     blocks = _wide(rotation)
     unitary = any(np.iscomplexobj(b) for b in blocks)
-    limit = _haar_limit(width, unitary=unitary)
+    limit = haar_limit(width, unitary=unitary)
+    haar = haar_fourth_moment(width, unitary=unitary)
 
     squares = [_each(b, lambda one: np.abs(one) ** 2) for b in blocks]
-    means = _columns(net, squares, chosen, lambda x: x)
-    expected = _largest(means, chosen)
-    expected_above = int((means.max(axis=0) > limit).sum())
-    expected_mixing = _expected_mixing(net, squares, means)
-    del means
+    means = expected_energies(net, squares, chosen)
+    expected, expected_above = largest(means, chosen), int((means.max(axis=0) > limit).sum())
+    complete = len(chosen) == width
+    expected_mixing = deviation(means) if complete else expected_deviation(net, squares)
+    del means  # as large as the following
 
-    energies = _columns(net, blocks, chosen, lambda x: np.abs(x) ** 2)
-    fourth, output = _largest_fourth(energies, unitary=unitary)
+    exact = energies(net, blocks, chosen)
+    fourth, output = _largest_fourth(exact, unitary=unitary)
     reached, start = fewest_reached(net, chosen)
     haar_blocks = None
     if width <= _FOURTH:
-        largest = float(fourth_moments(net, unitary=unitary).max())
-        haar_blocks = largest / haar_fourth_moment(width, unitary=unitary)
+        haar_blocks = float(fourth_moments(net, unitary=unitary).max()) / haar
     return Certificate(
         width=width,
         depth=net.depth,
@@ -379,19 +375,19 @@ on one of them
         examined=len(chosen),
         topology_mixing=mixing(net),
         expected_mixing=expected_mixing,
-        mixing=_deviation(energies),
+        mixing=deviation(exact),
         reached=reached,
         reached_from=start,
         expected=expected,
-        one=_largest(energies, chosen),
-        two=_largest_pair(energies, chosen),
+        one=largest(exact, chosen),
+        two=largest_pair(exact, chosen),
         haar_limit=limit,
         expected_above=expected_above,
-        above=int((energies.max(axis=0) > limit).sum()),
-        fourth=fourth / haar_fourth_moment(width, unitary=unitary),
+        above=int((exact.max(axis=0) > limit).sum()),
+        fourth=fourth / haar,
         fourth_output=output,
         haar_blocks_fourth=haar_blocks,
-        quartic_sum=float((energies**2).sum(axis=0).max()),
+        quartic_sum=float((exact**2).sum(axis=0).max()),
     )
 
 
@@ -429,36 +425,8 @@ def _each(blocks: Array, function: Callable[[Array], Array]) -> Array:
     return function(blocks)
 
 
-def _columns(
-    net: Network, blocks: Sequence[Array], inputs: Index, function: Callable[[Array], Array]
-) -> Array:
-    """Return a function of the entries in these columns of the matrix, (width, inputs)."""
-    dtype = np.result_type(np.float64, *blocks)
-    own = [b.astype(dtype, copy=False) for b in blocks]
-    found = np.empty((net.width, len(inputs)))
-    for first in range(0, len(inputs), _CHUNK):
-        some = inputs[first : first + _CHUNK]
-        units = np.zeros((net.width, len(some)), dtype=dtype)
-        units[some, np.arange(len(some))] = 1
-        found[:, first : first + _CHUNK] = function(product(net, own, units))
-    return found
-
-
-def _largest(energies: Array, inputs: Index) -> Extreme:
-    output, column = np.unravel_index(int(energies.argmax()), energies.shape)
-    return Extreme(float(energies[output, column]), (int(inputs[column]),), int(output))
-
-
-def _largest_pair(energies: Array, inputs: Index) -> Extreme | None:
-    if len(inputs) < 2:
-        return None
-    both = np.partition(energies, -2, axis=1)[:, -2:].sum(axis=1)
-    output = int(both.argmax())
-    columns = np.argsort(-energies[output], kind="stable")[:2]
-    return Extreme(float(both[output]), tuple(sorted(inputs[columns].tolist())), output)
-
-
 def _largest_fourth(energies: Array, *, unitary: bool) -> tuple[float, int]:
+    """Return the largest fourth moment over signs on the inputs, and its output."""
     moments = np.concatenate(
         [
             largest_fourth_moments(energies[first : first + _CHUNK], unitary=unitary)
@@ -467,46 +435,6 @@ def _largest_fourth(energies: Array, *, unitary: bool) -> tuple[float, int]:
     )
     output = int(moments.argmax())
     return float(moments[output]), output
-
-
-def _deviation(energies: Array) -> float:
-    """Return ‖|R|² − J/d‖₂, or that of the given columns, which is at most as large."""
-    width, count = energies.shape
-    if count < width or width <= _DENSE:
-        return float(np.linalg.norm(energies - 1 / width, 2))
-    return mean_deviation(width, lambda x: energies @ x, lambda x: energies.T @ x)
-
-
-def _expected_mixing(net: Network, squares: Sequence[Array], means: Array) -> float:
-    """Return ‖E|R|² − J/d‖₂ over random signs before every stage."""
-    width = net.width
-    if means.shape[1] == width:
-        return _deviation(means)
-    if width <= _DENSE:
-        return _deviation(_columns(net, squares, permutation.identity(width), lambda x: x))
-    back = net.inverse()
-    transposed = [
-        np.swapaxes(b, -1, -2) for stage in reversed(by_stage(net, squares)) for b in stage
-    ]
-
-    def applied(to: Network, blocks: Sequence[Array], x: Array) -> Array:
-        return np.reshape(np.asarray(product(to, blocks, np.reshape(x, (width, -1)))), x.shape)
-
-    return mean_deviation(
-        width, lambda x: applied(net, squares, x), lambda x: applied(back, transposed, x)
-    )
-
-
-def _haar_limit(width: int, *, unitary: bool) -> float:
-    """Return an energy that any entry of a Haar matrix exceeds with probability at most 0.1 %.
-
-    The energy of one entry has the distribution Beta(1/2, (d−1)/2), or Beta(1, d−1) if unitary; the
-    probabilities of d² entries are added.
-    """
-    if width == 1:
-        return 1.0
-    one, rest = (1.0, width - 1.0) if unitary else (0.5, (width - 1) / 2)
-    return float(1 - scipy.special.betaincinv(rest, one, _RARE / width**2))
 
 
 def _energy(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.analysis import certificates
+from structmat.analysis.energies import haar_limit
 from structmat.analysis.mixing import fourth_moments, mixing
 from structmat.analysis.sign_moments import fourth_moment, haar_fourth_moment
 from structmat.errors import BlockError, StructmatError, WiringError
@@ -138,7 +139,7 @@ def test_no_choice_of_blocks_is_better_than_the_bound_of_the_topology(r, deeper)
 @given(st.integers(1, 40), st.booleans())
 @settings(max_examples=20)
 def test_the_haar_limit_has_the_stated_probability(width, unitary):
-    limit = certificates._haar_limit(width, unitary=unitary)
+    limit = haar_limit(width, unitary=unitary)
     one, rest = (1, width - 1) if unitary else (0.5, (width - 1) / 2)
     if width > 1:
         tail = scipy.stats.beta.sf(limit, one, rest)
@@ -152,7 +153,7 @@ def test_haar_matrices_rarely_have_a_fault(dtype):
     width, count = 12, 10_000
     many = sm.Network.of(width * count, [np.arange(width * count).reshape(count, width)])
     (blocks,) = sm.random_blocks(many, 0, dtype)
-    limit = certificates._haar_limit(width, unitary=dtype is complex)
+    limit = haar_limit(width, unitary=dtype is complex)
     faulty = (np.abs(blocks) ** 2).max(axis=(1, 2)) > limit
     assert 1 <= faulty.sum() <= 10 + 5 * 10**0.5
     net = sm.Network.of(width, [[range(width)]])
@@ -203,7 +204,8 @@ def test_lanczos_and_chunks_agree_with_the_dense_computation(r):
         return
     whole = sm.certify(r)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(certificates, "_DENSE", 2)
+        patch.setattr("structmat.analysis.energies._DENSE", 2)
+        patch.setattr("structmat.analysis.energies._CHUNK", 3)
         patch.setattr(certificates, "_CHUNK", 3)
         found = sm.certify(r)
         patch.setattr(certificates, "_COMPLETE", 2)
@@ -234,6 +236,15 @@ def test_wide_rotations_are_sampled():
     assert re.search(r"energy of one input +≥ 0\.\d+ .*this matrix", str(found))
     with pytest.raises(StructmatError, match="distortion: 256 of 6,144 inputs were examined"):
         found.distortion(100)
+
+
+def test_shared_blocks_are_computed_once():
+    flat = scipy.linalg.hadamard(4)[None] / 2
+    shared = np.broadcast_to(flat, (16, 4, 4))
+    squares = certificates._each(shared, np.square)
+    assert squares.strides[0] == 0
+    np.testing.assert_array_equal(squares, np.square(np.tile(flat, (16, 1, 1))))
+    assert certificates._each(np.tile(flat, (16, 1, 1)), np.square).strides[0] > 0
 
 
 def test_too_many_inputs_are_rejected(monkeypatch):
