@@ -51,7 +51,8 @@ _TABLES = ("bounds", "spectrum")
 class Report:
     """The result of `report`; the expensive parts are computed on access.
 
-    Text, HTML and `to_dict` contain what has been computed so far; `complete` computes the rest.
+    Text, HTML and `to_dict` contain the parts computed so far; `complete` computes the others,
+    except those that are too expensive at the network's width.
 
     Attributes
     ----------
@@ -82,7 +83,8 @@ class Report:
     def why_not_dense(self) -> str | None:
         """Why the network is not dense, and whether more stages help; None if it is dense.
 
-        With more than one component, no number of stages suffices (see `components`).
+        With more than one component, no number of repetitions of its stages suffices (see
+        `components`).
         """
         return None if self.dense else why_not_dense(self.network)
 
@@ -120,10 +122,10 @@ class Report:
 
     @cached_property
     def dimension(self) -> Dimension:
-        """The dimension of the set of matrices that the network covers (`structmat.dimension`).
+        """The dimension of the set of matrices that the network can represent.
 
-        For components of more than about 6,000 dimensions whose bounds do not meet, only the bounds
-        that require no rank are computed; `structmat.dimension` computes the rank as well.
+        For connected components of more than about 6,000 dimensions, only the bounds that require
+        no rank are computed; `structmat.dimension` also computes the rank.
         """
         return dimension(self.network, largest=_RANK)
 
@@ -143,7 +145,7 @@ class Report:
         return lipschitz(self.network)
 
     def complete(self, *, progress: bool = True) -> Self:
-        """Compute all parts, and return the same report.
+        """Compute all parts that are affordable at this width, and return the same report.
 
         Parameters
         ----------
@@ -152,11 +154,11 @@ class Report:
 
         Notes
         -----
-        The dimension takes time cubic in its value, up to about a minute. Above width 64 the
-        conditioning, whose time is proportional to the sixth power of the width, the fourth moment
-        and the spectrum are omitted, above 4,096 the concentration, and above 16,384 the fewest
-        outputs reached; the spectrum is undefined below 6 wires. An interruption does not discard
-        the parts that have been computed.
+        Computing the dimension takes time cubic in its value, up to about a minute for each
+        connected component. Above width 64, the spectrum and the fourth moment are omitted, and so
+        is the conditioning, which takes time proportional to the sixth power of the width; above
+        4,096, the concentration; above 16,384, the fewest outputs reached. Below width 6, the
+        spectrum is undefined. An interruption does not discard the parts that have been computed.
         """
         parts = affordable(self.width)
         with bar("report", len(parts), unit="part", shown=progress) as steps:
@@ -206,10 +208,10 @@ class Report:
 
 
 def report(net: Network) -> Report:
-    """Return a report on one network: its cost, its reachability, and the dimension it covers.
+    """Return a report on one network: its cost, its reachability and its dimension.
 
-    Counts and density are computed immediately. The other parts, from the mixing to the spectrum,
-    are computed on access, or all at once by `Report.complete`.
+    The counts, and whether the network is dense, are computed immediately. The other parts, from
+    the mixing to the spectrum, are computed on access, or all at once by `Report.complete`.
 
     Raises
     ------
