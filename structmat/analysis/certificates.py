@@ -56,7 +56,8 @@ class Certificate:
     Attributes
     ----------
     width, depth : int
-    unitary : bool
+    field : {"real", "complex"}
+        Whether the matrix is orthogonal or unitary.
     examined : int
         The number of inputs examined.
     topology_mixing : float
@@ -99,7 +100,7 @@ class Certificate:
 
     width: int
     depth: int
-    unitary: bool
+    field: str
     examined: int
     topology_mixing: float
     expected_mixing: float
@@ -155,7 +156,7 @@ class Certificate:
 
     @property
     def _signs(self) -> str:
-        return "phases" if self.unitary else "signs"
+        return "phases" if self.field == "complex" else "signs"
 
     def _many(self, count: int) -> str:
         verb = "leaves" if count == 1 else "leave"
@@ -173,7 +174,7 @@ class Certificate:
             If the certificate is not complete, or `outputs` is not from 1 to the width.
         """
         self._check_complete("rms_distortion")
-        return bounds.rms_distortion(self.width, outputs, self.quartic_sum, unitary=self.unitary)
+        return bounds.rms_distortion(self.width, outputs, self.quartic_sum, field=self.field)
 
     def distortion(self, outputs: int, *, vectors: int = 1, failure: float = 0.01) -> float:
         """Return ε such that ‖S R D x‖²·d/m is within ε of ‖x‖² for each of N fixed vectors.
@@ -234,8 +235,8 @@ class Certificate:
         on_inputs = f"this matrix, {signs} on the inputs"
         between = f"flat blocks with {signs}, or Haar"
         even = _share(1 / d)
-        flat = largest_fourth_moments(np.full((1, d), 1 / d), unitary=self.unitary)[0]
-        haar = haar_fourth_moment(d, unitary=self.unitary)
+        flat = largest_fourth_moments(np.full((1, d), 1 / d), field=self.field)[0]
+        haar = haar_fourth_moment(d, field=self.field)
         rows = [
             ("mixing", f"{self.topology_mixing:.3f}", "0", "", between),
             ("mixing", f"{self.expected_mixing:.3f}", "0", "", before),
@@ -268,14 +269,14 @@ class Certificate:
             value = f"{self.haar_blocks_fourth:.2f}"
             rows.append(("fourth moment / Haar", value, "1.00", "", "Haar blocks"))
         if self.complete and d > 1:
-            ideal = bounds.rms_distortion(d, d // 2, 1 / d, unitary=self.unitary)
+            ideal = bounds.rms_distortion(d, d // 2, 1 / d, field=self.field)
             value = f"≤ {self.rms_distortion(d // 2):.3f}"
             rows.append(("rms distortion, d/2", value, f"{ideal:.3f}", "", f"{on_inputs}, sample"))
         return rows
 
     @property
     def _title(self) -> str:
-        kind = "unitary" if self.unitary else "orthogonal"
+        kind = "unitary" if self.field == "complex" else "orthogonal"
         seen = "all inputs" if self.complete else f"{self.examined:,} inputs"
         stages = counted(self.depth, "stage")
         return f"{kind}, width {self.width:,}, {stages}; {seen} examined"
@@ -351,9 +352,9 @@ on one of them
     net, width = rotation.network, rotation.network.width
     chosen = _inputs(inputs, width)
     blocks = _wide(rotation)
-    unitary = any(np.iscomplexobj(b) for b in blocks)
-    limit = haar_limit(width, unitary=unitary)
-    haar = haar_fourth_moment(width, unitary=unitary)
+    field = "complex" if any(np.iscomplexobj(b) for b in blocks) else "real"
+    limit = haar_limit(width, field=field)
+    haar = haar_fourth_moment(width, field=field)
 
     squares = [_each(b, lambda one: np.abs(one) ** 2) for b in blocks]
     means = expected_energies(net, squares, chosen)
@@ -363,15 +364,15 @@ on one of them
     del means  # as large as the following
 
     exact = energies(net, blocks, chosen)
-    fourth, output = _largest_fourth(exact, unitary=unitary)
+    fourth, output = _largest_fourth(exact, field)
     reached, start = fewest_reached(net, chosen)
     haar_blocks = None
     if width <= _FOURTH:
-        haar_blocks = float(fourth_moments(net, unitary=unitary).max()) / haar
+        haar_blocks = float(fourth_moments(net, field=field).max()) / haar
     return Certificate(
         width=width,
         depth=net.depth,
-        unitary=unitary,
+        field=field,
         examined=len(chosen),
         topology_mixing=mixing(net),
         expected_mixing=expected_mixing,
@@ -425,11 +426,11 @@ def _each(blocks: Array, function: Callable[[Array], Array]) -> Array:
     return function(blocks)
 
 
-def _largest_fourth(energies: Array, *, unitary: bool) -> tuple[float, int]:
+def _largest_fourth(energies: Array, field: str) -> tuple[float, int]:
     """Return the largest fourth moment over signs on the inputs, and its output."""
     moments = np.concatenate(
         [
-            largest_fourth_moments(energies[first : first + _CHUNK], unitary=unitary)
+            largest_fourth_moments(energies[first : first + _CHUNK], field=field)
             for first in range(0, len(energies), _CHUNK)
         ]
     )

@@ -6,11 +6,11 @@ import math
 from numbers import Real
 from typing import Any
 
-from structmat.errors import StructmatError, abbreviated, checked_integer
+from structmat.errors import StructmatError, abbreviated, checked_field, checked_integer
 
 
 def rms_distortion(
-    width: int, outputs: int, largest_quartic_sum: float, *, unitary: bool = False
+    width: int, outputs: int, largest_quartic_sum: float, *, field: str = "real"
 ) -> float:
     """Return a bound on the root mean square of ‖S R D x‖²·d/m − 1, for every unit vector x.
 
@@ -25,7 +25,8 @@ def rms_distortion(
         d, and m from 1 to d.
     largest_quartic_sum : float
         The maximum over j of Σ_i |R_ij|⁴, from 1/d to 1.
-    unitary : bool
+    field : {"real", "complex"}
+        Random signs, or random phases.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def rms_distortion(
     m = _checked_outputs(outputs, width)
     if m == width:
         return 0.0
-    spread = width * (2 if unitary else 3) * largest_quartic_sum - 1
+    spread = width * (2 if checked_field(field) == "complex" else 3) * largest_quartic_sum - 1
     return math.sqrt((width - m) / ((width - 1) * m) * spread)
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy
 
 from structmat.analysis.mixing import mean_deviation
+from structmat.errors import checked_field
 from structmat.linalg.blocks import by_stage
 from structmat.linalg.factors import product
 from structmat.networks import permutation
@@ -127,7 +128,7 @@ def expected_deviation(net: Network, squares: Sequence[Array]) -> float:
     )
 
 
-def haar_limit(width: int, *, unitary: bool = False) -> float:
+def haar_limit(width: int, *, field: str = "real") -> float:
     """Return an energy that any entry of a Haar matrix exceeds with probability at most 0.1 %.
 
     The energy of one entry has the distribution Beta(1/2, (d−1)/2), or Beta(1, d−1) if unitary; the
@@ -140,5 +141,5 @@ def haar_limit(width: int, *, unitary: bool = False) -> float:
     """
     if width == 1:
         return 1.0
-    one, rest = (1.0, width - 1.0) if unitary else (0.5, (width - 1) / 2)
+    one, rest = (1.0, width - 1.0) if checked_field(field) == "complex" else (0.5, (width - 1) / 2)
     return float(1 - scipy.special.betaincinv(rest, one, _RARE / width**2))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from structmat.errors import checked_field
+
 Array = npt.NDArray[np.float64]
 
 
-def fourth_moment(energies: npt.ArrayLike, x: npt.ArrayLike, *, unitary: bool = False) -> Array:
+def fourth_moment(energies: npt.ArrayLike, x: npt.ArrayLike, *, field: str = "real") -> Array:
     """Return E|(R D x)_i|⁴ for random signs D, or random phases of a unitary R.
 
     With a_j = |R_ij|² and p_j = |x_j|², it is 3(Σ a_j·p_j)² − 2·Σ a_j²·p_j² for independent random
@@ -21,7 +23,8 @@ def fourth_moment(energies: npt.ArrayLike, x: npt.ArrayLike, *, unitary: bool = 
     energies : (..., d)
         |R_ij|² along row i.
     x : (d,)
-    unitary : bool
+    field : {"real", "complex"}
+        Random signs, or random phases.
 
     Returns
     -------
@@ -33,11 +36,11 @@ def fourth_moment(energies: npt.ArrayLike, x: npt.ArrayLike, *, unitary: bool = 
     array(0.4804)
     """
     terms = np.asarray(energies, dtype=float) * np.abs(np.asarray(x)) ** 2
-    most = _factor(unitary=unitary)
+    most = _factor(field)
     return np.asarray(most * terms.sum(axis=-1) ** 2 - (most - 1) * (terms**2).sum(axis=-1))
 
 
-def largest_fourth_moments(energies: npt.ArrayLike, *, unitary: bool = False) -> Array:
+def largest_fourth_moments(energies: npt.ArrayLike, *, field: str = "real") -> Array:
     """Return, for each row of R, the maximum of `fourth_moment` over all unit vectors x, exactly.
 
     With α = 3 for signs and 2 for phases, α(Σ a_j·p_j)² − (α−1)·Σ a_j²·p_j² is maximised over the
@@ -51,7 +54,8 @@ def largest_fourth_moments(energies: npt.ArrayLike, *, unitary: bool = False) ->
     ----------
     energies : (rows, d)
         |R_ij|².
-    unitary : bool
+    field : {"real", "complex"}
+        Random signs, or random phases.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def largest_fourth_moments(energies: npt.ArrayLike, *, unitary: bool = False) ->
     a = -np.sort(-np.asarray(energies, dtype=float), axis=-1)
     top = a[:, :1]
     a = np.divide(a, top, out=np.zeros_like(a), where=top > 0)
-    most = _factor(unitary=unitary)
+    most = _factor(field)
     candidates = a > 0.5 / most
     inverse = np.divide(1.0, a, out=np.zeros_like(a), where=candidates)
     c = most * np.arange(1, a.shape[-1] + 1) - (most - 1)
@@ -76,19 +80,21 @@ def largest_fourth_moments(energies: npt.ArrayLike, *, unitary: bool = False) ->
     return best
 
 
-def haar_fourth_moment(width: int, *, unitary: bool = False) -> float:
+def haar_fourth_moment(width: int, *, field: str = "real") -> float:
     """Return E|y_i|⁴ for the image y of a unit vector under a Haar matrix, which is uniform.
 
     It is 3/(d(d+2)) for orthogonal and 2/(d(d+1)) for unitary matrices.
 
     Examples
     --------
-    >>> haar_fourth_moment(4), haar_fourth_moment(4, unitary=True)
+    >>> haar_fourth_moment(4), haar_fourth_moment(4, field="complex")
     (0.125, 0.1)
     """
-    return 2 / (width * (width + 1)) if unitary else 3 / (width * (width + 2))
+    if checked_field(field) == "complex":
+        return 2 / (width * (width + 1))
+    return 3 / (width * (width + 2))
 
 
-def _factor(*, unitary: bool) -> int:
+def _factor(field: str) -> int:
     """Return α: E|Σ ε_j c_j|⁴ = α(Σ|c_j|²)² − (α−1)·Σ|c_j|⁴."""
-    return 2 if unitary else 3
+    return 2 if checked_field(field) == "complex" else 3

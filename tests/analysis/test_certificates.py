@@ -110,15 +110,14 @@ def test_fourth_moments_are_never_above_the_certified_one(r, seed):
     found, d = sm.certify(r), r.network.width
     energies = np.abs(r.matrix().astype(complex)) ** 2
     rng = np.random.default_rng(seed)
-    unitary = found.unitary
-    haar = haar_fourth_moment(d, unitary=unitary)
+    haar = haar_fourth_moment(d, field=found.field)
     vectors = [*np.eye(d), *rng.standard_normal((20, d))]
     vectors += [np.sqrt(row / row.sum()) for row in energies]
     for x in vectors:
-        moments = fourth_moment(energies, x / np.linalg.norm(x), unitary=unitary)
+        moments = fourth_moment(energies, x / np.linalg.norm(x), field=found.field)
         assert moments.max() <= found.fourth * haar + 10 * tolerance(r)
     assert found.fourth * haar >= energies.max() ** 2 - tolerance(r)
-    expected = fourth_moments(r.network, unitary=unitary).max()
+    expected = fourth_moments(r.network, field=found.field).max()
     assert found.haar_blocks_fourth * haar == pytest.approx(expected, rel=1e-12)
 
 
@@ -136,11 +135,11 @@ def test_no_choice_of_blocks_is_better_than_the_bound_of_the_topology(r, deeper)
     assert found.reached <= min(d, most)
 
 
-@given(st.integers(1, 40), st.booleans())
+@given(st.integers(1, 40), st.sampled_from(["real", "complex"]))
 @settings(max_examples=20)
-def test_the_haar_limit_has_the_stated_probability(width, unitary):
-    limit = haar_limit(width, unitary=unitary)
-    one, rest = (1, width - 1) if unitary else (0.5, (width - 1) / 2)
+def test_the_haar_limit_has_the_stated_probability(width, field):
+    limit = haar_limit(width, field=field)
+    one, rest = (1, width - 1) if field == "complex" else (0.5, (width - 1) / 2)
     if width > 1:
         tail = scipy.stats.beta.sf(limit, one, rest)
         assert tail * width**2 == pytest.approx(1e-3, rel=1e-4)
@@ -153,7 +152,7 @@ def test_haar_matrices_rarely_have_a_fault(dtype):
     width, count = 12, 10_000
     many = sm.Network.of(width * count, [np.arange(width * count).reshape(count, width)])
     (blocks,) = sm.random_blocks(many, 0, dtype)
-    limit = haar_limit(width, unitary=dtype is complex)
+    limit = haar_limit(width, field="complex" if dtype is complex else "real")
     faulty = (np.abs(blocks) ** 2).max(axis=(1, 2)) > limit
     assert 1 <= faulty.sum() <= 10 + 5 * 10**0.5
     net = sm.Network.of(width, [[range(width)]])
