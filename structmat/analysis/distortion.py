@@ -15,9 +15,9 @@ def rms_distortion(
     """Return a bound on the root mean square of ‖S R D x‖²·d/m − 1, for every unit vector x.
 
     S selects m of the d outputs, uniformly without replacement, and D consists of independent
-    random signs, or phases if R is unitary. With y = R D x, the mean square over S and D is exactly
-    (d−m)/((d−1)·m)·(d·Σ E|y_i|⁴ − 1), and Σ E|y_i|⁴ ≤ α·max_j Σ_i |R_ij|⁴, α = 3 for signs and 2
-    for phases (`structmat.analysis.sign_moments.fourth_moment`).
+    random signs, with R and x real, or of random phases. With y = R D x, the mean square over S and
+    D is exactly (d−m)/((d−1)·m)·(d·Σ E|y_i|⁴ − 1), and Σ E|y_i|⁴ ≤ α·max_j Σ_i |R_ij|⁴, α = 3 for
+    signs and 2 for phases (`structmat.analysis.sign_moments.fourth_moment`).
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.analysis import mixing
-from structmat.analysis.mixing import energy, fourth_moments
+from structmat.analysis.mixing import concentration, energy, fourth_moments
 from structmat.linalg import factors as stagewise
 from structmat.testing import families, networks, seeds
 
@@ -56,6 +56,17 @@ def test_mixing_is_zero_exactly_if_all_averages_are_equal(net):
     if perfect:
         assert sm.mixing(net) < net.width * net.depth * 4 * np.finfo(float).eps + 1e-300
         assert 4**net.parameters >= net.width**net.width
+
+
+@given(some_networks)
+def test_concentration_lies_between_its_bounds(net):
+    found, d = concentration(net), net.width
+    assert found == pytest.approx(d * energy(net).max(), rel=1e-12)
+    assert d / sm.report(net).fewest_reached - 1e-9 <= found <= d * (1 + 1e-12)
+    assert found <= 1 + d * sm.mixing(net) + 1e-9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixing, "_CHUNK", 2 * d)  # two columns at once
+        assert concentration(net) == pytest.approx(found, rel=1e-12)
 
 
 @given(networks(max_width=8), networks(max_width=8))
@@ -135,7 +146,7 @@ def test_fourth_moments_of_mixed_radix_follow_the_formula(radices):
     )
 
 
-@given(networks(screens=True), st.sampled_from(["real", "complex"]))
+@given(networks(), st.sampled_from(["real", "complex"]))
 def test_fourth_moments_lie_between_the_squares_of_the_energy_and_the_energy(net, field):
     """Jensen from below; |R_ij| ≤ 1 from above. On a single path only switches add to the tail."""
     w = energy(net)
