@@ -18,6 +18,7 @@ from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int64
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import llvmlite
@@ -80,12 +81,20 @@ def driver(numbers: Numbers, stored: str, *, gradients: bool) -> Callable[..., N
 
 @cache
 def function(
-    write: Callable[[ir.Module, str, int], None], size: int, *, arguments: int
+    write: Callable[[ir.Module, str, int], None],
+    size: int,
+    *,
+    arguments: int,
+    sources: tuple[ModuleType, ...] = (),
 ) -> Callable[..., None]:
-    """Compile the function that `write` emits for a size, as a Python function of integers."""
+    """Compile the function that `write` emits for a size, as a Python function of integers.
+
+    `sources` are the modules that `write` uses, besides its own and those of this package.
+    """
+    digests = " ".join(map(_digest, (write, *sources)))
     address, _ = _addresses(
         lambda module: write(module, write.__name__, size),
-        f"{write.__module__} {_digest(write)} {write.__name__} {size}",
+        f"{write.__module__} {digests} {write.__name__} {size}",
         (write.__name__, "none"),
         f"{write.__module__.rpartition('.')[2]}.{write.__name__}, size {size}",
     )
