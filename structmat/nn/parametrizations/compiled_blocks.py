@@ -92,7 +92,7 @@ class _Blocks(torch.autograd.Function):
         return blocks(code, generators, radix)
 
     @staticmethod
-    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None, None, None, None]:
         (generators,) = ctx.saved_tensors
         differentiable = torch.is_grad_enabled()
         plain = torch_internals.eager(slopes) and not torch_internals.is_batched(slopes)
@@ -172,6 +172,7 @@ def _function(code: str, name: str, radix: int, arguments: int) -> Callable[...,
         from structmat.nn.parametrizations import block_code
 
         module = import_module(f"structmat.nn.parametrizations.{code}_code")
+        write = getattr(module, name)
         return compiler.function(
-            getattr(module, name), radix, arguments=arguments, sources=(block_code,)
+            write, radix, arguments=arguments, sources=(block_code,), unroll=False
         )
