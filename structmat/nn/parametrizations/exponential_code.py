@@ -31,8 +31,7 @@ from structmat.nn.parametrizations.block_code import (
 )
 
 _DEGREE, _KEPT, _NORM = 9, 3, 0.4  # as in `matrix_exponential`
-SQUARINGS = 8
-LARGEST = _NORM * 2**SQUARINGS  # largest norm of the generators of a block
+_SQUARINGS = 8  # sufficient for the largest norm for which these functions are called
 
 Pair = list[Matrix]  # [A], or [A, E] for [[A, E], [0, A]]
 
@@ -53,7 +52,7 @@ def _exponential(w: Writer, q: Above, sign: float, direction: Matrix | None = No
     """Return [exp(±Q)], with its derivative in a direction if there is one."""
     square = summed(w, q.columns, lambda k: (q.load(k),) * 2)
     scale = number(w, sign)
-    for k in range(SQUARINGS):
+    for k in range(_SQUARINGS):
         beyond = w.b.fcmp_ordered(">", square, number(w, _NORM**2 * 4**k))
         scale = w.b.select(beyond, number(w, sign * 0.5 ** (k + 1)), scale)
     x = [_skew(w, q, scale)]
@@ -64,7 +63,7 @@ def _exponential(w: Writer, q: Above, sign: float, direction: Matrix | None = No
     made, spare = _taylor(w, x)
     limit = w.variables()
     w.set(limit, [number(w, _NORM**2)])
-    with w.loop(SQUARINGS):
+    with w.loop(_SQUARINGS):
         (bound,) = w.get(limit)
         w.set(limit, [w.b.fmul(bound, number(w, 4.0))])
         beyond = w.b.fcmp_ordered(">", square, bound)

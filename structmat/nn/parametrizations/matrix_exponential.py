@@ -36,7 +36,7 @@ from structmat.nn.precision import without_autocast
 _FOR_FLOAT32 = 9, 3, 0.4
 _FOR_FLOAT64 = 16, 4, 0.8
 _MANY = 8  # each squaring doubles errors; after this many, blocks are orthogonalised again
-_LARGEST = 0.4 * 2**_MANY  # largest norm for which compiled functions are accurate
+_LARGEST = _FOR_FLOAT32[2] * 2**_MANY  # largest norm for the compiled functions
 
 Pair = list[Tensor]  # [A], or [A, E] for [[A, E], [0, A]]
 
