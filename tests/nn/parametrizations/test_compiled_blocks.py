@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.autograd import functional
 
 import structmat as sm
@@ -23,6 +25,7 @@ from structmat.nn.parametrizations import (
     matrix_exponential,
     skew,
 )
+from structmat.testing import networks, seeds
 
 # The reference, the parametrization, and the largest generators for blocks of radix 16.
 METHODS = {
@@ -41,6 +44,7 @@ cases = pytest.mark.parametrize(
         for r in ((2, 3, 4, 7, 16) if code == "cayley" else range(2, 17))
     ],
 )
+kinds = st.sampled_from(["cayley", "exp", "givens", "householder"])
 codes = pytest.mark.parametrize("code", METHODS)
 
 
@@ -198,6 +202,26 @@ def test_threads_that_compute_blocks_at_the_same_time_do_not_interfere(code, mon
         torch.set_num_threads(before)
     wanted = results(None)
     assert all(torch.equal(a, b) for each in made for a, b in zip(each, wanted, strict=True))
+
+
+@settings(max_examples=20)
+@given(networks(), kinds, seeds())
+def test_float32_layers_equal_float64_ones(net, kind, seed):
+    source = torch.Generator().manual_seed(seed)
+    x, w = torch.randn(2, 3, net.width, generator=source)
+    made = []
+    for dtype in (torch.float32, torch.float64):
+        q = Orthogonal(net, parametrization=kind, dtype=dtype, plan="reference")
+        source = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for g in q.generators:
+                g.copy_(torch.randn(g.shape, generator=source))
+        leaf = x.to(dtype, copy=True).requires_grad_()
+        y = q(leaf)
+        made.append([y, *torch.autograd.grad(y, [leaf, *q.generators], w.to(dtype))])
+    for found, wanted in zip(*made, strict=True):
+        bound = 20 * EPS * (1 + net.depth) * float(x.norm() * (1 + w.norm()))
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("plan", ["auto", "reference"])
