@@ -201,7 +201,7 @@ def _documented(path: Path) -> Iterator[str]:
 
 
 def _parsed(source: str) -> ast.Module:
-    """Parse without garbage collection, which takes a third of the time and finds no cycles."""
+    """Parse a source without garbage collection, which would take a third of the time in vain."""
     collecting = gc.isenabled()
     gc.disable()
     try:
