@@ -49,6 +49,7 @@ from structmat.viz.text_diagram import diagram
 
 if TYPE_CHECKING:
     from structmat.linalg.rotation import Rotation
+    from structmat.linalg.rotators import Rotator, rotator
 
 __version__ = "0.1.0"
 
@@ -92,6 +93,8 @@ __all__ = [
     "conditioning",
     "isomorphism",
     "Rotation",
+    "Rotator",
+    "rotator",
     "random_blocks",
     "identity_blocks",
     "adjoint_blocks",
@@ -111,6 +114,10 @@ if not TYPE_CHECKING:
             from structmat.linalg.rotation import Rotation
 
             return Rotation
+        if name in ("Rotator", "rotator"):
+            from structmat.linalg import rotators
+
+            return getattr(rotators, name)
         if name in families.__all__:
             raise AttributeError(
                 f"module 'structmat' has no attribute {name!r}; it is structmat.families.{name}"
