@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +16,10 @@ from structmat.linalg.rotation import Rotation
 from structmat.linalg.rotators import Rotator
 from structmat.linalg.shared_blocks import distinct
 from structmat.nn import parametrizations, torch_internals
+from structmat.nn.ops import plan_selection
 from structmat.nn.ops.backends import compiled
-from structmat.nn.ops.operator import rotated
+from structmat.nn.ops.execution_plan import backend_for
+from structmat.nn.ops.operator import banks, rotated
 from structmat.nn.ops.plan_cache import PlanCache, cache_for
 from structmat.nn.parametrizations.generators import promoted, real_dtype
 from structmat.nn.precision import without_autocast
@@ -47,9 +51,9 @@ class FixedRotation(nn.Module):
     vectors on a CPU, a result that float16 cannot represent is an error; elsewhere, where checking
     would stop the device, it is infinite.
 
-    With compiled kernels, blocks that are Kronecker products are split into smaller switches
-    (`structmat.linalg.refinement`), so that a Hadamard block runs as a fast Walsh–Hadamard
-    transform.
+    With compiled kernels and more than a few vectors, blocks that are Kronecker products are split
+    into smaller switches (`structmat.linalg.refinement`), so that a Hadamard block runs as a fast
+    Walsh–Hadamard transform.
 
     Examples
     --------
@@ -122,8 +126,13 @@ class FixedRotation(nn.Module):
             return x.clone()
 
         def rotate(y: Tensor) -> Tensor:
-            ready = self._ready(y.device, dtype)
-            with without_autocast(y.device.type):
+            free = torch_internals.eager(y) and not (torch.is_grad_enabled() and y.requires_grad)
+            few = free and y.numel() <= compiled.FEW * self.width
+            ready = self._ready(y.device, dtype, fine=not few)
+            apply = ready.prepared(y.device, y.dtype, adjoint=adjoint) if few else None
+            if apply is not None:
+                return apply(y.reshape(-1, self.width)).view(y.shape)
+            with without_autocast(y.device.type), torch.set_grad_enabled(not free):
                 return rotated(ready.plans, ready.blocks, y, adjoint=adjoint)
 
         made = rotate_parts(x, rotate, dtype if self._unitary else None)
@@ -132,17 +141,17 @@ class FixedRotation(nn.Module):
         return made
 
     @torch_internals.constant
-    def _ready(self, device: torch.device, dtype: torch.dtype) -> _Ready:
+    def _ready(self, device: torch.device, dtype: torch.dtype, *, fine: bool) -> _Ready:
         """Return the network and the blocks that run on a device, computed on first use."""
         own_operations = torch_internals.transformed() or torch_internals.exporting()
-        fine = not own_operations and device.type == "cpu" and compiled.available(device)
+        fine = fine and device.type == "cpu" and compiled.available(device) and not own_operations
         with torch_internals.untraced():
             if not torch_internals.eager():
-                return _made(self.rotation, device, dtype, fine=fine)
+                return _Ready.made(self.rotation, device, dtype, fine=fine)
             key = device, dtype, fine
             if key not in self._kept:
                 with torch.inference_mode(mode=False):  # a later call may need gradients
-                    self._kept[key] = _made(self.rotation, device, dtype, fine=fine)
+                    self._kept[key] = _Ready.made(self.rotation, device, dtype, fine=fine)
             return self._kept[key]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -158,18 +167,44 @@ class FixedRotation(nn.Module):
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
-class _Ready(NamedTuple):
-    """The cached plans of the network that runs, and its blocks, (1, r, r) where all are equal."""
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A network and its blocks on a device.
+
+    Attributes
+    ----------
+    plans : PlanCache
+    blocks : list of (n, r, r) tensors, or (1, r, r) where all are equal
+    """
 
     plans: PlanCache
     blocks: list[Tensor]
+    _prepared: dict[tuple[torch.dtype, bool], Callable[[Tensor], Tensor] | None] = field(
+        default_factory=dict, init=False
+    )
 
+    @classmethod
+    def made(
+        cls, rotation: Rotation, device: torch.device, dtype: torch.dtype, *, fine: bool
+    ) -> _Ready:
+        """Return the blocks of a rotation, split into small ones if `fine`."""
+        if fine:
+            rotation = refined(rotation)
+        blocks = [torch.tensor(distinct(b), dtype=dtype, device=device) for b in rotation.blocks]
+        return cls(cache_for(rotation.network), blocks)
 
-def _made(rotation: Rotation, device: torch.device, dtype: torch.dtype, *, fine: bool) -> _Ready:
-    if fine:
-        rotation = refined(rotation)
-    blocks = [torch.tensor(distinct(b), dtype=dtype, device=device) for b in rotation.blocks]
-    return _Ready(cache_for(rotation.network), blocks)
+    def prepared(
+        self, device: torch.device, dtype: torch.dtype, *, adjoint: bool
+    ) -> Callable[[Tensor], Tensor] | None:
+        """Return a function that rotates a few vectors with little overhead, if there is one."""
+        key = dtype, adjoint
+        if key not in self._prepared:
+            net, made = self.plans.network, None
+            if backend_for(net, device, dtype, self.blocks[0].dtype) is compiled:
+                plan = self.plans.plan(plan_selection.every_stage(net), device)
+                made = plan.fixed(banks(net, self.blocks), dtype, adjoint=adjoint)
+            self._prepared[key] = made
+        return self._prepared[key]
 
 
 def _check_overflow(x: Tensor, made: Tensor) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from structmat.networks.network import Network
 from structmat.nn import torch_internals
 from structmat.nn.ops import huge_pages, plan_cache, plan_selection, reference
 from structmat.nn.ops.backends import tiled
@@ -83,7 +84,7 @@ def plain(
 ) -> Tensor:
     """Return `rotated` by the reference implementation, which torch differentiates."""
     dtype = blocks[0].dtype if blocks else x.dtype
-    blocks = _banks(cache, blocks)
+    blocks = banks(cache.network, blocks)
     steps = plan_cache.steps_of(cache.key, x.device)
     y = reference.apply(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
     if weight is None:
@@ -98,11 +99,18 @@ def plain(
     return product(flat[None], transposed[None]).view(*y.shape[:-1], len(weight))
 
 
-def _banks(cache: PlanCache, blocks: Sequence[Tensor]) -> list[Tensor]:
-    """Return one (n, r, r) tensor for each bank; blocks given once become views of stride 0."""
+def banks(net: Network, blocks: Sequence[Tensor]) -> list[Tensor]:
+    """Return one (n, r, r) tensor for each bank; blocks given once become views of stride 0.
+
+    Examples
+    --------
+    >>> net = Network.of(4, [[[0, 1], [2, 3]]])
+    >>> banks(net, [torch.eye(2)[None]])[0].shape
+    torch.Size([2, 2, 2])
+    """
     return [
         block if torch_internals.sizes(block)[0] == bank.count else block.expand(bank.count, -1, -1)
-        for bank, block in zip(cache.network.banks, blocks, strict=True)
+        for bank, block in zip(net.banks, blocks, strict=True)
     ]
 
 
@@ -152,7 +160,7 @@ def _run(
     *,
     adjoint: bool,
 ) -> Tensor:
-    flat, blocks = x.reshape(-1, x.shape[-1]), _banks(cache, blocks)
+    flat, blocks = x.reshape(-1, x.shape[-1]), banks(cache.network, blocks)
     if weight is None:
         selected, fused = _selected(cache, flat, blocks, plan)
         return selected.apply(fused, flat, adjoint=adjoint).view(x.shape)
@@ -194,7 +202,7 @@ def _gradients(
 ) -> list[Tensor]:
     """Return the gradient for x, empty if not required, and any required gradients of blocks."""
     cache = plan_cache.found(key)
-    given, blocks = blocks, _banks(cache, blocks)
+    given, blocks = blocks, banks(cache.network, blocks)
     flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     sums: list[Tensor] | None = None
     with without_autocast(x.device.type):

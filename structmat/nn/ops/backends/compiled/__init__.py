@@ -38,7 +38,7 @@ _VECTOR = 64  # bytes in a SIMD vector
 _TILE = 1 << 19  # largest size of a tile in bytes: a good part of a core's L2 cache
 _ROW = 8  # largest number of SIMD vectors in a row of a tile
 _TILES = 4  # smallest number of tiles if there are enough vectors, so that four threads have work
-_FEW = 4  # up to this many vectors are processed one by one, without tiles
+FEW = 4  # up to this many vectors are processed one by one, without tiles
 _CHUNK, _CHUNKS = 128, 32  # smallest size and largest number of chunks of vectors
 _ALONE = 1 << 17  # work (numbers × passes) that one thread finishes before another could start
 
@@ -258,7 +258,7 @@ def fixed(
     address, size, driver, plan = _address(bases), call.tile + call.spare, call.driver, call.plan
 
     def applied(x: Tensor) -> Tensor:
-        if len(x) > _FEW:
+        if len(x) > FEW:
             return apply(steps, blocks, x, adjoint=adjoint)
         x = _rows(x)
         out = _like(x)
@@ -363,7 +363,7 @@ def _kind(
     adjoint: bool,
     gradients: bool = False,
 ) -> _Kind:
-    if len(x) <= _FEW and not gradients:
+    if len(x) <= FEW and not gradients:
         return _Kind(x.dtype, block.dtype, 1, 1, adjoint, gradients, shared)
     lanes = _VECTOR // block.dtype.to_real().itemsize
     fit = _TILE // (steps.width * (1 + block.is_complex()) * _VECTOR)
