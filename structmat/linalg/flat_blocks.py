@@ -157,7 +157,8 @@ def _core(order: int) -> Array:
     member = np.isin(np.arange(order), chosen)
     row = np.array([((1 if inside else 0) - shift) / root for inside in member.tolist()])
     index = np.arange(order)
-    return row[(index[None, :] - index[:, None]) % order]
+    made: Array = row[(index[None, :] - index[:, None]) % order]
+    return made
 
 
 def _difference_set(order: int) -> tuple[int, ...] | None:
@@ -170,7 +171,8 @@ def _hartley(order: int) -> Array:
     size = Decimal(order).sqrt()
     row = np.array([(_cosine(k, order) + _sine(k, order)) / size for k in range(order)])
     index = np.arange(order)
-    return row[np.outer(index, index) % order]
+    made: Array = row[np.outer(index, index) % order]
+    return made
 
 
 def _sine(part: int, whole: int) -> Decimal:

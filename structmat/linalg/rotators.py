@@ -75,7 +75,7 @@ class Rotator(Rotation):
         largest = checked_integer(block, "block", 2)
         if largest > LARGEST:
             raise StructmatError(f"block={abbreviated(largest)}: block must be at most {LARGEST}")
-        if not (isinstance(field, str) and field in FIELDS):
+        if field not in FIELDS:
             raise StructmatError(f"field={abbreviated(field)}: it must be {' or '.join(FIELDS)}")
         times = checked_integer(rounds, "rounds", 1)
         whole = topology(wires, largest, field=field)
@@ -258,7 +258,8 @@ def _signs(width: int, text: str, field: str) -> npt.NDArray[Any]:
     digest = hashlib.shake_256(text.encode()).digest(-(-width * size // 8))
     bits = np.unpackbits(np.frombuffer(digest, dtype=np.uint8), count=width * size)
     values = np.array([1, -1, 1j, -1j] if size == 2 else [1.0, -1.0])
-    return values[bits.reshape(width, size) @ (1, 2)[:size]]
+    signs: npt.NDArray[Any] = values[bits.reshape(width, size) @ (1, 2)[:size]]
+    return signs
 
 
 def drawn_seed(rng: Any) -> int:
