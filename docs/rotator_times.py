@@ -2,11 +2,13 @@
 
 It prints the tables of docs/rotators.md. For each width, a rotator is compared with a fast
 Walsh–Hadamard transform of the next power of two, run by the same compiled kernels, with a copy of
-the vectors, and with a dense product. All are timed in turn, in one thread, and the shortest times
-are compared.
+the vectors, and with a dense product. All are timed in turn, in one thread; the shortest processor
+times are compared.
 """
 
 import argparse
+import sys
+import time
 
 import torch
 
@@ -41,7 +43,7 @@ def times(width: int, tokens: int, *, rounds: int, seconds: float) -> dict[str, 
     if width <= WIDEST_DENSE:
         dense = rotation.matrix().T.contiguous()
         steps["dense"] = lambda: x @ dense
-    found = interleaved(steps, rounds=rounds, seconds=seconds, warmup=2)
+    found = interleaved(steps, rounds=rounds, seconds=seconds, warmup=2, clock=time.thread_time)
     return {name: min(values) for name, values in found.items()}
 
 
@@ -55,9 +57,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     for tokens in given.tokens:
-        print(f"\n{tokens} vectors, float32\n")
-        print("| width | rotator | Walsh–Hadamard | ratio | copy | dense |")
-        print("|---|---|---|---|---|---|")
+        say(f"\n{tokens} vectors, float32\n")
+        say("| width | rotator | Walsh–Hadamard | ratio | copy | dense |")
+        say("|---|---|---|---|---|---|")
         for width in given.widths:
             t = times(width, tokens, rounds=given.rounds, seconds=given.seconds)
             power = 1 << (width - 1).bit_length()
@@ -69,7 +71,13 @@ def main() -> None:
                 _shown(t["copy"]),
                 _shown(t["dense"]) if "dense" in t else "—",
             )
-            print(f"| {' | '.join(cells)} |", flush=True)
+            say(f"| {' | '.join(cells)} |")
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _shown(seconds: float) -> str:

@@ -164,6 +164,16 @@ def test_a_hadamard_rotator_is_scipys_matrix_with_signs():
     assert r.matrix() == pytest.approx(scipy.linalg.hadamard(64) / 8 * signs, abs=1e-15)
 
 
+def test_half_precision_vectors_are_rotated_in_double_precision():
+    r = sm.rotator(96, rng=2)
+    x = np.full(96, 6e4, dtype=np.float16)
+    y = r(x)
+    assert y.dtype == np.float64
+    assert y == pytest.approx(r(x.astype(float)), rel=1e-14)
+    assert np.abs(y).max() > 65504  # beyond the range of float16
+    assert np.isnan(r(np.full(96, np.nan, dtype=np.float16))).all()
+
+
 def test_depth_keeps_the_first_stages_and_rounds_repeat_with_new_signs():
     whole, first = sm.rotator(768, rng=5), sm.rotator(768, depth=1, rng=5)
     assert first.network == whole.network[:1]

@@ -72,6 +72,22 @@ def test_fixed_rotators_at_all_numbers_of_vectors(width, field):
         near(q.matrix(torch.float64), r.matrix(), torch.float64, 10)
 
 
+@pytest.mark.parametrize("field", ["real", "complex"])
+def test_the_other_backend_for_cpus_takes_shared_blocks(monkeypatch, field):
+    monkeypatch.setattr(compiled, "available", lambda _: False)
+    for width in (96, 107):
+        r = sm.rotator(width, rng=1, field=field)
+        q = FixedRotation(r)
+        for count in (1, 70):
+            x = vectors((count, width), count, torch.float64).requires_grad_()
+            near(q(x), r(wide(x)), torch.float64, 10)
+            near(q.adjoint(q(x)), wide(x), torch.float64, 20)
+        g = vectors((70, width), 1, q(x).dtype)
+        (found,) = torch.autograd.grad(q(x), x, g)
+        expected = q.adjoint(g)
+        assert torch.allclose(found, expected.real if field == "complex" else expected, atol=1e-12)
+
+
 def test_gradients_are_those_of_the_transpose():
     q = FixedRotation(sm.rotator(12, rng=1))
     x = vectors((7, 12), 0, torch.float64).requires_grad_()
