@@ -147,7 +147,8 @@ def _entries(order: int) -> Array:
 def _core(order: int) -> Array:
     """Return a real flat block that is not a Kronecker product, except for Hadamard matrices."""
     if hadamard_factors(order) is not None:
-        return hadamard_matrix(order).astype(object) / Decimal(order).sqrt()
+        made: Array = hadamard_matrix(order).astype(object) / Decimal(order).sqrt()
+        return made
     chosen = _difference_set(order)
     if chosen is None:
         return _hartley(order)
@@ -157,8 +158,8 @@ def _core(order: int) -> Array:
     member = np.isin(np.arange(order), chosen)
     row = np.array([((1 if inside else 0) - shift) / root for inside in member.tolist()])
     index = np.arange(order)
-    made: Array = row[(index[None, :] - index[:, None]) % order]
-    return made
+    circulant: Array = row[(index[None, :] - index[:, None]) % order]
+    return circulant
 
 
 def _difference_set(order: int) -> tuple[int, ...] | None:
