@@ -1,7 +1,4 @@
-"""The torch layer `Orthogonal`, fixed rotations, and orthogonal parametrizations.
-
-Importing this loads torch.
-"""
+"""Torch layers and orthogonal parametrizations of weights. Importing this loads torch."""
 
 from structmat.nn.fixed_rotation import FixedRotation
 from structmat.nn.orthogonal_layer import Orthogonal
