@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.families.factorization import divisors, prime_factors
+from structmat.families.number_theory import divisors, prime_factors
 from structmat.linalg.hadamard import hadamard_factors, hadamard_matrix
 
 Array = npt.NDArray[Any]

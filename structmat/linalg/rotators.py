@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from structmat.errors import StructmatError, WidthError, abbreviated, checked_integer
 from structmat.families.butterflies import mixed_radix
-from structmat.families.factorization import ceil_log, divisors, prime_factors
+from structmat.families.number_theory import ceil_log, divisors, prime_factors
 from structmat.families.shuffles import deal
 from structmat.linalg.flat_blocks import flat_block, unevenness
 from structmat.linalg.rotation import Rotation

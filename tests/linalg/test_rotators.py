@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import StructmatError, WidthError
-from structmat.families.factorization import factorizations, prime_factors
+from structmat.families.number_theory import factorizations, prime_factors
 from structmat.linalg.flat_blocks import flat_block, unevenness
 from structmat.linalg.rotators import drawn_seed, factors, topology
 from structmat.linalg.shared_blocks import distinct

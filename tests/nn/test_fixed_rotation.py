@@ -209,7 +209,7 @@ def test_bad_input_is_rejected_in_one_line():
         FixedRotation(sm.Rotation(q.rotation.network, torch_blocks))
     with pytest.raises(BlockError, match=r"x of shape \(2, 9\): its last axis must be the width 8"):
         q(torch.ones(2, 9))
-    with pytest.raises(BlockError, match=r"x is a ndarray: the layer takes a torch\.Tensor"):
+    with pytest.raises(BlockError, match=r"x has type ndarray: the layer takes a torch\.Tensor"):
         q(np.ones(8))
     with pytest.raises(BlockError, match=r"x of dtype torch.int64: it must be floating"):
         q(torch.ones(8, dtype=torch.int64))
