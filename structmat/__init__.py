@@ -48,6 +48,7 @@ from structmat.search.dense_networks import dense_networks
 from structmat.viz.text_diagram import diagram
 
 if TYPE_CHECKING:
+    from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
 
 __version__ = "0.1.0"
@@ -92,6 +93,7 @@ __all__ = [
     "conditioning",
     "isomorphism",
     "Rotation",
+    "transforms",
     "random_blocks",
     "identity_blocks",
     "adjoint_blocks",
@@ -111,6 +113,10 @@ if not TYPE_CHECKING:
             from structmat.linalg.rotation import Rotation
 
             return Rotation
+        if name == "transforms":
+            from structmat.linalg import transforms
+
+            return transforms
         if name in families.__all__:
             raise AttributeError(
                 f"module 'structmat' has no attribute {name!r}; it is structmat.families.{name}"

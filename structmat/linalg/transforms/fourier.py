@@ -164,7 +164,8 @@ def hartley_stages(n: int, *, mixed: tuple[Array, Array] | None = None) -> Facto
 
         if mixed is None or size < n:
             return hartley(out)
-        return mixed[0][out] * hartley(out) + mixed[1][out] * hartley(-out % n)
+        both: Array = mixed[0][out] * hartley(out) + mixed[1][out] * hartley(-out % n)
+        return both
 
     def switches(radix: int, inner: int) -> list[Index]:
         wires = np.arange(radix * inner).reshape(radix, inner).T

@@ -44,7 +44,7 @@ def half_hartley(n: int, *, odd: bool = False) -> Factored:
     --------
     >>> from structmat.linalg.factors import matrix_of
     >>> half_hartley(45).network
-    Network(width=23, depth=3, parameters=88)
+    Network(width=23, depth=3, parameters=105)
     >>> made = matrix_of(*half_hartley(9, odd=True))
     >>> j = np.arange(1, 5)
     >>> bool(np.allclose(made, 2 / 3 * np.sin(2 * np.pi * np.outer(j, j) / 9)))

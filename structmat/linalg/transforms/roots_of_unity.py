@@ -23,7 +23,11 @@ def cos_sin(k: npt.ArrayLike, n: int) -> tuple[Array, Array]:
     >>> cos.tolist(), sin.tolist()
     ([1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, -1.0])
     """
-    octant, rest = np.divmod(8 * (np.asarray(k) % n), n)
+    index = np.asarray(k) % n
+    if index.size > n:
+        table = cos_sin(np.arange(n), n)
+        return table[0][index], table[1][index]
+    octant, rest = np.divmod(8 * index, n)
     eighths = np.where(octant % 2, n - rest, rest)  # angle from the nearest axis, in units of π/4n
     angle = eighths * (math.pi / 4 / n)
     diagonal = eighths == n

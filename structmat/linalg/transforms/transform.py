@@ -130,7 +130,7 @@ def named(
     return Transform(*part, name=name, permutation=permutation, published=published)
 
 
-def checked_size(n: Any, least: int = 1, rule: str = "") -> int:
+def checked_size(n: Any, least: int = 1) -> int:
     """Return the width of a transform as an int.
 
     Raises
