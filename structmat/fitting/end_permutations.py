@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from structmat.fitting.named_permutations import cyclic_shifts, named_permutations
+from structmat.fitting.named_permutations import named_permutations
 from structmat.fitting.stage_splits import connected, groups
 from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
@@ -38,7 +38,9 @@ class Ends(NamedTuple):
     outputs: Index
 
 
-def end_permutations(net: Network, target: Array, rounding: float) -> Iterator[Ends]:
+def end_permutations(
+    net: Network, target: Array, rounding: float, *, special: bool = False
+) -> Iterator[Ends]:
     """Yield permutations after which the target satisfies the conditions, simplest first.
 
     Parameters
@@ -48,6 +50,9 @@ def end_permutations(net: Network, target: Array, rounding: float) -> Iterator[E
     target : (width, width)
     rounding : float
         The distance from a matrix of the network at which the target counts as one.
+    special : bool
+        Whether real blocks must be rotations. A computed permutation is then chosen such that R has
+        determinant 1, where two wires can be exchanged by a block for that.
 
     Examples
     --------
@@ -57,29 +62,28 @@ def end_permutations(net: Network, target: Array, rounding: float) -> Iterator[E
     ['inputs bit-reversed']
     """
     wires = identity(net.width)
-    conditions = _Conditions(net, rounding)
+    special = special and target.dtype.kind == "f"
+    conditions = _Conditions(net, rounding, special=special)
     if not conditions.checked:
         return  # nothing can be excluded, and every permutation would have to be tried
-    named = list(named_permutations(conditions.network))
-    shifts = list(cyclic_shifts(net.width))
-    for some in (named, shifts):
-        for name, p in some:
-            if conditions.hold(target, wires, p):
-                yield Ends(f"inputs {name}", p, wires)
-            if conditions.hold(target, inverse(p), wires):
-                yield Ends(f"outputs {name}", wires, p)
+    for name, p in named_permutations(conditions.network):
+        if conditions.hold(target, wires, p):
+            yield Ends(f"inputs {name}", p, wires)
+        if conditions.hold(target, inverse(p), wires):
+            yield Ends(f"outputs {name}", wires, p)
     if not conditions.unique:
         return
     last = conditions.outputs(target)
     if last is not None:
         yield Ends("outputs permuted", wires, last)
     rearranged = target[inverse(conditions.last)]  # a matrix of the straight network
-    first = _Conditions(conditions.network.inverse(), rounding).outputs(rearranged.T)
+    backwards = _Conditions(conditions.network.inverse(), rounding, special=special)
+    first = backwards.outputs(rearranged.T)
     if first is not None:
         yield Ends("inputs permuted", inverse(first), wires)
     if net.width > _WIDEST:
         return
-    for name, p in named:
+    for name, p in named_permutations(conditions.network, shifts=False):
         last = conditions.outputs(target[:, p])
         if last is not None:
             yield Ends(f"inputs {name} and outputs permuted", p, last)
@@ -88,14 +92,15 @@ def end_permutations(net: Network, target: Array, rounding: float) -> Iterator[E
 class _Conditions:
     """The components of inputs and outputs for each t, and submatrices of limited rank."""
 
-    def __init__(self, net: Network, rounding: float) -> None:
-        self.rounding = rounding
+    def __init__(self, net: Network, rounding: float, *, special: bool = False) -> None:
+        self.rounding, self.special = rounding, special
         self.network, _, self.last = net.straightened()
-        self.inputs = connected(self.network)[1:-1]
-        straight = connected(self.network.inverse())[::-1][1:-1]
+        first = 0 if connected(self.network)[-1].any() else 1  # t = 0: entries without a path
+        self.inputs = connected(self.network)[first:-1]
+        straight = connected(self.network.inverse())[::-1][first:-1]
         self.outputs_after = [after[self.last] for after in straight]
         self.checked: list[tuple[Index, Index, int]] = []
-        self.unique = net.depth > 1
+        self.unique = bool(self.inputs)
         places = inverse(self.last)
         for before, after in zip(self.inputs, straight, strict=True):
             both = before * len(after) + after
@@ -135,7 +140,13 @@ class _Conditions:
             rows.append(labels)
         wires = [np.zeros(width, dtype=np.int64), *self.outputs_after]
         p = np.full(width, -1)
-        return p if _matched(p, identity(width), identity(width), rows, wires) else None
+        if not _matched(p, identity(width), identity(width), rows, wires):
+            return None
+        if self.special and np.linalg.slogdet(matrix[inverse(p)])[0] < 0:
+            pair = next((part[:2] for part in groups(labels) if len(part) > 1), None)
+            if pair is not None:  # these rows end in one switch, which can exchange them
+                p[pair] = p[pair[::-1]]
+        return p
 
     def _refined(
         self, matrix: Array, labels: Index, before: Index, sizes: set[int]
@@ -156,7 +167,7 @@ class _Conditions:
                 norms = squares[left] * squares[first]
                 gap = norms - np.abs(inner) ** 2
                 close = gap <= 100 * self.rounding * norms + self.rounding**2
-                alike = (squares[left] > self.rounding) == (squares[first] > self.rounding)
+                alike = (squares[left] > self.rounding**2) == (squares[first] > self.rounding**2)
                 same = (close & alike).all(axis=1)
                 if int(same.sum()) not in sizes:
                     return None

@@ -15,55 +15,44 @@ from structmat.networks.permutation import Index, digit_reversal, identity, inve
 _MOST_DIGITS = 5  # with more, only the reversal and the shuffles of the digits are included
 
 
-def named_permutations(net: Network) -> Iterator[tuple[str, Index]]:
+def named_permutations(net: Network, *, shifts: bool = True) -> Iterator[tuple[str, Index]]:
     """Yield permutations p other than the identity, for use as `x[p]`, each once, with its name.
 
     They are digit reversals for the radices of the stages, in order and reversed, and for the prime
-    factors of the width; the reversal, and the negation modulo the width; the order of Walsh
-    functions by sign changes, and the Gray code; perfect shuffles; the even before the odd wires,
-    the latter in ascending or in descending order; and other permutations of a few digits. Cyclic
-    shifts come last.
+    factors of the width; the reversal; cyclic shifts; the order of Walsh functions by sign changes,
+    and the Gray code; perfect shuffles; the even before the odd wires, the latter in ascending or
+    in descending order; and other permutations of a few digits.
 
     Parameters
     ----------
     net : Network
         A straight network.
+    shifts : bool
+        Whether to include the cyclic shifts.
 
     Examples
     --------
     >>> from structmat.families import butterfly
-    >>> [name for name, _ in named_permutations(butterfly(4))][:4]
-    ['bit-reversed', 'in reverse order', 'negated modulo 4', 'in sequency order']
+    >>> [name for name, _ in named_permutations(butterfly(4))][:3]
+    ['bit-reversed', 'in reverse order', 'shifted cyclically by 1']
     """
     seen = {identity(net.width).tobytes()}
-    for name, p in _all(net):
+    for name, p in _all(net, shifts=shifts):
         key = p.tobytes()
         if key not in seen:
             seen.add(key)
             yield name, p
 
 
-def cyclic_shifts(width: int) -> Iterator[tuple[str, Index]]:
-    """Yield the cyclic shifts, for use as `x[p]`, with their names.
-
-    Examples
-    --------
-    >>> [(name, p.tolist()) for name, p in cyclic_shifts(3)]
-    [('shifted cyclically by 1', [2, 0, 1]), ('shifted cyclically by 2', [1, 2, 0])]
-    """
-    wires = identity(width)
-    for steps in range(1, width):
-        yield f"shifted cyclically by {steps}", (wires - steps) % width
-
-
-def _all(net: Network) -> Iterator[tuple[str, Index]]:
+def _all(net: Network, *, shifts: bool) -> Iterator[tuple[str, Index]]:
     width = net.width
     wires = identity(width)
     orders = _radices(net)
     for radices in orders:
         yield _reversed(radices), digit_reversal(radices)
     yield "in reverse order", wires[::-1].copy()
-    yield f"negated modulo {width}", -wires % width
+    for steps in range(1, width if shifts else 1):
+        yield f"shifted cyclically by {steps}", (wires - steps) % width
     if width & (width - 1) == 0:
         gray = wires ^ wires >> 1
         reverse = digit_reversal([2] * (width.bit_length() - 1))

@@ -95,6 +95,8 @@ class Fit:
                 f"\nThe target's norm is {self.scale:.4g} times that of an orthogonal matrix;"
                 f" the error against {target} is {self.scaled_error:.3g}"
             )
+            if self.exact and self.scaled_error < 1000 * np.finfo(self.rotation.dtype).eps:
+                text += f", so it is {self.scale:.4g} times the matrix of rotation"
         if self.permuted is not None:
             text += (
                 f"\nWith its {self.permutation}, the network represents {target} exactly:"
@@ -199,7 +201,8 @@ def fit(
 permuted
     >>> print(fit(Network.of(2, [[[0, 1]]]), 3 * np.eye(2)))  # no orthogonal matrix is 3 I
     relative Frobenius error 0.667 (exact), by routing
-    The target's norm is 3 times that of an orthogonal matrix; the error against target / 3 is 0
+    The target's norm is 3 times that of an orthogonal matrix; the error against target / 3 is 0, \
+so it is 3 times the matrix of rotation
     """
     net = checked(net, "fit")
     count, most, source = (
@@ -350,7 +353,7 @@ def _with_permutation(
     from structmat.linalg.transforms.assembly import Factored, permuted
 
     straight, _, places = net.straightened()
-    candidates = end_permutations(net, given.matrix, rounding)
+    candidates = end_permutations(net, given.matrix, rounding, special=special)
     for name, first, last in itertools.islice(candidates, _MOST_PERMUTED):
         member = np.empty_like(given.matrix)
         member[places[last]] = given.matrix[:, first]
