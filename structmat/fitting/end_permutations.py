@@ -30,7 +30,7 @@ _SIDE = 8  # their rows and columns beyond the admissible rank
 _WIDEST = 512  # width up to which a permutation is sought at both ends
 
 
-class Ends(NamedTuple):
+class PermutedEnds(NamedTuple):
     """Permutations of the inputs and outputs: the target is (R x[inputs])[outputs]."""
 
     name: str
@@ -40,7 +40,7 @@ class Ends(NamedTuple):
 
 def end_permutations(
     net: Network, target: Array, rounding: float, *, special: bool = False
-) -> Iterator[Ends]:
+) -> Iterator[PermutedEnds]:
     """Yield permutations after which the target satisfies the conditions, simplest first.
 
     Parameters
@@ -68,25 +68,25 @@ def end_permutations(
         return  # nothing can be excluded, and every permutation would have to be tried
     for name, p in named_permutations(conditions.network):
         if conditions.hold(target, wires, p):
-            yield Ends(f"inputs {name}", p, wires)
+            yield PermutedEnds(f"inputs {name}", p, wires)
         if conditions.hold(target, inverse(p), wires):
-            yield Ends(f"outputs {name}", wires, p)
+            yield PermutedEnds(f"outputs {name}", wires, p)
     if not conditions.unique:
         return
     last = conditions.outputs(target)
     if last is not None:
-        yield Ends("outputs permuted", wires, last)
+        yield PermutedEnds("outputs permuted", wires, last)
     rearranged = target[inverse(conditions.last)]  # a matrix of the straight network
     backwards = _Conditions(conditions.network.inverse(), rounding, special=special)
     first = backwards.outputs(rearranged.T)
     if first is not None:
-        yield Ends("inputs permuted", inverse(first), wires)
+        yield PermutedEnds("inputs permuted", inverse(first), wires)
     if net.width > _WIDEST:
         return
     for name, p in named_permutations(conditions.network, shifts=False):
         last = conditions.outputs(target[:, p])
         if last is not None:
-            yield Ends(f"inputs {name} and outputs permuted", p, last)
+            yield PermutedEnds(f"inputs {name} and outputs permuted", p, last)
 
 
 class _Conditions:
