@@ -1,1 +1,1 @@
-"""The matrix of a network with given blocks: factors, rotations, transforms, schedules, fused stages."""
+"""The matrix of a network with given blocks: factors, rotations, transforms, schedules, fusion."""
