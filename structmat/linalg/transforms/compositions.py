@@ -15,7 +15,7 @@ from structmat.linalg.rotation import Rotation
 from structmat.linalg.transforms.assembly import Array, Factored, chained, permuted, transposed
 from structmat.linalg.transforms.fourier import fourier_stages, reversal_of
 from structmat.linalg.transforms.roots_of_unity import root
-from structmat.linalg.transforms.transform import Transform, checked_size, named
+from structmat.linalg.transforms.transform import Transform, check_prime, checked_size, named
 from structmat.networks.network import Network
 from structmat.networks.permutation import digit_reversal
 from structmat.networks.stage import Stage
@@ -103,6 +103,7 @@ def shift(n: int, steps: float = 1, *, diagonalised: bool = False) -> Transform:
         made = Factored(Network(width, [Stage(width, moves=moves)]), [])
         words = f"wire i moves to i + {whole} modulo {width}, and nothing else happens"
         return named(made, f"shift({width}, {whole})", words, 0)
+    check_prime(width)
     radices = prime_factors(width)
     part = permuted(fourier_stages(radices), inputs=digit_reversal(radices))
     network, blocks = part

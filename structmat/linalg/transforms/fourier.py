@@ -13,7 +13,7 @@ from structmat.families.butterflies import radices_refuse
 from structmat.families.factorization import prime_factors
 from structmat.linalg.transforms.assembly import Array, Factored, Part, permuted, staged
 from structmat.linalg.transforms.roots_of_unity import cos_sin, root
-from structmat.linalg.transforms.transform import Transform, checked_size, named
+from structmat.linalg.transforms.transform import Transform, check_prime, checked_size, named
 from structmat.networks.permutation import Index, digit_reversal
 
 
@@ -124,6 +124,7 @@ def hartley(n: int) -> Transform:
     True
     """
     width = checked_size(n)
+    check_prime(width)
     order = digit_reversal(real_radices(width))
     made = permuted(hartley_stages(width), inputs=order)
     levels = width.bit_length() - 1
@@ -214,6 +215,7 @@ def reversal_of(radices: Sequence[int]) -> str:
 
 def _fourier(n: Any, radices: Sequence[int] | None, name: str, *, conjugate: bool) -> Transform:
     width = checked_size(n)
+    check_prime(width)
     chosen = prime_factors(width)
     if radices is not None:
         refused = radices_refuse(width, radices, None, reverse=False)

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from structmat.errors import StructmatError, WidthError, abbreviated, checked_integer
+from structmat.families.factorization import prime_factors
 from structmat.linalg.rotation import Rotation
-from structmat.linalg.transforms.assembly import Factored
+from structmat.linalg.transforms.assembly import Factored, single
 
-_WIDEST = 2**16  # maximum width: beyond it a prime width would need a switch of 32 GiB
+_WIDEST = 2**16  # maximum width
+_LARGEST = 2**12  # maximum prime factor: the block of this radix has 2^24 entries
 
 
 class Operations(NamedTuple):
@@ -126,7 +128,13 @@ def _rebuilt(
 def named(
     part: Factored, name: str, permutation: str = "none", published: int | None = None
 ) -> Transform:
-    """Return the transform with this network and these blocks."""
+    """Return the transform; a network of one switch is made straight, by permuting its block."""
+    network, blocks = part
+    if len(network.banks) == 1 and network.banks[0].radix == network.width:
+        (bank,) = network.banks
+        matrix = np.empty_like(blocks[0][0])
+        matrix[np.ix_(bank.writes[0], bank.reads[0])] = blocks[0][0]
+        part, permutation = single(matrix), "none"
     return Transform(*part, name=name, permutation=permutation, published=published)
 
 
@@ -151,6 +159,30 @@ def checked_size(n: Any, least: int = 1) -> int:
     if width > _WIDEST:
         raise WidthError(f"n={abbreviated(width)}: a transform has at most {_WIDEST:,} wires")
     return width
+
+
+def check_prime(n: int, name: str = "n") -> None:
+    """Raise an error if a prime factor is so large that its switch would not fit into memory.
+
+    Raises
+    ------
+    WidthError
+        If a prime factor is above 4,096.
+
+    Examples
+    --------
+    >>> check_prime(2 * 8191)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.WidthError: n=16382 has the prime factor 8191, which would be a single switch \
+of more than 4,096 wires; choose a width with smaller prime factors
+    """
+    largest = prime_factors(n)[-1] if n > 1 else 1
+    if largest > _LARGEST:
+        raise WidthError(
+            f"{name}={n} has the prime factor {largest}, which would be a single switch of more"
+            f" than {_LARGEST:,} wires; choose a width with smaller prime factors"
+        )
 
 
 def checked_type(kind: Any, name: str) -> int:

@@ -37,7 +37,13 @@ from structmat.linalg.transforms.fourier import (
 )
 from structmat.linalg.transforms.half_hartley import half_hartley
 from structmat.linalg.transforms.roots_of_unity import cos_sin
-from structmat.linalg.transforms.transform import Transform, checked_size, checked_type, named
+from structmat.linalg.transforms.transform import (
+    Transform,
+    check_prime,
+    checked_size,
+    checked_type,
+    named,
+)
 from structmat.networks.permutation import Index, digit_reversal
 
 _HALF = math.sqrt(0.5)
@@ -83,8 +89,12 @@ def dct(n: int, type: int = 2) -> Transform:  # noqa: A002 (as scipy calls it)
     """
     kind = checked_type(type, "dct")
     width = checked_size(n, 2 if kind == 1 else 1)
+    if kind == 1:
+        check_prime(width - 1, "n - 1")
+    else:
+        check_prime(width)
     made = _COSINE[kind](width)
-    return named(made, f"dct({width}, type={kind})", _ENDS[kind], _published(width, kind))
+    return named(made, f"dct({width}, type={kind})", _ends(width, kind), _published(width, kind))
 
 
 def dst(n: int, type: int = 2) -> Transform:  # noqa: A002 (as scipy calls it)
@@ -119,9 +129,13 @@ def dst(n: int, type: int = 2) -> Transform:  # noqa: A002 (as scipy calls it)
     """
     kind = checked_type(type, "dst")
     width = checked_size(n)
+    if kind == 1:
+        check_prime(width + 1, "n + 1")
+    else:
+        check_prime(width)
     made = _SINE[kind](width)
     published = None if kind == 1 else _published(width, kind)
-    return named(made, f"dst({width}, type={kind})", _ENDS[kind], published)
+    return named(made, f"dst({width}, type={kind})", _ends(width, kind, sine=True), published)
 
 
 def _published(n: int, kind: int) -> int | None:
@@ -277,11 +291,25 @@ def _split(n: int, blocks: Array, first: Factored, second: Factored) -> Factored
 
 _COSINE = {1: _cosine_one, 2: _cosine_two, 3: _cosine_three, 4: _cosine_four}
 _SINE = {1: _sine_one, 2: _sine_two, 3: _sine_three, 4: _sine_four}
+_HALVES = "the last stage interleaves the outputs of two transforms of half the width, whose inputs"
 _ENDS = {
-    1: "the last stage writes the outputs in another order: frequencies of one parity are together",
-    2: "the first stage reads the even inputs in ascending and the odd ones in descending order,"
+    1: f"{_HALVES} or outputs are digit-reversed",
+    2: "the first stage reads the even inputs in ascending, then the odd ones in descending order,"
     " digit-reversed",
-    3: "the last stage writes the even outputs in ascending and the odd ones in descending order,"
+    3: "the last stage writes the even outputs in ascending, then the odd ones in descending order,"
     " digit-reversed",
-    4: "the permutations of types 2 and 3 at both ends",
+    4: f"{_HALVES} are digit-reversed",
 }
+
+
+def _ends(n: int, kind: int, *, sine: bool = False) -> str:
+    """Return the permutations at the ends in words."""
+    if n <= 2:
+        return "none"
+    if kind == 4 and n % 2:
+        return (
+            "inputs and outputs are in the order of 2j + 1 modulo n, up to constant factors,"
+            " and the inputs digit-reversed"
+        )
+    reverse = {1: "", 2: "; the outputs are in reverse order"}
+    return _ENDS[kind] + (reverse.get(kind, "; the inputs are in reverse order") if sine else "")
