@@ -85,7 +85,7 @@ peft-suite: $(DEV) ## Run PEFT's own tests with our method and with its OFT; a p
 links: $(VENV)/.ready-docs ## Check the links to other sites; needs network access
 	$(BIN)/sphinx-build -b linkcheck -q -d build/doctrees docs build/links
 
-pictures: $(ALL) ## Draw the pictures of README and docs again
+pictures: $(ALL) ## Draw the figures of the README and the documentation again
 	$(BIN)/python docs/logo.py
 	$(BIN)/python docs/pictures.py
 

@@ -5,6 +5,7 @@ Importing this package does not load torch; `structmat.nn` does. The ten most us
 here, and all families are in `structmat.families`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from structmat import errors, families
@@ -48,6 +49,7 @@ from structmat.search.dense_networks import dense_networks
 from structmat.viz.text_diagram import diagram
 
 if TYPE_CHECKING:
+    from structmat.analysis.symbolic import symbolic
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
 
@@ -98,6 +100,7 @@ __all__ = [
     "identity_blocks",
     "adjoint_blocks",
     "schedule",
+    "symbolic",
     "fit",
     "route",
     "StructmatError",
@@ -107,16 +110,16 @@ __all__ = [
 
 
 if not TYPE_CHECKING:
+    _DEFERRED = {  # importing scipy.sparse takes a while, and sympy longer
+        "Rotation": "structmat.linalg.rotation",
+        "symbolic": "structmat.analysis.symbolic",
+    }
 
     def __getattr__(name: str) -> Any:
-        if name == "Rotation":  # deferred: importing scipy.sparse takes a while
-            from structmat.linalg.rotation import Rotation
-
-            return Rotation
+        if name in _DEFERRED:
+            return getattr(import_module(_DEFERRED[name]), name)
         if name == "transforms":
-            from structmat.linalg import transforms
-
-            return transforms
+            return import_module("structmat.linalg.transforms")
         if name in families.__all__:
             raise AttributeError(
                 f"module 'structmat' has no attribute {name!r}; it is structmat.families.{name}"

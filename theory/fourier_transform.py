@@ -30,7 +30,7 @@ import numpy as np
 import sympy
 
 import structmat as sm
-from structmat.families.factorization import factorizations
+from structmat.families.number_theory import factorizations
 from structmat.networks.permutation import digit_reversal
 
 NUMBER = "T41"

@@ -155,7 +155,7 @@ def compare(
     shuffle(block=8)               384      3       4,032       8,064    yes             3
     benes                          384      –           –           –      –             –
     <BLANKLINE>
-    benes(width=384): width must be 2^n, n at least 1; nearest are 256 and 512. mixed_radix(384)
+    benes(width=384): width must be 2^n with n ≥ 1; nearest are 256 and 512. mixed_radix(384)
     serves any width
     """
     candidates = _labelled(given)

@@ -200,10 +200,11 @@ def why_not_dense(net: Network) -> str | None:
     Examples
     --------
     >>> print(why_not_dense(Network.of(5, [[[0, 1]], [[1, 4]]])))
-    its switches join the 5 wires in 3 connected components, of 3, 1 and 1 wires, so no number of \
-stages makes it dense: input 0 never reaches output 2
+    its switches join the 5 wires in 3 connected components, of 3, 1 and 1 wires, so no \
+number of repetitions of its stages makes it dense: input 0 never influences output 2
     >>> print(why_not_dense(Network.of(3, [[[0, 1]], [[1, 2]]])))
-    input 2 does not reach output 0; its switches join all wires, so more stages can make it dense
+    input 2 does not influence output 0; its switches join all wires, so more stages can make it \
+dense
     """
     if is_dense(net):
         return None
@@ -212,8 +213,8 @@ stages makes it dense: input 0 never reaches output 2
         first = next(k for k in range(net.width) if not reach(net, [k]).all())
         source = int(np.argmin(reach(net, [first])[0]))
         return (
-            f"input {source} does not reach output {first}; its switches join all wires, so more"
-            " stages can make it dense"
+            f"input {source} does not influence output {first}; its switches join all wires, so"
+            " more stages can make it dense"
         )
     listed = [f"{size:,}" for size in sizes]
     if len(listed) > _LISTED:
@@ -227,7 +228,8 @@ stages makes it dense: input 0 never reaches output 2
         of = f"of {', '.join(listed[:-1])} and {listed[-1]} wires"
     return (
         f"its switches join the {net.width:,} wires in {len(sizes):,} connected components, {of},"
-        f" so no number of stages makes it dense: input {apart[0]} never reaches output {apart[1]}"
+        " so no number of repetitions of its stages makes it dense:"
+        f" input {apart[0]} never influences output {apart[1]}"
     )
 
 

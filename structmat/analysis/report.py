@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from structmat._util.progress import bar
 from structmat._util.text_table import cell, in_html, plain
@@ -21,9 +21,6 @@ from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
-if TYPE_CHECKING:
-    pass
-
 _RANK = 6000  # dimension at which computing a rank takes about a minute
 
 _PARTS = ("mixing", "sensitivity", "dimension", "conditioning", "bounds", "spectrum")
@@ -36,7 +33,8 @@ _TABLES = ("bounds", "spectrum")
 class Report:
     """The result of `report`; the expensive parts are computed on access.
 
-    Text, HTML and `to_dict` contain what has been computed so far; `complete` computes the rest.
+    Text, HTML and `to_dict` contain the parts computed so far; `complete` computes the others,
+    except those that are too expensive at the network's width.
 
     Attributes
     ----------
@@ -67,7 +65,8 @@ class Report:
     def why_not_dense(self) -> str | None:
         """Why the network is not dense, and whether more stages help; None if it is dense.
 
-        With more than one component, no number of stages suffices (see `components`).
+        With more than one component, no number of repetitions of its stages suffices (see
+        `components`).
         """
         return None if self.dense else why_not_dense(self.network)
 
@@ -83,10 +82,10 @@ class Report:
 
     @cached_property
     def dimension(self) -> Dimension:
-        """The dimension of the set of matrices that the network covers (`structmat.dimension`).
+        """The dimension of the set of matrices that the network can represent.
 
-        For components of more than about 6,000 dimensions whose bounds do not meet, only the bounds
-        that require no rank are computed; `structmat.dimension` computes the rank as well.
+        For connected components of more than about 6,000 dimensions, only the bounds that require
+        no rank are computed; `structmat.dimension` also computes the rank.
         """
         return dimension(self.network, largest=_RANK)
 
@@ -106,7 +105,7 @@ class Report:
         return lipschitz(self.network)
 
     def complete(self, *, progress: bool = True) -> Self:
-        """Compute all parts, and return the same report.
+        """Compute all parts that are affordable at this width, and return the same report.
 
         Parameters
         ----------
@@ -115,10 +114,10 @@ class Report:
 
         Notes
         -----
-        The dimension takes time cubic in its value, up to about a minute. Above width 64 the
-        conditioning, whose time is proportional to the sixth power of the width, and the spectrum
-        are omitted; the spectrum is undefined below 6 wires. An interruption does not discard the
-        parts that have been computed.
+        Computing the dimension takes time cubic in its value, up to about a minute for each
+        connected component. Above width 64, the spectrum is omitted, and so is the conditioning,
+        which takes time proportional to the sixth power of the width; below width 6, the spectrum
+        is undefined. An interruption does not discard the parts that have been computed.
         """
         parts = [p for p in _PARTS if _LEAST.get(p, 0) <= self.width <= _MOST.get(p, self.width)]
         with bar("report", len(parts), unit="part", shown=progress) as steps:
@@ -168,11 +167,11 @@ class Report:
 
 
 def report(net: Network) -> Report:
-    """Return a report on one network: its cost, its reachability, and the dimension it covers.
+    """Return a report on one network: its cost, its reachability and its dimension.
 
-    Counts and density are computed immediately. The dimension, the mixing, the lower bounds, the
-    sensitivity, the conditioning and the spectrum are computed on access, or all at once by
-    `Report.complete`.
+    The counts, and whether the network is dense, are computed immediately. The dimension, the
+    mixing, the lower bounds, the sensitivity, the conditioning and the spectrum are computed on
+    access, or all at once by `Report.complete`.
 
     Raises
     ------

@@ -176,7 +176,7 @@ def _directory(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(
-            f"{package} is not installed, but the docstring task needs it; it comes with:"
+            f"{package} is not installed, but the docstring task needs it; install it with:"
             ' pip install "structmat[finetune]"'
         )
     return Path(spec.submodule_search_locations[0])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from structmat.families.factorization import divisors, prime_factors
+from structmat.families.number_theory import divisors, prime_factors
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index, digit_reversal, identity, inverse, perfect_shuffle
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from structmat.families import Entry, Family, catalogue
-from structmat.families.factorization import factorizations
-from structmat.families.options import combinations, taken
+from structmat.families.number_theory import factorizations
+from structmat.families.variants import accepts, combinations
 
 Case = tuple[Family, int]
 
@@ -31,7 +31,7 @@ def _members(known: Entry, max_width: int, max_depth: int) -> list[Case]:
         found += [
             (rule, width)
             for rule in tried(known, width, max_depth)
-            if taken(rule, width) and _depth(known, rule, width) <= max_depth
+            if accepts(rule, width) and _depth(known, rule, width) <= max_depth
         ]
     return found
 

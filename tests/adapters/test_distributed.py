@@ -182,7 +182,7 @@ def test_saving_sharded_parameters_is_refused(tmp_path):
     model = worker.adapted()
     generators = model.blocks[1].up.rotation.generators
     generators[0].data = torch.empty(0)  # as FSDP1 and ZeRO-3 leave them between the steps
-    message = r"blocks\.1\.up: generators of shape \(0,\) instead of \(12, 1\).*GatheredParameters"
+    message = r"blocks\.1\.up: .* shape \(0,\) instead of \(12, 1\).*GatheredParameters"
     with pytest.raises(StructmatError, match=message):
         save_adapter(model, tmp_path / "none")
     assert not (tmp_path / "none").exists()

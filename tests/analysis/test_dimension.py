@@ -365,7 +365,7 @@ def test_the_rank_modulo_any_prime_is_a_lower_bound(net, seed, primes):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"points": 0}, "points=0: points must be an integer, at least 1"),
+        ({"points": 0}, "points=0: points must be an integer ≥ 1"),
         ({"primes": ()}, r"primes=\(\): give at least one"),
         ({"primes": 7}, r"primes=7: it must be a list of primes, such as \[2147483647\]"),
         ({"primes": np.array([], dtype=int)}, "primes=.*: give at least one"),
@@ -374,7 +374,7 @@ def test_the_rank_modulo_any_prime_is_a_lower_bound(net, seed, primes):
         ({"primes": (2,)}, "prime=2"),
         ({"primes": (2**31 + 11,)}, "prime=2147483659: give an odd prime below"),
         ({"rng": "x"}, "rng='x'"),
-        ({"largest": -1}, "largest=-1: largest must be an integer, at least 0"),
+        ({"largest": -1}, "largest=-1: largest must be an integer ≥ 0"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -164,7 +164,7 @@ def test_dense_depth_is_the_least_that_is_dense(case):
         ("butterfly(block=4)", 6, {}, WidthError, "multiple of 4"),
         ("benes", 12, {}, WidthError, "2\\^n"),
         ("benes", 8.0, {}, StructmatError, "width=8.0"),
-        ("benes", 8, {"most": 0}, StructmatError, "most=0: most must be an integer, at least 1"),
+        ("benes", 8, {"most": 0}, StructmatError, "most=0: most must be an integer ≥ 1"),
         ("butterflies", 8, {}, SpecError, "did you mean butterfly"),
         (8, 8, {}, StructmatError, "topology=8: it must be a spec string"),
         ("benes", None, {}, StructmatError, "benes: a family has a network for each width"),

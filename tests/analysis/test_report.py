@@ -272,7 +272,7 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
             "mine at 4: the function must return a Network, not 4",
         ),
         ("benes", 8.0, StructmatError, "width=8.0: width must be an integer"),
-        ("benes", [8, 0], StructmatError, "width=0: width must be an integer, at least 1"),
+        ("benes", [8, 0], StructmatError, "width=0: width must be an integer ≥ 1"),
         ("benes", float("nan"), StructmatError, "width=nan"),
         ("benes", "16", StructmatError, "width='16'"),
         ("benes", None, StructmatError, "benes: it has a network for each width; give the widths"),

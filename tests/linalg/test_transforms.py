@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import StructmatError, WidthError
-from structmat.families.factorization import prime_factors
+from structmat.families.number_theory import prime_factors
 from structmat.linalg.hadamard import hadamard_factors, hadamard_matrix
 from structmat.linalg.transforms.half_hartley import half_hartley
 from structmat.linalg.transforms.roots_of_unity import cos_sin, root

@@ -45,7 +45,7 @@ def test_transformers_models_add_load_and_save_adapters_themselves(case, tmp_pat
 
 def test_an_adapter_that_does_not_fit_is_refused():
     model = BERT.model()
-    with pytest.raises(ValueError, match="reads 32 inputs"):
+    with pytest.raises(ValueError, match="has 32 inputs"):
         model.add_adapter(config(BERT, topology="shuffle(block=24)"))
     assert not layers(model)
 

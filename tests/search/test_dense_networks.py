@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import StructmatError
 from structmat.families import unregister
-from structmat.families.factorization import least_factorizations
+from structmat.families.number_theory import least_factorizations
 from structmat.search import dense_networks
 from structmat.search.dense_networks import dense_members
 
@@ -193,10 +193,10 @@ def test_wide_networks_are_listed_from_declared_properties_without_building(monk
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((1,), "width=1: width must be an integer, at least 2"),
+        ((1,), "width=1: width must be an integer ≥ 2"),
         ((2.5,), r"width=2\.5"),
         ((True,), "width=True"),
-        ((8, -1), "budget=-1: budget must be an integer, at least 0"),
+        ((8, -1), "budget=-1: budget must be an integer ≥ 0"),
         ((8, 1e6), r"budget=1000000\.0"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from structmat.errors import StructmatError, abbreviated
-from structmat.families.factorization import prime_factors
+from structmat.families.number_theory import prime_factors
 from structmat.linalg.blocks import adjoint
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.transforms.assembly import Array, Factored, chained, permuted, transposed

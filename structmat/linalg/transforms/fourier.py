@@ -10,7 +10,7 @@ import numpy as np
 
 from structmat.errors import WidthError
 from structmat.families.butterflies import radices_refuse
-from structmat.families.factorization import prime_factors
+from structmat.families.number_theory import prime_factors
 from structmat.linalg.transforms.assembly import Array, Factored, Part, permuted, staged
 from structmat.linalg.transforms.roots_of_unity import cos_sin, root
 from structmat.linalg.transforms.transform import Transform, check_prime, checked_size, named

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from structmat.families.factorization import prime_factors
+from structmat.families.number_theory import prime_factors
 from structmat.linalg.transforms.assembly import (
     Array,
     Factored,

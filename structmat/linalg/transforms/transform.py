@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from structmat.errors import StructmatError, WidthError, abbreviated, checked_integer
-from structmat.families.factorization import prime_factors
+from structmat.families.number_theory import prime_factors
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.transforms.assembly import Factored, single
 

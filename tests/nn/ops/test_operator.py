@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import itertools
 import pickle
 from contextlib import contextmanager
 
@@ -117,9 +118,10 @@ def test_families_agree_with_the_reference_if_split_into_tiles(net, adjoint, mon
 
 
 def test_tiles_are_an_odd_number_of_cache_lines():
-    for width in (1, 3, 384, 1000, 4096, 65536):
-        size = tiled.tile(width, 10**6, torch.float32, CPU)
+    for width, radix in itertools.product((1, 3, 384, 1000, 4096, 65536), (1, 2, 64, 129, 256)):
+        size = tiled.tile(width, 10**6, torch.float32, CPU, radix)
         assert size % 8 == 0
+        assert size >= radix
         assert size // 8 % 2 == 1
     assert tiled.tile(4096, 5, torch.float32, CPU) == 5
     assert tiled.tile(4096, 0, torch.float32, CPU) == 1

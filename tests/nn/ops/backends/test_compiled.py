@@ -78,6 +78,7 @@ NETWORKS = [
     sm.monarch(63),
     sm.monarch(289),  # switches of 17 wires: products in loops
     sm.block_diagonal(128, 64),
+    sm.block_diagonal(256, 256),  # the largest switch
     sm.brickwall(9),
     sm.random(40, block=5, depth=3, rng=0),
     sm.families.clos(24, (4, 6)),
@@ -492,8 +493,8 @@ def test_cells_of_several_switches_fit_in_registers_and_share_their_wiring():
 # Supported calls ---------------------------------------------------------------------------------
 
 
-def test_switches_of_at_most_64_wires_and_equal_dtypes_are_supported():
-    net, large = sm.butterfly(64), sm.block_diagonal(130, 65)
+def test_switches_of_at_most_256_wires_and_equal_dtypes_are_supported():
+    net, large = sm.butterfly(64), sm.block_diagonal(514, 257)
     single = (torch.float32, torch.float64, torch.complex64, torch.complex128)
     pairs = {(d, d) for d in single}
     pairs |= {(torch.float16, torch.float32), (torch.bfloat16, torch.float32)}
@@ -503,7 +504,7 @@ def test_switches_of_at_most_64_wires_and_equal_dtypes_are_supported():
         assert backend_for(net, CPU, *pair) is (compiled if pair in pairs else tiled)
         assert not compiled.supports(large, *pair)
         assert backend_for(large, CPU, *pair) is tiled
-    assert compiled.supports(sm.block_diagonal(128, 64), torch.float32, torch.float32)
+    assert compiled.supports(sm.block_diagonal(512, 256), torch.float32, torch.float32)
     assert not compiled.available(torch.device("cuda"))
     assert not compiled.available(torch.device("meta"))
 
@@ -512,7 +513,7 @@ def test_switches_of_at_most_64_wires_and_equal_dtypes_are_supported():
 @pytest.mark.parametrize(
     ("net", "vectors", "blocks"),
     [
-        (sm.block_diagonal(130, 65), torch.float32, torch.float32),
+        (sm.block_diagonal(514, 257), torch.float32, torch.float32),
         (sm.butterfly(32, block=4), torch.float32, torch.float64),
         (sm.butterfly(32, block=4), torch.bfloat16, torch.float64),
     ],
