@@ -163,7 +163,7 @@ class _Conditions:
             while len(left):
                 first, others = left[0], by_component[left]
                 inner = np.add.reduceat(others * by_component[first].conj(), starts, axis=1)
-                # The squared distance of each row from the multiples of the first one.
+                # ‖a‖²‖b‖² − |⟨a, b⟩|² is zero exactly if the rows a and b are multiples.
                 norms = squares[left] * squares[first]
                 gap = norms - np.abs(inner) ** 2
                 close = gap <= 100 * self.rounding * norms + self.rounding**2
