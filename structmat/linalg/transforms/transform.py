@@ -153,7 +153,7 @@ def checked_size(n: Any, least: int = 1) -> int:
     >>> checked_size(0)
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: n=0: n must be an integer, at least 1
+    structmat.errors.StructmatError: n=0: n must be an integer ≥ 1
     """
     width = checked_integer(n, "n", least)
     if width > _WIDEST:
