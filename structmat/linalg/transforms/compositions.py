@@ -62,7 +62,9 @@ def kron(first: Rotation, second: Rotation) -> Transform:
     blocks = [_copies(block, outer, each=False) for block in second._numpy("kron")]
     blocks += [_copies(block, inner, each=True) for block in first._numpy("kron")]
     names = [getattr(rotation, "name", repr(rotation)) for rotation in (first, second)]
-    return named(Factored(network, blocks), f"kron({', '.join(names)})", "those of the two factors")
+    return Transform(
+        network, blocks, name=f"kron({', '.join(names)})", permutation="those of the two factors"
+    )
 
 
 def shift(n: int, steps: float = 1, *, diagonalised: bool = False) -> Transform:

@@ -128,9 +128,9 @@ def _rebuilt(
 def named(
     part: Factored, name: str, permutation: str = "none", published: int | None = None
 ) -> Transform:
-    """Return the transform; a network of one switch is made straight, by permuting its block."""
+    """Return the transform; a single switch is made straight, by permuting its block."""
     network, blocks = part
-    if len(network.banks) == 1 and network.banks[0].radix == network.width:
+    if network.depth == len(network.banks) == 1 and network.banks[0].radix == network.width:
         (bank,) = network.banks
         matrix = np.empty_like(blocks[0][0])
         matrix[np.ix_(bank.writes[0], bank.reads[0])] = blocks[0][0]
