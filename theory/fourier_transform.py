@@ -33,7 +33,7 @@ import structmat as sm
 from structmat.families.number_theory import factorizations
 from structmat.networks.permutation import digit_reversal
 
-NUMBER = "T41"
+NUMBER = "T45"
 STATUS = "proved"
 W = sympy.Symbol("w")
 

@@ -29,7 +29,7 @@ import sympy
 import structmat as sm
 from structmat.linalg.hadamard import hadamard_factors, hadamard_matrix
 
-NUMBER = "T42"
+NUMBER = "T46"
 STATUS = "proved"
 
 

@@ -47,8 +47,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also show dimension, mixing, lower bounds, sensitivity and, up to width 64,"
-        " conditioning and spectrum",
+        help="also show dimension, mixing, the fewest outputs that an input reaches, concentration"
+        " of energy, lower bounds, sensitivity and, up to width 64, fourth moment, conditioning"
+        " and spectrum",
     )
     parser.add_argument(
         "--save",

@@ -652,7 +652,7 @@ def test_finetune_accepts_custom_data(tmp_path, monkeypatch, capsys):
         writer.writerow(["what", "kind"])
         for kind, names in (("colour", COLOURS), ("animal", ANIMALS)):
             writer.writerows((f"{a} and {b}", kind) for a in names for b in names if a < b)
-    command = ["finetune", "--data", path.name, "--text", "what", "--label", "kind"]
+    command = ["finetune", "--quick", "--data", path.name, "--text", "what", "--label", "kind"]
     code, _, err = run(capsys, *command, "--topology", "monarch(radices=(24, 16))")
     assert code == 2
     assert err.splitlines()[-1].endswith("inputs of widths 384, 1536")
