@@ -104,7 +104,11 @@ class Transform(Rotation):
         return Operations(used, width * (each * width - row), self._published)
 
     def __reduce__(self) -> Any:
-        return _rebuilt, (self.network, self.blocks, self.name, self.permutation, self._published)
+        return *super().__reduce__(), (self.name, self.permutation, self._published)
+
+    def __setstate__(self, state: tuple[str, str, int | None]) -> None:
+        for name, value in zip(("name", "permutation", "_published"), state, strict=True):
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"{self.name}: {super().__repr__().replace('Rotation', 'Transform', 1)}"
@@ -117,12 +121,6 @@ class Transform(Rotation):
             f"Operations of a product: {escape(str(self.operations))}.</p>"
         )
         return f"<div>{super()._repr_html_()}\n{about}</div>"
-
-
-def _rebuilt(
-    network: Any, blocks: Any, name: str, permutation: str, published: int | None
-) -> Transform:
-    return Transform(network, blocks, name=name, permutation=permutation, published=published)
 
 
 def named(
