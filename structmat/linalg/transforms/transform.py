@@ -51,7 +51,7 @@ class Transform(Rotation):
     Attributes
     ----------
     name : str
-        The call that makes it, such as "dft(12)".
+        The call that makes it, such as "dft(12)", without the seed of a random one.
     permutation : str
         The permutation at the ends of the network, in words. The network contains it, in the wires
         that its first stage reads or its last stage writes; `network.straightened()` splits it off.
