@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from structmat.analysis.symbolic import symbolic
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
+    from structmat.linalg.rotators import Rotator, rotator
 
 __version__ = "0.1.0"
 
@@ -98,6 +99,8 @@ __all__ = [
     "isomorphism",
     "Rotation",
     "transforms",
+    "Rotator",
+    "rotator",
     "random_blocks",
     "identity_blocks",
     "adjoint_blocks",
@@ -114,6 +117,8 @@ __all__ = [
 if not TYPE_CHECKING:
     _DEFERRED = {  # importing scipy.sparse takes a while, and sympy longer
         "Rotation": "structmat.linalg.rotation",
+        "Rotator": "structmat.linalg.rotators",
+        "rotator": "structmat.linalg.rotators",
         "symbolic": "structmat.analysis.symbolic",
     }
 
