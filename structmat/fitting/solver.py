@@ -96,7 +96,7 @@ class Fit:
                 f" the error against {target} is {self.scaled_error:.3g}"
             )
             if self.exact and self.scaled_error < 1000 * np.finfo(self.rotation.dtype).eps:
-                text += f", so it is {self.scale:.4g} times the matrix of rotation"
+                text += f", so the target is {self.scale:.4g} times the fitted matrix"
         if self.permuted is not None:
             text += (
                 f"\nWith its {self.permutation}, the network represents {target} exactly:"
@@ -202,7 +202,7 @@ permuted
     >>> print(fit(Network.of(2, [[[0, 1]]]), 3 * np.eye(2)))  # no orthogonal matrix is 3 I
     relative Frobenius error 0.667 (exact), by routing
     The target's norm is 3 times that of an orthogonal matrix; the error against target / 3 is 0, \
-so it is 3 times the matrix of rotation
+so the target is 3 times the fitted matrix
     """
     net = checked(net, "fit")
     count, most, source = (

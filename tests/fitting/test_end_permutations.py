@@ -102,7 +102,7 @@ def test_exactness_is_recognised_for_multiples(factor):
     assert found.scaled_error < 1e-14
     assert found.error == pytest.approx(abs(1 - 1 / factor), rel=1e-12)
     assert f"norm is {factor:.4g} times" in str(found)
-    assert f"so it is {factor:.4g} times the matrix of rotation" in str(found)
+    assert f"so the target is {factor:.4g} times the fitted matrix" in str(found)
 
 
 # Any permutation of one end ----------------------------------------------------------------------
