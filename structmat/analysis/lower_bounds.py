@@ -146,7 +146,7 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     if not isinstance(given, Real):
         net = checked(given, "lower_bounds")
     if isinstance(net, Network):
-        width, largest = net.width, max((bank.radix for bank in net.banks), default=2)
+        width, largest = net.width, max([2, *(bank.radix for bank in net.banks)])
         has: dict[str, int] = {"depth": net.depth, "parameters": net.parameters}
     else:
         width, largest, has = (

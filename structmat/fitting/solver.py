@@ -21,6 +21,7 @@ from structmat.fitting.hierarchical_svd import hierarchical_blocks
 from structmat.fitting.multistart import Search
 from structmat.fitting.permutation_targets import routed
 from structmat.fitting.procrustes import polar
+from structmat.fitting.radix_one import absorbed
 from structmat.fitting.target_scaling import Scaled, scaled
 from structmat.linalg.blocks import Array, checked_blocks, random_blocks
 from structmat.networks.network import Network
@@ -291,11 +292,13 @@ def _directly(
         ("cosine–sine decomposition", cosine_sine_blocks, True),
         ("nulling", givens_blocks, True),
     )
+    simpler = absorbed(net)
     for name, method, universal in methods:
         goal = polar(target, special=special) if universal else target
-        blocks = method(net, goal)
+        blocks = method(simpler.network, goal)
         if blocks is not None:
-            yield name, rotated(net, blocks) if special else blocks, goal
+            blocks = rotated(simpler.network, blocks) if special else blocks
+            yield name, simpler.restored(net, blocks), goal
 
 
 def _allowed(blocks: Sequence[Array], *, special: bool) -> bool:
