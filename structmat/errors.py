@@ -135,6 +135,32 @@ def checked_integer(value: Any, name: str, least: int = 0) -> int:
     return number
 
 
+def checked_field(value: Any) -> str:
+    """Return "real" or "complex", the field of the entries of the blocks.
+
+    Raises
+    ------
+    StructmatError
+        For any other value.
+
+    Examples
+    --------
+    >>> checked_field("complex")
+    'complex'
+    >>> checked_field("unitary")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: field='unitary': it must be "real" (orthogonal blocks) or \
+"complex" (unitary blocks)
+    """
+    if isinstance(value, str) and value in ("real", "complex"):
+        return value
+    raise StructmatError(
+        f'field={abbreviated(value)}: it must be "real" (orthogonal blocks) or "complex" (unitary'
+        " blocks)"
+    )
+
+
 def check_digits(value: Any, name: str) -> None:
     """Raise an error if a value is or contains an integer too long for Python to print.
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
+from structmat.errors import checked_field
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
@@ -24,7 +25,7 @@ def mixing(net: Network) -> float:
     second largest of W: it is 1 if some part of the signal remains separate from the rest, and 0
     for perfect mixing. Two statements are equivalent to perfect mixing: for Haar blocks the entries
     of R have E[R_ij²] = 1/d (see `energy`); and for Haar blocks of O(r), E[R ⊗ R] equals that of a
-    Haar matrix.
+    Haar matrix. The same W belongs to unitary blocks, with |R_ij|² and E[R ⊗ R̄].
 
     Perfect mixing requires at least (d/2)·log₂ d parameters (`lower_bounds`), which radix-2
     butterflies attain. More generally, networks with one digit per stage mix perfectly, for
@@ -110,7 +111,7 @@ def _averaged(net: Network, x: Array) -> Array:
     return x
 
 
-def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
+def fourth_moments(net: Network, *, field: str = "real") -> Array:
     """Return E[R_ij⁴] for independent Haar blocks, exactly, even if paths cross.
 
     For each column x of the partial product, the moments E[x_a²·x_b²] are propagated. A switch maps
@@ -123,9 +124,9 @@ def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
     ----------
     net : Network
         Time is proportional to the depth times the cube of the width.
-    unitary : bool
-        Whether the blocks are unitary. The result is then E[|R_ij|⁴], with 2 and r(r+1) in place
-        of 3 and r(r+2).
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary. For unitary ones the result is E[|R_ij|⁴],
+        with 2 and r(r+1) in place of 3 and r(r+2).
 
     Returns
     -------
@@ -140,6 +141,7 @@ def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
     array([2., 2., 2., 2.])
     """
     net = checked(net, "fourth_moments")
+    unitary = checked_field(field) == "complex"
     width = net.width
     found = np.empty((width, width))
     size = max(1, _CHUNK // width**2)

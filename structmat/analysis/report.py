@@ -18,7 +18,9 @@ from structmat.analysis.reachability import (
     why_not_dense,
 )
 from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
+from structmat.errors import checked_field
 from structmat.families.resolution import checked
+from structmat.linalg.blocks import count_generators
 from structmat.networks.network import Network
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 _RANK = 6000  # dimension at which computing a rank takes about a minute
 
 _PARTS = ("mixing", "sensitivity", "dimension", "conditioning", "bounds", "spectrum")
-_LEAST = {"spectrum": 6}  # the minimum and the maximum width at which `complete` computes a part
+# The minimum and the maximum width at which `complete` computes a part.
+_LEAST = {"real": {"spectrum": 6}, "complex": {"spectrum": 3}}
 _MOST = {"conditioning": 64, "spectrum": 64}
 _TABLES = ("bounds", "spectrum")
 
@@ -47,6 +50,9 @@ class Report:
     dense_depth : int or None
         The smallest number of leading stages that are dense; None if the network is not dense.
     network : Network
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary, which `parameters` and the expensive parts
+        depend on.
     """
 
     width: int
@@ -57,6 +63,7 @@ class Report:
     dense: bool
     dense_depth: int | None
     network: Network = field(repr=False)
+    field: str = "real"
 
     @cached_property
     def components(self) -> int:
@@ -79,7 +86,7 @@ class Report:
     @cached_property
     def bounds(self) -> LowerBounds:
         """Lower bounds at this width, compared with this network (`structmat.lower_bounds`)."""
-        return lower_bounds(self.network)
+        return lower_bounds(self.network, field=self.field)
 
     @cached_property
     def dimension(self) -> Dimension:
@@ -88,22 +95,22 @@ class Report:
         For components of more than about 6,000 dimensions whose bounds do not meet, only the bounds
         that require no rank are computed; `structmat.dimension` computes the rank as well.
         """
-        return dimension(self.network, largest=_RANK)
+        return dimension(self.network, field=self.field, largest=_RANK)
 
     @cached_property
     def conditioning(self) -> Conditioning:
         """The conditioning of the derivative at random blocks, drawn with seed 0."""
-        return conditioning(self.network, rng=0)
+        return conditioning(self.network, field=self.field, rng=0)
 
     @cached_property
     def spectrum(self) -> SpectralStatistics:
-        """The eigenangles for random blocks, drawn with seed 0, compared with Haar rotations."""
-        return spectral_statistics(self.network, rng=0)
+        """The eigenangles for random blocks, drawn with seed 0, compared with Haar matrices."""
+        return spectral_statistics(self.network, field=self.field, rng=0)
 
     @cached_property
     def sensitivity(self) -> float:
         """A Lipschitz constant of R with respect to the generators of Cayley blocks."""
-        return lipschitz(self.network)
+        return lipschitz(self.network, field=self.field)
 
     def complete(self, *, progress: bool = True) -> Self:
         """Compute all parts, and return the same report.
@@ -117,10 +124,11 @@ class Report:
         -----
         The dimension takes time cubic in its value, up to about a minute. Above width 64 the
         conditioning, whose time is proportional to the sixth power of the width, and the spectrum
-        are omitted; the spectrum is undefined below 6 wires. An interruption does not discard the
-        parts that have been computed.
+        are omitted; the spectrum is undefined below 6 wires (3 for unitary blocks). An interruption
+        does not discard the parts that have been computed.
         """
-        parts = [p for p in _PARTS if _LEAST.get(p, 0) <= self.width <= _MOST.get(p, self.width)]
+        least = _LEAST[self.field]
+        parts = [p for p in _PARTS if least.get(p, 0) <= self.width <= _MOST.get(p, self.width)]
         with bar("report", len(parts), unit="part", shown=progress) as steps:
             for part in parts:
                 getattr(self, part)
@@ -129,8 +137,13 @@ class Report:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values computed so far by name, as a JSON-serialisable dict."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "network"}
+        """Return the values computed so far by name, as a JSON-serialisable dict.
+
+        The field is included only if it is complex.
+        """
+        names = [f.name for f in fields(self) if f.name not in ("network", "field")]
+        found: dict[str, Any] = {"field": self.field} if self.field == "complex" else {}
+        found |= {name: getattr(self, name) for name in names}
         found |= {"components": self.components, "why_not_dense": self.why_not_dense}
         for part in self._found():
             value = getattr(self, part)
@@ -167,12 +180,18 @@ class Report:
         return "\n".join([table, *more])
 
 
-def report(net: Network) -> Report:
+def report(net: Network, *, field: str = "real") -> Report:
     """Return a report on one network: its cost, its reachability, and the dimension it covers.
 
     Counts and density are computed immediately. The dimension, the mixing, the lower bounds, the
     sensitivity, the conditioning and the spectrum are computed on access, or all at once by
     `Report.complete`.
+
+    Parameters
+    ----------
+    net : Network
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary.
 
     Raises
     ------
@@ -194,18 +213,22 @@ def report(net: Network) -> Report:
     >>> boft = report(butterfly(64, block=8, depth=4))
     >>> boft.dimension.value, boft.dimension.proved
     (608, True)
+    >>> report(butterfly(64, block=8, depth=4), field="complex").dimension.value  # 2 × 608 + 64
+    1280
     """
     net = checked(net, "report")
+    checked_field(field)
     fewest = leading_dense_depth(net)
     return Report(
         width=net.width,
         depth=net.depth,
-        parameters=net.parameters,
+        parameters=count_generators(net, field=field),
         nonzeros=net.nonzeros,
         free_edges=net.free_edges,
         dense=fewest is not None,
         dense_depth=fewest,
         network=net,
+        field=field,
     )
 
 

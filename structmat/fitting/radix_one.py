@@ -44,7 +44,7 @@ def absorbed(net: Network) -> Absorbed:
 
     The block of a wider switch represents the product with a sign or a phase on one of its wires,
     before it or after it. If a wire is in no wider switch, the first of its switches of radix 1
-    represents all of them.
+    represents all of them. Stages without any remaining switches are left out.
 
     Parameters
     ----------
@@ -73,7 +73,8 @@ def absorbed(net: Network) -> Absorbed:
             marks.append(kept)
             if kept.any():
                 banks.append(bank if kept.all() else Bank(bank.reads[kept]))
-        stages.append(Stage(net.width, banks))
+        if banks or not stage.banks:
+            stages.append(Stage(net.width, banks))
     return Absorbed(Network(net.width, stages), tuple(marks))
 
 

@@ -114,8 +114,7 @@ def fit(
     Otherwise alternating Procrustes is used: each stage in turn is set to its optimum while the
     others are fixed. The error never increases, but may converge to a local minimum. Several starts
     are therefore made, beginning with the hierarchical decomposition if there is one. On small
-    networks with real blocks, the best result is refined by the Levenberg–Marquardt method on all
-    generators.
+    networks, the best result is refined by the Levenberg–Marquardt method on all generators.
 
     After a keyboard interrupt during the sweeps the best result so far is returned; before the
     first sweep is complete, that is the best result of the direct methods, or the first start.

@@ -83,8 +83,13 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
 
 def _alone(digraph: nx.DiGraph[Node], t: int, width: int) -> npt.NDArray[np.bool_]:
     """Return which wires of column t are in a switch, according to the attributes of the edges."""
-    edges = (digraph.out_edges((t, wire), data="switch") for wire in range(width))
-    return np.array([any(switch is not None for *_, switch in out) for out in edges])
+    wires = range(width)
+    return np.array(
+        [
+            any(switch is not None for *_, switch in digraph.out_edges((t, w), data="switch"))
+            for w in wires
+        ]
+    )
 
 
 def completion(digraph: nx.DiGraph[Node]) -> list[tuple[Node, Node]]:

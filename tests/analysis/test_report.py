@@ -415,3 +415,32 @@ def test_mixing_is_a_float_in_a_data_frame():
     assert str(table.to_dataframe().dtypes["mixing"]) == "Float64"
     refused = sm.compare("benes", 6, full=True, progress=False)
     assert refused.to_dataframe()["mixing"].isna().all()
+
+
+# Unitary blocks --------------------------------------------------------------------------------
+
+
+def test_a_report_on_unitary_blocks():
+    net = sm.brickwall(6)
+    found = net.report(field="complex").complete(progress=False)
+    values = found.to_dict()
+    assert values["field"] == "complex"
+    assert values["parameters"] == 4 * net.parameters == found.dimension.parameters
+    assert values["dimension"]["value"] == 36
+    assert values["bounds"] == sm.lower_bounds(net, field="complex").to_dict()
+    assert values["conditioning"]["directions"] == 36
+    assert values["spectrum"]["width"] == 6
+    assert str(found).startswith("field ")
+    assert "U(6) has 36 dimensions, 6 of them phases" in str(found)
+    assert "field" not in sm.report(net).to_dict()
+    three = sm.report(sm.brickwall(3), field="complex").complete(progress=False)
+    assert three.spectrum.width == 3
+
+
+def test_a_comparison_of_unitary_networks():
+    (row,) = sm.compare("brickwall", 6, field="complex", full=True, progress=False).rows
+    assert (row["parameters"], row["dimension"], row["redundant"]) == (60, 36, 24)
+    (real,) = sm.compare("brickwall", 6, full=True, progress=False).rows
+    assert (real["mixing"], real["free_edges"]) == (row["mixing"], row["free_edges"])
+    with pytest.raises(StructmatError, match="field='unitary'"):
+        sm.compare("brickwall", 6, field="unitary")

@@ -12,7 +12,6 @@ from structmat import Bank, Network, Stage
 from structmat.graph import from_layers
 from structmat.linalg.blocks import generators_per_block, skew
 from structmat.testing import assert_orthogonal, blocks_for, networks, seeds, stages
-from structmat.viz import diagram
 
 screened = networks(max_width=8, screens=True)
 
@@ -43,7 +42,7 @@ def test_a_phase_screen():
     made = sm.Rotation(net, [phases[:, None, None]])
     assert made.parameters == 3
     assert np.array_equal(made.matrix(), np.diag(phases))
-    assert [generators_per_block(1, unitary=u) for u in (False, True)] == [0, 1]
+    assert [generators_per_block(1, field=f) for f in ("real", "complex")] == [0, 1]
     assert skew([0.5], 1).tolist() == [[0.5j]]
 
 
@@ -147,16 +146,16 @@ def test_stages_are_drawn_with_them(stage):
 
 def test_pictures_show_them():
     net = Network.of(4, [[[0, 2]], [[0], [1], [3]]])
-    assert diagram(net).splitlines() == [
+    assert sm.diagram(net).splitlines() == [
         "    B1  B2",
-        "0 ──●───●───",
-        "1 ──┼───●───",
-        "2 ──●───────",
-        "3 ──────●───",
+        "0 ──●───●─────",
+        "1 ──┼─────●───",
+        "2 ──●─────────",
+        "3 ──────●─────",
     ]
     assert 'stroke="#0072B2"' in net._repr_html_()
     wide = Network.of(65, [[[w] for w in range(65)]])
-    assert diagram(wide) == "B1  65 switches of radix 1"
+    assert sm.diagram(wide) == "B1  65 switches of radix 1"
     assert net.plot() is not None
 
 
