@@ -1,4 +1,4 @@
-"""Independent errors of beam splitters add up in squares: E‖ΔR‖² = 2nσ² to first order, exactly so.
+"""Independent errors of n beam splitters add up in squares: to first order, E‖ΔR‖² = 2nσ².
 
 Statement. Let R have n switches of radix 2, real or unitary, and let every block B become
 exp(σ ξ A)·B with A = [[0, 1], [−1, 0]] and independent ξ of mean 0 and variance 1. (1) To first

@@ -1,4 +1,4 @@
-"""Over unitary blocks, the dimension is the generic complex rank, at most pairs twice plus phases.
+"""Over unitary blocks, the dimension is a rank over ℂ at invertible blocks, at most d + Σ r(r−1).
 
 Statement. Let a network of width d have the switches S, of radix r_S. (1) The dimension of the set
 of unitary matrices that it represents, as a real manifold, is the maximal rank over ℂ of the
@@ -80,10 +80,7 @@ def _check_bounds(net: sm.Network, value: int) -> None:
 
 def _exact(net: sm.Network, rng: np.random.Generator) -> int:
     """Return the rank over ℚ of the derivative at random integer matrices."""
-    stages = [
-        [(row, sympy.Matrix(rng.integers(-9, 10, (len(row),) * 2).tolist())) for row in stage]
-        for stage in _switches(net)
-    ]
+    stages = [[(row, _invertible(len(row), rng)) for row in stage] for stage in _switches(net)]
     factors = []
     for stage in stages:
         factor = sympy.eye(net.width)
@@ -102,6 +99,13 @@ def _exact(net: sm.Network, rng: np.random.Generator) -> int:
             for i, j in itertools.product(row, repeat=2):
                 rows.append(list(after[:, i] * before[j, :]))
     return int(sympy.Matrix(rows).rank())
+
+
+def _invertible(radix: int, rng: np.random.Generator) -> sympy.Matrix:
+    while True:
+        drawn = sympy.Matrix(rng.integers(-99, 100, (radix, radix)).tolist())
+        if drawn.det() != 0:
+            return drawn
 
 
 def _numerical(net: sm.Network, rng: np.random.Generator) -> int:

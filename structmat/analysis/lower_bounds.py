@@ -209,14 +209,15 @@ def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> 
             "universal",
             "depth",
             -(-pairs // max(stage, 1)),
-            f"{dimensions}, {f'{width} of them phases, ' * is_complex}a stage at most"
-            f" {(1 + is_complex) * stage:,}{' others' * is_complex}",
+            f"besides phases, U({width}) has {2 * pairs:,} dimensions, a stage ≤ {2 * stage:,}"
+            if is_complex
+            else f"{dimensions}, a stage at most {stage:,}",
         ),
         (
             "universal",
             "parameters",
             max(universal, group),
-            f"{dimensions}{', and phases between switches are redundant' * is_complex}",
+            f"{dimensions}{', and phases are redundant' * is_complex}",
         ),
     ]
     rows = [Bound(goal, name, least, has.get(name), why) for goal, name, least, why in found]

@@ -109,12 +109,12 @@ def beam_splitters(rotation: Rotation) -> BeamSplitters:
     Examples
     --------
     >>> import structmat as sm
-    >>> r = sm.Rotation(sm.benes(8), sm.random_blocks(sm.benes(8), 0, complex))
+    >>> r = sm.Rotation(sm.butterfly(8), sm.random_blocks(sm.butterfly(8), 0, complex))
     >>> found = beam_splitters(r)
     >>> bool(abs(found.rotation().matrix() - r.matrix()).max() < 1e-14)
     True
     >>> sum(t.size for t in found.theta), found.phases.size
-    (20, 8)
+    (12, 8)
     """
     net = _network(rotation, "beam_splitters")
     carried = np.ones(net.width, dtype=complex)
@@ -158,7 +158,7 @@ def clements(matrix: npt.ArrayLike) -> BeamSplitters:
     >>> bool(np.allclose(mesh.rotation().matrix(), dft, atol=1e-14))
     True
     >>> [t.round(2).tolist() for t in mesh.theta][:2]
-    [[0.79, 1.11], [0.96, 0.96]]
+    [[0.79, 0.55], [1.03, 1.09]]
     """
     return beam_splitters(_on_mesh(brickwall, matrix, "clements"))
 

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.analysis.jacobian import Conditioning, conditioning, jacobian, lipschitz
+from structmat.analysis.jacobian import (
+    Conditioning,
+    component_error,
+    conditioning,
+    jacobian,
+    lipschitz,
+)
 from structmat.analysis.min_cut import cut, rank_bounds
 from structmat.analysis.mixing import energy, fourth_moments
 from structmat.analysis.spectrum import eigenangles, spacing_ratio, spectral_statistics
@@ -303,3 +309,13 @@ def test_the_lipschitz_constant_of_unitary_blocks(net, seed):
     assert np.linalg.norm(one - other) <= constant * squares**0.5 + 1e-12
     assert lipschitz(sm.Network.of(1, [[[0]]] * 4), field="complex") == 4
     assert lipschitz(sm.Network.of(1, [[[0]]] * 4)) == 0
+
+
+@given(networks(max_width=5, max_depth=3, screens=True), seeds(), st.booleans())
+def test_component_errors_are_the_squares_of_the_directions(net, seed, real):
+    """Independent errors: E‖ΔR‖² is the sum of ‖K‖² = 2‖row‖² over all generators."""
+    field = "real" if real else "complex"
+    blocks = sm.random_blocks(net, seed, float if real else complex)
+    rows = jacobian(net, blocks, field=field)
+    expected = sqrt(2 * (rows**2).sum() / net.width)
+    assert component_error(net, field=field) == pytest.approx(expected, abs=1e-12)

@@ -431,7 +431,7 @@ def test_a_report_on_unitary_blocks():
     assert values["conditioning"]["directions"] == 36
     assert values["spectrum"]["width"] == 6
     assert str(found).startswith("field ")
-    assert "U(6) has 36 dimensions, 6 of them phases" in str(found)
+    assert "besides phases, U(6) has 30 dimensions, a stage ≤ 6" in str(found)
     assert "field" not in sm.report(net).to_dict()
     three = sm.report(sm.brickwall(3), field="complex").complete(progress=False)
     assert three.spectrum.width == 3
