@@ -5,9 +5,11 @@ Importing this package does not load torch; `structmat.nn` does. The ten most us
 here, and all families are in `structmat.families`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from structmat import errors, families
+from structmat.analysis.certificates import certify
 from structmat.analysis.comparison import compare
 from structmat.analysis.dimension import dimension
 from structmat.analysis.gauge import reduced
@@ -48,6 +50,7 @@ from structmat.search.dense_networks import dense_networks
 from structmat.viz.text_diagram import diagram
 
 if TYPE_CHECKING:
+    from structmat.analysis.symbolic import symbolic
     from structmat.linalg.rotation import Rotation
 
 __version__ = "0.1.0"
@@ -78,6 +81,7 @@ __all__ = [
     "dense_networks",
     "report",
     "compare",
+    "certify",
     "diagram",
     "reach",
     "is_dense",
@@ -96,6 +100,7 @@ __all__ = [
     "identity_blocks",
     "adjoint_blocks",
     "schedule",
+    "symbolic",
     "fit",
     "route",
     "StructmatError",
@@ -105,12 +110,14 @@ __all__ = [
 
 
 if not TYPE_CHECKING:
+    _DEFERRED = {  # importing scipy.sparse takes a while, and sympy longer
+        "Rotation": "structmat.linalg.rotation",
+        "symbolic": "structmat.analysis.symbolic",
+    }
 
     def __getattr__(name: str) -> Any:
-        if name == "Rotation":  # deferred: importing scipy.sparse takes a while
-            from structmat.linalg.rotation import Rotation
-
-            return Rotation
+        if name in _DEFERRED:
+            return getattr(import_module(_DEFERRED[name]), name)
         if name in families.__all__:
             raise AttributeError(
                 f"module 'structmat' has no attribute {name!r}; it is structmat.families.{name}"

@@ -25,7 +25,7 @@ import sympy
 import structmat as sm
 from structmat.analysis.jacobian import component_error
 
-NUMBER = "T42"
+NUMBER = "T46"
 STATUS = "proved"
 
 

@@ -27,6 +27,7 @@ import numpy as np
 import sympy
 
 import structmat as sm
+from structmat.analysis.symbolic import SymbolicMatrix
 from theory._tools import switches
 from theory.ruler_covers import plane_rotations
 
@@ -69,12 +70,8 @@ def _check_three() -> None:
     """Compute with the cosines and sines as unknowns, modulo c² + s² = 1."""
     cosines, sines = sympy.symbols("c:3"), sympy.symbols("s:3")
     circles = [c**2 + s**2 - 1 for c, s in zip(cosines, sines, strict=True)]
-    r = sympy.eye(3)
-    for (i, j), c, s in zip(_pairs(sm.families.triangle(3)), cosines, sines, strict=True):
-        givens = sympy.eye(3)
-        givens[i, i] = givens[j, j] = c
-        givens[i, j], givens[j, i] = -s, s
-        r = givens * r
+    blocks = [[[[c, s], [-s, c]]] for c, s in zip(cosines, sines, strict=True)]
+    r = SymbolicMatrix(sm.families.triangle(3), blocks).matrix()
     rows = []
     for c, s in zip(cosines, sines, strict=True):
         moved = r.T * (r.diff(s) * c - r.diff(c) * s)

@@ -32,15 +32,11 @@ STATUS = "proved"
 
 def check() -> str:
     """Conjugate symbolically; repeat networks until they have full dimension."""
-    t = sympy.Symbol("t", real=True)
-    c, s = sympy.cos(t), sympy.sin(t)
-    quarter = sympy.Matrix([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
-    rotation = sympy.Matrix([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    conjugated = quarter.T * rotation * quarter
-    assert conjugated in (
-        sympy.Matrix([[c, 0, -s], [0, 1, 0], [s, 0, c]]),
-        sympy.Matrix([[c, 0, s], [0, 1, 0], [-s, 0, c]]),
-    )
+    conjugated = sm.symbolic(sm.Network.of(3, [[[1, 2]], [[0, 1]], [[1, 2]]]))
+    first, t, last = conjugated.symbols
+    rotated = conjugated.subs({first: sympy.pi / 2, last: -sympy.pi / 2}).matrix()
+    direct = sm.symbolic(sm.Network.of(3, [[[0, 2]]]))
+    assert rotated in [direct.subs([sign * t]).matrix() for sign in (1, -1)]
 
     def plane(i: int, j: int) -> sympy.Matrix:
         return sympy.Matrix(3, 3, lambda a, b: int((a, b) == (i, j)) - int((a, b) == (j, i)))

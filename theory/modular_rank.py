@@ -37,24 +37,12 @@ NUMBER = "T3"
 STATUS = "proved"
 
 
-def derivative(net: sm.Network, point: sympy.Matrix) -> sympy.Matrix:
-    """Return the derivative of R for a network of 2×2 switches, in rational arithmetic.
-
-    The switch with generator q is the rotation with cosine and sine (1−q², 2q)/(1+q²).
-    """
-    symbols = sympy.symbols(f"q:{net.parameters}")
-    r = sympy.eye(net.width)
-    rest = iter(symbols)
-    for stage in net.stages:
-        for i, j in (row for bank in stage.banks for row in bank.reads.tolist()):
-            q = next(rest)
-            givens = sympy.eye(net.width)
-            givens[i, i] = givens[j, j] = (1 - q**2) / (1 + q**2)
-            givens[i, j], givens[j, i] = 2 * q / (1 + q**2), -2 * q / (1 + q**2)
-            r = givens * r
-    values = dict(zip(symbols, point, strict=True))
-    rows = [[sympy.diff(entry, q).subs(values) for entry in r] for q in symbols]
-    return sympy.Matrix(rows)
+def derivative(net: sm.Network, point: list[int]) -> sympy.Matrix:
+    """Return the derivative of R with respect to the generators at a point, in exact arithmetic."""
+    r = sm.symbolic(net, parametrization="cayley")
+    values = dict(zip(r.symbols, point, strict=True))
+    matrix = r.matrix()
+    return sympy.Matrix([[e.diff(q).subs(values) for e in matrix] for q in r.symbols])
 
 
 def smallest(net: sm.Network, rng: np.random.Generator) -> float:
@@ -79,7 +67,7 @@ def check() -> str:
     nets = [sm.brickwall(3), sm.butterfly(4), sm.families.round_robin(4)]
     for net in nets:
         point = [int(x) for x in rng.integers(2, 9, net.parameters)]
-        rational = derivative(net, sympy.Matrix(point)).rank()
+        rational = derivative(net, point).rank()
         found = sm.dimension(net)
         assert rational == found.value == found.upper, net
     for size, full in [(6, 2), (9, 5), (12, 12)]:

@@ -23,24 +23,8 @@ STATUS = "proved"
 
 def exact(net: sm.Network, rng: np.random.Generator) -> sympy.Matrix:
     """Return R of a network with random rational Cayley blocks, in exact arithmetic."""
-    r = sympy.eye(net.width)
-    for stage in net.stages:
-        factor = sympy.zeros(net.width)
-        for start, end in zip(*(wires.tolist() for wires in stage.passing), strict=True):
-            factor[end, start] = 1
-        for bank in stage.banks:
-            for reads, writes in zip(bank.reads.tolist(), bank.writes.tolist(), strict=True):
-                block = _cayley(bank.radix, rng)
-                for i, j in np.ndindex(bank.radix, bank.radix):
-                    factor[writes[i], reads[j]] = block[i, j]
-        r = factor * r
-    return r
-
-
-def _cayley(radix: int, rng: np.random.Generator) -> sympy.Matrix:
-    upper = sympy.Matrix(radix, radix, lambda i, j: _number(rng) if i < j else 0)
-    q, one = upper - upper.T, sympy.eye(radix)
-    return (one + q) * (one - q).inv()
+    r = sm.symbolic(net, parametrization="cayley")
+    return r.subs([_number(rng) for _ in r.symbols]).matrix()
 
 
 def _number(rng: np.random.Generator) -> sympy.Rational:

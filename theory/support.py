@@ -23,6 +23,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import sympy
 
 import structmat as sm
 from theory._tools import partitions
@@ -53,7 +54,7 @@ def some_path(stages: list[list[list[int]]], start: int, end: int) -> list[int] 
 
 
 def check() -> str:
-    """Test every pair of wires in every straight network of some sizes, in integer arithmetic."""
+    """Test all pairs of wires in every straight network of some sizes; expand some products."""
     networks = 0
     for width, depth in [(2, 3), (3, 3), (4, 2)]:
         for stages in itertools.product(partitions(list(range(width))), repeat=depth):
@@ -68,4 +69,8 @@ def check() -> str:
                     assert np.array_equal(r @ r.T, np.eye(width)), (net, i, j)
                     assert round(np.linalg.det(r)) == 1, (net, i, j)
                     assert abs(r[i, j]) == 1, (net, i, j)
-    return f"all {networks} networks of up to 4 wires and 3 stages"
+    for net in (sm.benes(4), sm.mixed_radix(6), sm.random(5, 3, 3, rng=0)):
+        r = sm.symbolic(net, parametrization="entries")
+        product = sympy.prod(reversed(r.factors())).expand()
+        assert product == r.matrix(), "the sum over all paths"
+    return f"all {networks} networks of up to 4 wires and 3 stages, the sum in symbols for 3 more"

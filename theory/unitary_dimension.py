@@ -47,7 +47,7 @@ import sympy
 import structmat as sm
 from structmat.linalg.blocks import skew
 
-NUMBER = "T41"
+NUMBER = "T45"
 STATUS = "proved"
 
 

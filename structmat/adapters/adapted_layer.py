@@ -32,7 +32,7 @@ from structmat.nn.stage_selection import listed
 
 PREFIX = "structmat_"  # begins the names of an adapter's parameters
 INPUTS, OUTPUTS, SCALE = (PREFIX + part for part in ("inputs", "outputs", "scale"))
-_LARGEST = 1_000_000  # power of an adapter
+_LARGEST = 1_000_000  # maximum magnitude of the power of an adapter
 ONLY = "default"  # the name of the adapter that `adapt` adds
 
 
@@ -116,7 +116,8 @@ class AdaptedLayer(Wrapper):
         Raises
         ------
         StructmatError
-            If a network does not have the width of its side of the layer.
+            If a network does not have the width of its side of the layer, or another adapter of the
+            layer has a different `field`.
         """
         dtype, device = self.layout.number_type(self.base_layer)
         dtype = at_least_float32(dtype)
@@ -130,8 +131,8 @@ class AdaptedLayer(Wrapper):
                 )
             if network.width != width:
                 raise StructmatError(
-                    f"a network of width {network.width} for a layer with {width} {side}: the two"
-                    " must be equal"
+                    f"the network has width {network.width}, but the layer has {width} {side}; the"
+                    " two must be equal"
                 )
             rotation = PartialRotation(
                 network,
@@ -194,7 +195,7 @@ class AdaptedLayer(Wrapper):
 
     @property
     def rotation(self) -> Orthogonal:
-        """The only rotation; a layer with several has no such attribute, see `rotations`."""
+        """The only rotation; a layer with several has no such attribute (see `rotations`)."""
         found = [r for name in self.structmat_power for r in self.rotations(name)]
         if len(found) != 1:
             raise AttributeError(name="rotation", obj=self)
@@ -511,9 +512,9 @@ def checked_power(scale: Any, name: str = "scale") -> float:
 def _check_finite(tensors: Iterable[Tensor], names: Iterable[str]) -> None:
     if not all(t.is_meta or bool(torch.isfinite(t).all()) for t in tensors):
         raise StructmatError(
-            f"NaNs detected in the merged weights. The adapter {' or '.join(names)} seems to be"
-            " broken, or the model itself is: a value is NaN or infinite, as it is after training"
-            " diverges; lower the learning rate"
+            f"NaNs detected in the merged weights. The adapter {' or '.join(names)} or the model"
+            " itself contains NaN or infinity, as after training has diverged; lower the learning"
+            " rate"
         )
 
 

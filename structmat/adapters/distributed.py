@@ -54,13 +54,13 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def is_around(module: nn.Module) -> bool:
+def is_torch_wrapper(module: nn.Module) -> bool:
     """Return whether a module is a wrapper by torch, which shares the name of the wrapped module.
 
     Examples
     --------
     >>> inside = nn.Linear(2, 2)
-    >>> is_around(nn.ModuleDict({"_orig_mod": inside})), is_around(inside)
+    >>> is_torch_wrapper(nn.ModuleDict({"_orig_mod": inside})), is_torch_wrapper(inside)
     (True, False)
     """
     return any(name in _WRAPPERS for name in own_modules(module))

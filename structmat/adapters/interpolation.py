@@ -49,7 +49,7 @@ def path(
     Raises
     ------
     StructmatError
-        If the model has no adapters, or they are merged or sharded.
+        If `steps` is invalid, or the model has no such adapters, or they are merged or sharded.
     BlockError
         If a block has no such power; see `Orthogonal.interpolate`.
 
@@ -114,8 +114,8 @@ def keep_stages(
     Raises
     ------
     StructmatError
-        If the model has no adapters, they are merged or sharded, or a network has no stage with a
-        given index. The model is unchanged.
+        If the model has no such adapters, they are merged or sharded, or a network has no stage
+        with a given index. The model is unchanged.
 
     Examples
     --------

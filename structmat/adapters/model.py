@@ -94,8 +94,8 @@ def adapt(
     WidthError
         If a family does not support the width of a layer.
     StructmatError
-        If no layer matches the names, or the model already has adapters or is sharded. The model
-        is unchanged.
+        If an argument is invalid, no layer matches the names, a layer cannot be adapted, or the
+        model already has adapters or is sharded. The model is unchanged.
 
     Examples
     --------
@@ -273,8 +273,8 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     Raises
     ------
     StructmatError
-        If the model has no adapters or is sharded, or a merged weight is not finite. The model
-        is unchanged.
+        If the model has no adapters, PEFT added them, the model is sharded, or a merged weight is
+        not finite. The model is unchanged.
 
     Examples
     --------
@@ -312,7 +312,7 @@ def unmerge(model: nn.Module) -> nn.Module:
     Raises
     ------
     StructmatError
-        If the model has no adapters.
+        If the model has no adapters, or PEFT added them.
     """
     for layer in own_adapters(model).values():
         layer.restore()
@@ -363,7 +363,7 @@ def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module])
     adapted = [name for name, m in picked.items() if any(part in layers for part in m.modules())]
     if adapted:
         raise StructmatError(
-            f"trainable: {adapted[0]} contains an adapted layer; a layer is either adapted or"
-            " trained in full: exclude it from one of the two"
+            f"trainable: {adapted[0]} contains an adapted layer, but a layer is either adapted or"
+            " trained in full; exclude it from one of the two"
         )
     return list(picked)

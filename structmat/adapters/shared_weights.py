@@ -209,7 +209,8 @@ def biases(model: nn.Module, layers: Mapping[str, Any], option: str) -> dict[Slo
 def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
     """Raise an error if an embedding scales rows of a shared weight in place.
 
-    A lookup in an embedding with `max_norm` writes to its weight, which merging makes separate.
+    A lookup in an embedding with `max_norm` writes to its weight. Merging gives the embedding its
+    own weight, so layers that shared the old one would no longer see the change.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The dimension of the set of matrices that a network covers: proved lower and upper bounds."""
+"""Proved bounds on the dimension of the set of matrices that a network can represent."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class Dimension:
     parameters : int
         The number of parameters of the blocks.
     ranked : bool
-        Whether the lower bound, where it is below the upper one, is a rank at random points. If
-        not, the rank was skipped because of `largest`, and the dimension can be far from both
-        bounds.
+        False if `largest` caused the rank computation to be skipped and the bounds differ; the
+        dimension can then be far from both. If True, a lower bound below the upper one is the rank
+        at random points.
     """
 
     lower: int
@@ -63,7 +63,7 @@ class Dimension:
 
     @property
     def value(self) -> int:
-        """The dimension, or if it is not proved, the lower bound; almost surely exact if ranked."""
+        """The lower bound, which is the dimension with high probability if `ranked`."""
         return self.lower
 
     @property
@@ -73,7 +73,7 @@ class Dimension:
 
     @property
     def redundant(self) -> int:
-        """The number of parameters in excess of the dimension."""
+        """The number of parameters in excess of `value`."""
         return self.parameters - self.value
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,16 +95,16 @@ def dimension(
     largest: int | None = None,
     columns: int | None = None,
 ) -> Dimension:
-    """Return the dimension of the set of matrices in SO(d) or U(d) that the network covers.
+    """Return the dimension of the set of matrices in SO(d) or U(d) that a network can represent.
 
     The upper bound is `structmat.analysis.switch_lists.upper_bound`. The first lower bound is the
     rank of the derivative at the identity, which is the number of pairs of wires that share a
-    switch; for mixed_radix, round_robin and two stages of BOFT it already meets the upper bound.
+    switch; for mixed_radix, round_robin and two stages of BOFT it equals the upper bound.
     Otherwise, the rank of the derivative is computed modulo a prime, at a random point whose blocks
     are Cayley transforms of integer matrices. The rank at one point modulo one prime is at most the
     generic rank, which is the dimension, so the bound holds for every draw. Computing the rank
-    takes time cubic in the dimension, a few seconds for 2,000 and about a minute for 6,000, and
-    memory for parameters × dimension numbers.
+    takes time cubic in the dimension, a few seconds for 2,000 and about a minute for 6,000. The
+    memory required is proportional to the number of parameters times the upper bound.
 
     For unitary blocks, the rank is computed at invertible instead of unitary matrices, which
     changes nothing. The blocks' product is a polynomial map ∏ GL(r, ℂ) → GL(d, ℂ). At unitary
@@ -128,10 +128,10 @@ def dimension(
     rng : Generator, int or None
         The source of the random points.
     largest : int, optional
-        Skip the rank of connected components with parameters × upper bound above largest², leaving
-        the bounds that require no rank. By default all ranks are computed.
+        Skip the rank computation for connected components in which the number of parameters times
+        the upper bound exceeds largest². By default no component is skipped.
     columns : int, optional
-        The number n of leading columns of R whose dimension is to be computed; they lie in the
+        A number n: return the dimension of the set of the first n columns of R, a subset of the
         Stiefel manifold, which has dimension d·n − n(n+1)/2, or 2d·n − n² for unitary matrices. By
         default all of R is used.
 
@@ -142,7 +142,7 @@ def dimension(
     Raises
     ------
     StructmatError
-        For invalid points or primes, or a negative `largest`.
+        For an invalid argument.
 
     Examples
     --------
@@ -181,7 +181,7 @@ def dimension(
             skipped = entries is not None and parameters_of(part, field) * high > entries
             if not skipped:
                 low = _rank(part, field, low, high, size, odd, source)
-            if low < high:  # computing the rank takes longer
+            if low < high:  # this bound takes longer than the first, but less than the rank
                 high = min(high, less_covered(part, field))
             ranked = ranked and not (skipped and low < high)
         lower, upper = lower + times * low, upper + times * high
@@ -191,7 +191,7 @@ def dimension(
 def _checked_columns(columns: int, width: int) -> int:
     count = checked_integer(columns, "columns", 1)
     if count > width:
-        raise StructmatError(f"columns={count}: the matrix has {width}")
+        raise StructmatError(f"columns={count}: the matrix has only {width} columns")
     return count
 
 
@@ -204,7 +204,7 @@ def _of_columns(
     rng: np.random.Generator,
     entries: int | None,
 ) -> Dimension:
-    """Return the dimension of the first columns; see `tangents` for the directions."""
+    """Return bounds on the dimension of the set of the first columns."""
     straight = net.straightened().network
     rest = generators_per_block(net.width - columns, field=field)
     stiefel = generators_per_block(net.width, field=field) - rest
@@ -230,7 +230,7 @@ def _rank(
     primes: Sequence[int],
     rng: np.random.Generator,
 ) -> int:
-    """Return the largest rank at some points, or the lower bound if that is larger."""
+    """Return the largest rank of the derivative at some points, but at least `lower`."""
     net = network_of(part)
     for prime in primes:
         for _ in range(points):
@@ -259,18 +259,19 @@ def tangents(
     probes: int | None = None,
     columns: int | None = None,
 ) -> Residues:
-    """Return tangent directions of the matrix of a straight network at a random point mod p.
+    """Return the derivative of the matrix of a straight network at a random point, modulo p.
 
-    A block is B = (I + Q)(I − Q)⁻¹. Let V be the product of the preceding stages, w_i the row of
-    wire i in V + B V, and u_i the column of wire i in V⁻¹ + V⁻¹B⁻¹; changing Q_ij then moves R
-    along R·u_i w_jᵀ/2. If Q is skew-symmetric, u_i = w_i, and the generator Q_ij moves R along
-    R·(w_i ∧ w_j)/2. If B is any invertible matrix, which stands for a unitary block (see
-    `dimension`), Q has the entries Q_ij = f + g, Q_ji = g − f and Q_ii = h, where f, g and h stand
-    for the real parts, the imaginary parts times i, and the diagonal of a skew-Hermitian matrix.
+    A block is B = (I + Q)(I − Q)⁻¹. Let V (width, width) be the product of the preceding stages,
+    w_i the row of wire i in V + B V, and u_i the column of wire i in V⁻¹ + V⁻¹B⁻¹; the derivative
+    of R by Q_ij is then R·u_i w_jᵀ/2. If Q is skew-symmetric, u_i = w_i, and the derivative by the
+    generator Q_ij is R·(w_i ∧ w_j)/2. If B is any invertible matrix, which stands for a unitary
+    block (see `dimension`), Q has the entries Q_ij = f + g, Q_ji = g − f and Q_ii = h, where f, g
+    and h stand for the real parts, the imaginary parts times i, and the diagonal of a
+    skew-Hermitian matrix.
 
-    A direction K is represented by its values aᵀKb at random pairs (a, b) of vectors. These are
-    linear functions of K, and because the a ∧ b span all 2-vectors, and the a ⊗ b all matrices,
-    they are independent for almost all pairs.
+    A direction K is represented by its values aᵀKb at random pairs (a, b) of vectors (width,).
+    These are linear functions of K, and because the bivectors a ∧ b span the space of all
+    bivectors, and the a ⊗ b that of all matrices, they are independent for almost all pairs.
 
     Parameters
     ----------
@@ -281,17 +282,17 @@ def tangents(
         The generators that are free, for each bank; the others remain zero.
     field : {"real", "complex"}
     probes : int, optional
-        The number of pairs; by default the dimension of all directions, d(d−1)/2 or d².
+        The number of pairs; by default the dimension of the space of directions, d(d−1)/2 or d².
     columns : int, optional
-        Use only this many leading columns of R: b is then drawn from the vectors that are zero
-        after these, so the values aᵀ R⁻¹ dR b are linear functions of these columns of dR. For
-        unitary blocks, as many pairs are added with such an a instead: the real and imaginary parts
-        of the columns of R are functions of these columns of R and rows of R⁻¹ = Rᴴ.
+        Use only this many leading columns of R: each b is then zero after as many entries, so the
+        values aᵀ R⁻¹ dR b are linear functions of these columns of dR. For unitary blocks, as many
+        pairs are added with such an a instead: the real and imaginary parts of the columns of R are
+        functions of these columns of R and rows of R⁻¹ = Rᴴ.
 
     Returns
     -------
-    (generators, probes)
-        The rank is at most that of the tangent directions.
+    (free generators, probes) residues modulo p
+        The rank of this array is at most the rank of the derivative.
 
     Raises
     ------

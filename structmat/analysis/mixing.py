@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import scipy
@@ -56,24 +58,72 @@ def mixing(net: Network) -> float:
     if net.width <= _DENSE:
         return float(np.linalg.norm(energy(net) - 1 / net.width, 2))
     back = net.inverse()
+    return mean_deviation(net.width, lambda x: _averaged(net, x), lambda x: _averaged(back, x))
+
+
+def mean_deviation(
+    width: int, product: Callable[[Array], Array], transposed: Callable[[Array], Array]
+) -> float:
+    """Return ‖W − J/d‖₂ of a doubly stochastic matrix W by Lanczos, without forming the matrix.
+
+    Parameters
+    ----------
+    width : int
+        d, at least 3.
+    product, transposed : functions
+        They return W x and Wᵀ x for columns x (width,) or (width, k).
+
+    Examples
+    --------
+    >>> w = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    >>> round(mean_deviation(3, lambda x: w @ x, lambda x: w.T @ x), 12)
+    1.0
+    """
 
     def centred(x: Array) -> Array:
-        return _averaged(net, x - x.mean(axis=0))
+        return product(x - x.mean(axis=0))
 
-    def transposed(x: Array) -> Array:
-        return _averaged(back, x - x.mean(axis=0))
-
-    start = np.random.default_rng(0).standard_normal((net.width, _PROBES))
+    start = np.random.default_rng(0).standard_normal((width, _PROBES))
     start -= start.mean(axis=0)
-    if np.linalg.norm(centred(start)) < net.width * np.finfo(float).eps * np.linalg.norm(start):
+    if np.linalg.norm(centred(start)) < width * np.finfo(float).eps * np.linalg.norm(start):
         return 0.0  # Lanczos fails on the zero matrix
     difference = scipy.sparse.linalg.LinearOperator(
-        (net.width, net.width), matvec=centred, rmatvec=transposed, dtype=np.dtype(np.float64)
+        (width, width),
+        matvec=centred,
+        rmatvec=lambda x: transposed(x - x.mean(axis=0)),
+        dtype=np.dtype(np.float64),
     )
     largest = scipy.sparse.linalg.svds(
         difference, k=1, v0=start[:, 0], return_singular_vectors=False
     )
     return float(largest[0])
+
+
+def concentration(net: Network) -> float:
+    """Return d·max W_ij, the largest expected energy on one output relative to an even spread.
+
+    W is the product of the averaging matrices (`energy`), the expected squares of the entries of R.
+    The value is 1 exactly for perfect mixing, at least d/n if some input reaches only n outputs, at
+    most 1 + d·σ, where σ is the value of `mixing`, and at most d.
+
+    Parameters
+    ----------
+    net : Network
+        Time is proportional to the depth times the square of the width.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly, gossip
+    >>> [concentration(net) for net in (butterfly(16), butterfly(16, depth=3), gossip(16))]
+    [1.0, 2.0, 5.25]
+    """
+    net = checked(net, "concentration")
+    size = max(1, _CHUNK // net.width)
+    largest = 0.0
+    for first in range(0, net.width, size):
+        inputs = np.eye(net.width, min(size, net.width - first), -first)
+        largest = max(largest, float(_averaged(net, inputs).max()))
+    return net.width * largest
 
 
 def energy(net: Network) -> Array:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from structmat.audit.tables import Row
-from structmat.convert.adaptation import Blocks, LayerRotation, layout, rotated
+from structmat.convert.common_form import Blocks, LayerRotation, layout, rotated
 from structmat.networks.network import Network
 
 _CHUNK = 512  # columns of the identity that are rotated at once

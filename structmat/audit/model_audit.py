@@ -13,10 +13,10 @@ from torch import nn
 
 from structmat._util.progress import bar
 from structmat.adapters.layouts import is_rotated
-from structmat.audit.adapted_layers import adapted_layers
+from structmat.audit.in_memory import adapted_layers
 from structmat.audit.measures import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.audit.tables import Audit, Row
-from structmat.convert.adaptation import BY_AXES, LINEAR, LayerRotation, rotate
+from structmat.convert.common_form import BY_AXES, LINEAR, LayerRotation, rotate
 from structmat.convert.detection import Pretrained, is_adapter, opened
 from structmat.convert.tensor_files import FileWeights, ModelWeights, Weights, weight_of
 from structmat.errors import FileError, StructmatError, checked_integer
@@ -62,9 +62,10 @@ def audit(
     Raises
     ------
     StructmatError
-        If the model has no adapters.
+        If the model has no adapters, `most` is invalid, or `model` is given along with a model.
     FileError
-        If files cannot be read or do not fit the pretrained model.
+        If files cannot be read or do not fit the pretrained model, or the source is a finetuned
+        model in files and no pretrained model is given.
 
     References
     ----------

@@ -68,7 +68,7 @@ class Audit:
 
     def __str__(self) -> str:
         header, rows = self._table()
-        legend = [f"{name}: {meaning}" for name, meaning in self._told()]
+        legend = [f"{name}: {meaning}" for name, meaning in self._legend()]
         warnings = [f"warning: {text}" for text in self.warnings]
         return "\n".join(
             [self.source, "", plain(header, rows, left=(0, 1)), "", *legend, *warnings]
@@ -95,7 +95,7 @@ class Audit:
         """
         legend = "".join(
             f"<li>{html.escape(name)}: {html.escape(meaning)}</li>"
-            for name, meaning in self._told()
+            for name, meaning in self._legend()
         )
         title = html.escape(f"structmat: audit of {self.source}")
         return "\n".join(
@@ -109,7 +109,7 @@ class Audit:
             ]
         )
 
-    def _told(self) -> list[tuple[str, str]]:
+    def _legend(self) -> list[tuple[str, str]]:
         """Return the name and the meaning of each column in the table."""
         header, _ = self._table()
         return [(name, meaning) for name, meaning in _LEGEND if name in header]

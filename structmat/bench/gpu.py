@@ -84,7 +84,7 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
         )
     net = parse(setting.spec)(setting.shape.width)
     if not triton.supports(net, DTYPE):
-        raise StructmatError(f"{setting.spec}: switches of more than 64 wires; use largest=64")
+        raise StructmatError(f"{setting.spec} has switches of more than 64 wires; use largest=64")
     shape, tokens = setting.shape, setting.tokens
     return {
         "format": FORMAT,
@@ -137,8 +137,8 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
         wanted = torch.autograd.grad(right, [points, *exact], grad.double())
         size = float(x.double().norm() * grad.double().norm())
         found = {
-            "y": _off(y, right.detach(), x),
-            "grad_x": _off(grad_x, wanted[0], grad),
+            "y": _relative_error(y, right.detach(), x),
+            "grad_x": _relative_error(grad_x, wanted[0], grad),
             "grad_blocks": max(
                 float((a.double() - b).norm()) / size for a, b in zip(sums, wanted[1:], strict=True)
             ),
@@ -155,7 +155,7 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
     return errors
 
 
-def _off(found: Tensor, right: Tensor, like: Tensor) -> float:
+def _relative_error(found: Tensor, right: Tensor, like: Tensor) -> float:
     return float(((found.double() - right).norm(dim=1) / like.double().norm(dim=1)).max())
 
 

@@ -1,12 +1,10 @@
-"""Shared parts of the commands with --save: checking the path, and writing the file."""
+"""Checks of the path that commands with --save share."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-from structmat._util.files import replacing
 from structmat.errors import FileError
 
 _ENDINGS = (".svg", ".png")
@@ -21,12 +19,3 @@ def check_target(path: Path, endings: Collection[str] = _ENDINGS, rule: str = _R
         raise FileError(f"--save {path}: is a directory; give a file in it")
     if not path.parent.is_dir():
         raise FileError(f"--save {path}: there is no directory {path.parent}; create it first")
-
-
-def write_picture(axes: Any, path: Path) -> None:
-    """Save a plot atomically."""
-    try:
-        with replacing(path) as new:
-            axes.figure.savefig(new, dpi=200)
-    except OSError as error:
-        raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None

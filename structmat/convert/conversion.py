@@ -24,10 +24,10 @@ from structmat.convert import (
     peft_structmat,
     structmat_format,
 )
-from structmat.convert.adaptation import LayerRotation
+from structmat.convert.common_form import LayerRotation
 from structmat.convert.detection import Opened, Pretrained, opened
 from structmat.convert.tensor_files import FileWeights
-from structmat.convert.writers import refuse_shared
+from structmat.convert.writer_checks import refuse_shared
 from structmat.errors import FileError, StructmatError, abbreviated, checked_integer, suggest
 
 TARGETS = {
@@ -152,11 +152,11 @@ def convert(
     ------
     FileError
         If the source cannot be read, does not fit the model, or contains something that the target
-        cannot represent; or if the target exists.
+        cannot represent; or if the target exists or cannot be written.
     StructmatError
-        If the target format is unknown, or the rank is missing or superfluous.
+        If an option is invalid, missing or superfluous.
     MissingExtraError
-        Without safetensors (extra `adapters`).
+        Without safetensors (extra `adapters`), or PEFT (extra `peft`) for structmat's PEFT method.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def convert(
     found = opened(start, model)
     rotations = found.adaptation.rotations
     if to == "structmat" and found.adaptation.source == "structmat":
-        raise FileError(f"{start}: already in structmat's format; choose another format")
+        raise FileError(f"{start} is already in structmat's format; choose another format")
     rows: dict[str, dict[str, Any]] = {
         name: {"network": _shown(rotation), "side": rotation.side}
         for name, rotation in rotations.items()

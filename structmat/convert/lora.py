@@ -18,7 +18,7 @@ from torch.nn import functional
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
 from structmat.convert import peft_files
-from structmat.convert.adaptation import (
+from structmat.convert.common_form import (
     CONV1D,
     EMBEDDING,
     Adaptation,
@@ -27,7 +27,7 @@ from structmat.convert.adaptation import (
     rotate,
 )
 from structmat.convert.tensor_files import Weights, weight_of
-from structmat.convert.writers import refuse_base
+from structmat.convert.writer_checks import refuse_base
 from structmat.errors import FileError
 
 
@@ -88,7 +88,7 @@ def write(
     Raises
     ------
     FileError
-        If a layer is a convolution with groups.
+        If a layer is a convolution with groups, or LoRA files cannot represent the adapter.
     """
     layers, errors = {}, {}
     fans = set()

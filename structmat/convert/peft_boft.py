@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import LINEAR, Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import LINEAR, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, skew
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights
-from structmat.convert.writers import check_inputs, check_peft_layer, parameters
+from structmat.convert.writer_checks import check_inputs, check_peft_layer, parameters
 from structmat.errors import FileError
 from structmat.families.butterflies import block_diagonal, butterfly
 from structmat.networks.network import Network

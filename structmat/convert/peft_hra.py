@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import REFLECTIONS, Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import REFLECTIONS, Adaptation, Blocks, LayerRotation
 from structmat.convert.tensor_files import Weights
 from structmat.errors import FileError
 from structmat.networks.network import Network
@@ -29,7 +29,9 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
     for name, parts in files.layers.items():
         u = parts["hra_u"]
         if u.ndim != 2 or len(u) < 2:
-            raise FileError(f"{name}: hra_u of shape {tuple(u.shape)}, not (inputs, reflections)")
+            raise FileError(
+                f"{name}: hra_u has shape {tuple(u.shape)}; it must be (inputs, reflections)"
+            )
         width = len(u)
         rotations[name] = LayerRotation(
             Network.of(width, [[np.arange(width).tolist()]]),

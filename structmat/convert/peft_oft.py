@@ -17,12 +17,17 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, from_upper, upper
 from structmat.convert.layer_names import Names
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights
-from structmat.convert.writers import check_inputs, check_peft_layer, check_unscaled, parameters
+from structmat.convert.writer_checks import (
+    check_inputs,
+    check_peft_layer,
+    check_unscaled,
+    parameters,
+)
 from structmat.errors import FileError, StructmatError
 from structmat.families.butterflies import block_diagonal
 from structmat.networks.network import Network
@@ -156,7 +161,7 @@ def write(
     Raises
     ------
     FileError
-        If a network is not block-diagonal, or outputs are scaled.
+        If a network is not block-diagonal, or PEFT's OFT does not support a layer.
     """
     for name, rotation in rotations.items():
         check_inputs(name, rotation, "PEFT's OFT")

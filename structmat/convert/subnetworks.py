@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from structmat.convert.adaptation import Blocks, LayerRotation
+from structmat.convert.common_form import Blocks, LayerRotation
 from structmat.errors import FileError, WidthError
 from structmat.networks.network import Network
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from structmat._util.files import parse_json, read_bytes, replacing
 from structmat.adapters.layouts import EmbeddingLayout, is_rotated, layout_for
-from structmat.convert.adaptation import Shape
-from structmat.convert.skeleton import Group, Skeleton, skeleton_in, skeleton_of
+from structmat.convert.common_form import Shape
+from structmat.convert.model_skeleton import Group, Skeleton, skeleton_in, skeleton_of
 from structmat.errors import FileError, StructmatError, abbreviated, require
 
 INDEX = ".safetensors.index.json"
@@ -91,11 +91,12 @@ def floating(name: str, value: Tensor) -> Tensor:
     Raises
     ------
     FileError
-        If the dtype is not real floating point.
+        If the dtype is not a real floating-point dtype.
     """
     if not is_rotated(value.dtype):
         raise FileError(
-            f"{name} has dtype {value.dtype}; the tensors of a rotation must be real floating point"
+            f"{name} has dtype {value.dtype}; the tensors of a rotation must have a real"
+            " floating-point dtype"
         )
     return value
 
@@ -215,7 +216,7 @@ class FileWeights:
     Raises
     ------
     FileError
-        If there are no weights.
+        If there are no weights, or a tensor is in several files.
     """
 
     def __init__(self, source: Path) -> None:
@@ -227,8 +228,10 @@ class FileWeights:
             self.files = [source] if source.is_file() else []
         if not self.files:
             pickles = [*source.glob("*.bin"), *source.glob("*.pt")] if source.is_dir() else []
-            found = f"; {pickles[0].name} is a pickle, save it as safetensors" if pickles else ""
-            raise FileError(f"{source}: no *.safetensors with the weights of a model{found}")
+            found = f"; {pickles[0].name} is a pickle; save it as safetensors" if pickles else ""
+            raise FileError(
+                f"{source} contains no *.safetensors file with the weights of a model{found}"
+            )
         self.homes: dict[str, Path] = {}
         for path in self.files:
             keys = keys_of(path)

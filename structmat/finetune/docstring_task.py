@@ -7,6 +7,7 @@ code, and yields the same texts on every machine with the same versions.
 from __future__ import annotations
 
 import ast
+import gc
 import importlib.util
 import inspect
 import re
@@ -176,22 +177,33 @@ def _directory(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(
-            f"{package} is not installed, but the docstring task needs it; it comes with:"
+            f"{package} is not installed, but the docstring task needs it; install it with:"
             ' pip install "structmat[finetune]"'
         )
     return Path(spec.submodule_search_locations[0])
 
 
 def _documented(path: Path) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # invalid escapes in foreign sources
-        try:
-            tree = ast.parse(path.read_text("utf-8"))
-        except (SyntaxError, UnicodeDecodeError):  # templates, or files for other Python versions
-            return
+    try:
+        tree = _parsed(path.read_text("utf-8"))
+    except (SyntaxError, UnicodeDecodeError):  # templates, or files for other Python versions
+        return
     if documentation := ast.get_docstring(tree):
         yield documentation
     yield from _public(tree.body)
+
+
+def _parsed(source: str) -> ast.Module:
+    """Parse without garbage collection, which takes a third of the time and finds no cycles."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # invalid escapes in foreign sources
+            return ast.parse(source)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _public(body: list[ast.stmt]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from structmat.errors import (
 )
 from structmat.families import ruler
 from structmat.families.resolution import Fixed, rule
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.models import Classifier, quiet
 from structmat.graph import from_graph
 from structmat.networks.network import Network
@@ -92,7 +92,7 @@ class Settings:
     seeds : int
         The number of training runs for each method, which differ in the initial head, the order of
         texts and dropout.
-    recipe : Recipe
+    hyperparameters : Hyperparameters
     rounds : int
         The number of timing rounds.
     tune : bool
@@ -101,7 +101,7 @@ class Settings:
 
     methods: tuple[Method, ...]
     seeds: int = 1
-    recipe: Recipe = field(default_factory=Recipe)
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     rounds: int = 10
     tune: bool = False
 

@@ -112,7 +112,7 @@ def pretrained(model: str | None = None) -> Pretrained:
         path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise FileError(f"{model}: no config.json, which a model's directory contains")
+            raise FileError(f"{model} contains no config.json; give the directory of a model")
         return Pretrained(path.resolve().name, str(path), local=True)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise FileError(
@@ -147,7 +147,7 @@ def processes() -> int:
     return int(_state().num_processes)
 
 
-def is_chief() -> bool:
+def is_main_process() -> bool:
     """Return whether this process writes results and reports progress."""
     return bool(_state().is_main_process)
 

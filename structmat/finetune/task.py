@@ -115,10 +115,10 @@ def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[
     >>> distinct({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
     {'a': ['One two.'], 'b': ['three']}
     """
-    return sifted(texts, near=near).kept
+    return deduplicated(texts, near=near).kept
 
 
-class Sifted(NamedTuple):
+class Deduplicated(NamedTuple):
     """The texts that `distinct` keeps, and the number of texts dropped for each reason."""
 
     kept: dict[str, list[str]]
@@ -126,17 +126,17 @@ class Sifted(NamedTuple):
     contradictory: int  # near duplicates with several labels
 
 
-def sifted(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Sifted:
+def deduplicated(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Deduplicated:
     """Return the texts that `distinct` keeps, and the numbers of dropped texts.
 
     Examples
     --------
-    >>> sifted({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
-    Sifted(kept={'a': ['One two.'], 'b': ['three']}, repeated=1, contradictory=2)
+    >>> deduplicated({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
+    Deduplicated(kept={'a': ['One two.'], 'b': ['three']}, repeated=1, contradictory=2)
     """
     labels = [label for label, group in texts.items() for _ in group]
     flat = [text for group in texts.values() for text in group]
-    groups = _components(len(flat), _near_pairs([_bag(t) for t in flat], near))
+    groups = _components(len(flat), _near_pairs([_word_set(t) for t in flat], near))
     seen: dict[int, set[str]] = defaultdict(set)
     for root, label in zip(groups, labels, strict=True):
         seen[root].add(label)
@@ -146,7 +146,7 @@ def sifted(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Sifted:
         if root == position and len(seen[root]) == 1:
             kept[label].append(text)
     left = sum(map(len, kept.values()))
-    return Sifted(kept, len(flat) - left - contradictory, contradictory)
+    return Deduplicated(kept, len(flat) - left - contradictory, contradictory)
 
 
 def balanced(
@@ -211,7 +211,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", text.casefold())
 
 
-def _bag(text: str) -> frozenset[str]:
+def _word_set(text: str) -> frozenset[str]:
     """Return the set of words; a text without words, such as a number, counts as one word."""
     return frozenset(_words(text)) or frozenset([text.strip()])
 

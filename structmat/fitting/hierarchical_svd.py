@@ -117,7 +117,7 @@ class _Recursion:
                 if len(parts[p]) == 1:
                     columns[:, shared] = meeting  # a wire in no earlier switch
                     continue
-                if len(shared) > 1 and not self._taken_up(t, switch[shared]):
+                if len(shared) > 1 and not self._is_absorbed(t, switch[shared]):
                     return None
                 u, s, vh = np.linalg.svd(meeting, full_matrices=False)
                 columns[:, shared] = u[:, : len(shared)]
@@ -132,7 +132,7 @@ class _Recursion:
                 switches[homes][0][:] = polar(matrix)
                 return
 
-    def _taken_up(self, t: int, wires: Index) -> bool:
+    def _is_absorbed(self, t: int, wires: Index) -> bool:
         """Return whether the last earlier switch on these wires contains all of them."""
         for homes in self.homes[:t, wires][::-1]:
             if (homes >= 0).any():

@@ -51,7 +51,7 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
     Raises
     ------
     GraphError
-        If a layer is not a stage, or the graph is not layered.
+        If a layer is not a stage, the graph is not layered, or `incomplete` is invalid.
 
     References
     ----------
@@ -83,13 +83,11 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
 
 def _alone(digraph: nx.DiGraph[Node], t: int, width: int) -> npt.NDArray[np.bool_]:
     """Return which wires of column t are in a switch, according to the attributes of the edges."""
-    wires = range(width)
-    return np.array(
-        [
-            any(switch is not None for *_, switch in digraph.out_edges((t, w), data="switch"))
-            for w in wires
-        ]
-    )
+    switched = np.zeros(width, dtype=bool)
+    for wire in range(width):
+        edges: Any = digraph.out_edges((t, wire), data="switch")
+        switched[wire] = any(switch is not None for *_, switch in edges)
+    return switched
 
 
 def completion(digraph: nx.DiGraph[Node]) -> list[tuple[Node, Node]]:
@@ -151,8 +149,8 @@ def _grid(digraph: Any) -> tuple[int, int]:
 
     if not isinstance(digraph, nx.DiGraph) or digraph.is_multigraph():
         raise GraphError(
-            f"a {type(digraph).__name__}: from_layers takes a networkx.DiGraph on nodes (t, wire);"
-            " for an undirected graph use from_graph"
+            f"graph of type {type(digraph).__name__}: from_layers takes a networkx.DiGraph on nodes"
+            " (t, wire); for an undirected graph use from_graph"
         )
     if len(digraph) == 0:
         raise GraphError("a graph without nodes: a network has at least 1 wire; add node (0, 0)")

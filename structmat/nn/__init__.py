@@ -1,4 +1,9 @@
-"""The torch layer `Orthogonal`, and orthogonal parametrizations. Importing this loads torch."""
+"""The torch layer `Orthogonal`, and orthogonal parametrizations. Importing this loads torch.
+
+The product of vectors and a network is in `ops`, with execution plans and a backend for each type
+of device; `parametrizations` maps free parameters to orthogonal blocks. The other modules support
+offloaded parameters and autocast, and access private parts of torch.
+"""
 
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.weight_parametrization import orthogonal

@@ -85,8 +85,8 @@ class Orthogonal(nn.Module):
     WidthError, SpecError, GraphError, FileError
         If the topology has no network of this width, or does not resolve to one.
     BlockError, StructmatError
-        If the parametrization is unknown, the dtype is not floating, or a probability is outside
-        [0, 1].
+        If the parametrization is unknown, the dtype is not floating, a probability is outside
+        [0, 1], or another argument is invalid.
 
     Notes
     -----
@@ -542,13 +542,14 @@ class Orthogonal(nn.Module):
             return made.to(x.dtype) if x.is_complex() else made
         if not x.is_complex():
             return self._run(x, adjoint=adjoint, drop=drop)
-        parts = torch.view_as_real(x.resolve_conj()).movedim(-1, 0)
+        # Not view_as_real, whose backward pass fails for no vectors.
+        parts = torch.stack([x.real, x.imag])
         return torch.complex(*self._run(parts, adjoint=adjoint, drop=drop))
 
     def _check(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise BlockError(
-                f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
+                f"x has type {type(x).__name__}: the layer takes a torch.Tensor; make one with"
                 " torch.as_tensor(x, dtype=torch.float32)"
             )
         if x.ndim < 1 or torch_internals.sizes(x)[-1] != self.width:

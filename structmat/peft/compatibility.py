@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers.integrations.peft import PeftAdapterMixin
 
 from structmat.adapters.adapted_layer import PREFIX
-from structmat.adapters.distributed import is_around, plain_name
-from structmat.adapters.saved_tensors import BROKEN, misfits
+from structmat.adapters.distributed import is_torch_wrapper, plain_name
+from structmat.adapters.saved_tensors import BROKEN, mismatches
 from structmat.errors import FileError
 from structmat.nn.torch_internals import own_modules
 from structmat.peft.layer import StructmatLayer
@@ -78,7 +78,7 @@ def _wrong(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dic
     needed = {name for name in mine if given.get(id(own[name]), name) == name}
     theirs = {n: v for n, v in tensors.items() if n in own or f".{PREFIX}" in n}
     expected = {name: own[name] for name in needed | (own.keys() & theirs.keys())}
-    wrong = misfits(theirs, expected, mine)
+    wrong = mismatches(theirs, expected, mine)
     for name in sorted(theirs.keys() & own.keys() - wrong.keys()):
         first = given.get(id(own[name]), name)
         if first != name and not torch.equal(tensors[name], tensors[first]):
@@ -205,7 +205,7 @@ def _compiled_names(model: nn.Module) -> dict[str, str]:
             if part not in _HELD
         )
         for name, module in model.named_modules()
-        if is_around(module) and ".modules_to_save." not in name
+        if is_torch_wrapper(module) and ".modules_to_save." not in name
     ]
     return {
         "^" + re.escape(f"{plain_name(name)}." if plain_name(name) else ""): f"{name}."

@@ -60,11 +60,11 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
         self.add(name, recipe)
         self.r[name] = max((made.network.depth for made in self.rotations(name)), default=0)
         if not (config.init_weights or config._from_file):
-            self._disturb(name)
+            self._randomise(name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     @torch.no_grad()
-    def _disturb(self, name: str) -> None:
+    def _randomise(self, name: str) -> None:
         """Draw random rotations, for `init_weights=False`."""
         for module in self.rotations(name):
             for g in module.generators:

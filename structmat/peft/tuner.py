@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from structmat.adapters.adapted_layer import PREFIX, all_or_none
 from structmat.adapters.distributed import (
     check_whole,
-    is_around,
+    is_torch_wrapper,
     plain_name,
     renewed,
     unwrapped,
@@ -168,7 +168,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         found: dict[str, nn.Module] = {}
         for name, module in model.named_modules():
             names, plain = self._names[name], every[name]
-            if not name or name.startswith(inside) or name != names[0] or is_around(module):
+            if not name or name.startswith(inside) or name != names[0] or is_torch_wrapper(module):
                 continue
             if isinstance(module, BaseTunerLayer):
                 inside = (*inside, f"{name}.")
@@ -202,7 +202,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         current_key: str,
         parameter_name: str | None = None,  # noqa: ARG002 (PEFT's signature)
     ) -> None:
-        if is_around(target):
+        if is_torch_wrapper(target):
             return
         # A layer with several names is visited under each of them, but adapted only once.
         names = self._names.get(current_key, [current_key])
@@ -227,7 +227,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         """Replace a layer under all of its names."""
-        if is_around(child):  # the wrapper of torch.compile stays
+        if is_torch_wrapper(child):  # the wrapper of torch.compile stays
             parent, child_name = child, next(iter(own_modules(child)))
             child = getattr(child, child_name)
         if isinstance(child, StructmatExperts):  # PEFT would assign its weight to the new module
@@ -335,8 +335,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         Raises
         ------
         StructmatError
-            If an adapter is unknown, the new name is taken, networks differ, or blocks differ by a
-            rotation by π. The model is unchanged.
+            If an argument is invalid, the new name is taken, an adapter has `modules_to_save`,
+            networks differ, or blocks differ by a rotation by π. The model is unchanged.
 
         Notes
         -----

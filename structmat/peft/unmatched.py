@@ -27,7 +27,7 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
     tails = {tail for name in known if not (tail := name.rpartition(".")[2]).isdigit()}
     said = [
         f"{option}: {name!r} matches no module of this model"
-        f"{suggest(name, tails, far='model.named_modules() lists them')}"
+        f"{suggest(name, tails, fallback='model.named_modules() lists them')}"
         for option in ("target_modules", "exclude_modules", "modules_to_save")
         for name in sorted(_listed(getattr(config, option)))
         if not any(_fits(module, name, option) for module in known)

@@ -57,7 +57,7 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
     WiringError
         If `permutation` is not a permutation of the wires.
     StructmatError
-        If `net` is not a Network.
+        If `net` is not a Network, or `special` is not a bool.
 
     References
     ----------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.analysis import mixing
-from structmat.analysis.mixing import energy, fourth_moments
+from structmat.analysis.mixing import concentration, energy, fourth_moments
 from structmat.linalg import factors as stagewise
 from structmat.testing import families, networks, seeds
 
@@ -56,6 +56,17 @@ def test_mixing_is_zero_exactly_if_all_averages_are_equal(net):
     if perfect:
         assert sm.mixing(net) < net.width * net.depth * 4 * np.finfo(float).eps + 1e-300
         assert 4**net.parameters >= net.width**net.width
+
+
+@given(some_networks)
+def test_concentration_lies_between_its_bounds(net):
+    found, d = concentration(net), net.width
+    assert found == pytest.approx(d * energy(net).max(), rel=1e-12)
+    assert d / sm.report(net).fewest_reached - 1e-9 <= found <= d * (1 + 1e-12)
+    assert found <= 1 + d * sm.mixing(net) + 1e-9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixing, "_CHUNK", 2 * d)  # two columns at once
+        assert concentration(net) == pytest.approx(found, rel=1e-12)
 
 
 @given(networks(max_width=8), networks(max_width=8))
@@ -169,7 +180,7 @@ def test_repeated_switches_have_the_moments_of_one_switch(width, times):
 )
 def test_moments_agree_with_samples(net, dtype, special):
     """Means of n independent draws have errors of order σ/√n: 5 of these for all entries."""
-    draws = 4000
+    draws = 1500
     rng = np.random.default_rng(1)
     squares = np.array(
         [

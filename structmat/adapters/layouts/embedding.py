@@ -37,8 +37,8 @@ class EmbeddingLayout(Layout):
             )
         if scale and base.max_norm is not None:
             raise StructmatError(
-                f"an embedding with max_norm={base.max_norm}, which depends on the norms that a"
-                " scale changes; omit the scale, or exclude this layer"
+                f"max_norm={base.max_norm}: a scale would change the norms that the embedding"
+                " limits; omit the scale, or exclude this layer"
             )
 
     @classmethod

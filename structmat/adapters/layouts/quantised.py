@@ -44,7 +44,7 @@ class QuantisedLinearLayout(LinearLayout):
         name = quantiser(base)
         if name not in DEQUANTISED:
             raise StructmatError(
-                f"a {type(base).__name__} from {name}: only quantised layers from"
+                f"{type(base).__name__} from {name}: only quantised layers from"
                 f" {', '.join(DEQUANTISED)} can be adapted, because only their weights can be"
                 " dequantised; exclude this layer"
             )

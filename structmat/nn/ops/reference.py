@@ -51,6 +51,12 @@ class Steps:
         return cls(plan.network.width, forward, adjoint)
 
     @cached_property
+    def largest(self) -> int:
+        """The largest radix of a switch."""
+        products = (step for step in self.forward if isinstance(step, Product))
+        return max((s.radix for step in products for s in step.segments), default=1)
+
+    @cached_property
     def regular(self) -> bool:
         """Whether each product consists of a single bank that contains all wires."""
         return all(

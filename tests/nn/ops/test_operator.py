@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import itertools
 import pickle
 from contextlib import contextmanager
 
@@ -123,9 +124,10 @@ def test_families_agree_with_the_reference_if_split_into_tiles(net, adjoint, mon
 
 
 def test_tiles_are_an_odd_number_of_cache_lines():
-    for width in (1, 3, 384, 1000, 4096, 65536):
-        size = tiled.tile(width, 10**6, torch.float32, CPU)
+    for width, radix in itertools.product((1, 3, 384, 1000, 4096, 65536), (1, 2, 64, 129, 256)):
+        size = tiled.tile(width, 10**6, torch.float32, CPU, radix)
         assert size % 8 == 0
+        assert size >= radix
         assert size // 8 % 2 == 1
     assert tiled.tile(4096, 5, torch.float32, CPU) == 5
     assert tiled.tile(4096, 0, torch.float32, CPU) == 1
@@ -301,14 +303,14 @@ def test_float32_orthogonality_error_is_at_most_ten_ulps_per_stage(spec):
 
 
 def test_no_tensor_of_size_d_squared_is_allocated():
-    """A d×d matrix of 65536 wires would take 17 GB; the largest allocation is measured."""
-    net = sm.butterfly(65536, block=2, depth=16)
-    q = Orthogonal(net)
-    x = torch.randn(3, 65536, requires_grad=True)
+    """A d×d matrix of 16384 wires would take 1 GB; the largest allocation is measured."""
+    width = 16_384
+    q = Orthogonal(sm.butterfly(width, block=2))
+    x = torch.randn(3, width, requires_grad=True)
     with torch.profiler.profile(profile_memory=True) as profile:
         q(x).sum().backward()
     most = max(event.cpu_memory_usage for event in profile.events())
-    assert most < 64 * 65536 * 4 * 4
+    assert most < 64 * width * 4 * 4
     assert torch.isfinite(x.grad).all()
 
 

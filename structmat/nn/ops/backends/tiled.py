@@ -73,7 +73,7 @@ def apply(
     if 0 < tokens <= _FEW and steps.regular and x.dtype == blocks[0].dtype:
         y = _few(order, blocks, x)
         return y if out is None else out.copy_(y)
-    size = tile(width, tokens, blocks[0].dtype, x.device)
+    size = tile(width, tokens, blocks[0].dtype, x.device, steps.largest)
     scratch = _scratch(width, size, blocks[0])
     if out is None:
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -118,7 +118,7 @@ def gradients(
     if adjoint:
         order, opposite, there, back = opposite, order, back, there
     tokens, width = x.shape
-    size = tile(width, tokens, blocks[0].dtype, x.device)
+    size = tile(width, tokens, blocks[0].dtype, x.device, steps.largest)
     scratch = _scratch(width, size, blocks[0])
     for start in range(0, tokens, size):
         rows = slice(start, start + size)
@@ -149,11 +149,13 @@ def zeros_like(blocks: Sequence[Tensor]) -> list[Tensor]:
     return [torch.zeros(b.shape, dtype=b.dtype, device=b.device) for b in blocks]
 
 
-def tile(width: int, tokens: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Return the number of vectors in a tile.
+def tile(width: int, tokens: int, dtype: torch.dtype, device: torch.device, radix: int = 1) -> int:
+    """Return the number of vectors in a tile, for a largest radix.
 
     On a CPU, a tile fills part of the L2 cache, and the length of its rows is an odd multiple of
-    eight: rows whose stride is a power of two would map to the same few cache sets.
+    eight: rows whose stride is a power of two would map to the same few cache sets. A tile has at
+    least as many vectors as the largest switch has wires, because every tile reads all blocks,
+    which would otherwise take longer than reading the vectors.
 
     Examples
     --------
@@ -163,8 +165,9 @@ def tile(width: int, tokens: int, dtype: torch.dtype, device: torch.device) -> i
     row = width * dtype.itemsize
     if device.type != "cpu":
         return max(1, min(tokens, _WHOLE // row))
-    eights = max(1, _BUFFER // (row * _EIGHT))
-    return max(1, min(tokens, (eights - (eights + 1) % 2) * _EIGHT))
+    fit, least = max(1, _BUFFER // (row * _EIGHT)), -(-radix // _EIGHT)
+    eights = max(fit - (fit + 1) % 2, least + (least + 1) % 2)  # odd numbers
+    return max(1, min(tokens, eights * _EIGHT))
 
 
 Scratch = Callable[[int, int], Tensor]  # buffer k for t vectors, (width, t)

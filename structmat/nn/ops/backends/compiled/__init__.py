@@ -1,7 +1,7 @@
 """A backend for CPUs: compiled kernels that move a tile of vectors through all stages in one call.
 
 It requires llvmlite, which the extra `cpu` installs; without it, the backend `tiled` computes the
-same results up to rounding. Switches may have at most 64 wires. The vectors must have the same
+same results up to rounding. Switches may have at most 256 wires. The vectors must have the same
 dtype as the blocks, or be half-precision vectors with float32 blocks.
 """
 
@@ -29,14 +29,13 @@ from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.nn.ops import huge_pages
 from structmat.nn.ops.backends.compiled import workers
-from structmat.nn.ops.backends.compiled.cells import Segment, passes
+from structmat.nn.ops.backends.compiled.cells import VECTORS, Segment, passes
 
 FUSES_STAGES = True
 _OLDEST = "0.46"  # oldest llvmlite, as in the extra `cpu`; numba may have installed an older one
-LARGEST = 64  # largest radix
+LARGEST = 256  # largest radix
 _VECTOR = 64  # bytes in a SIMD vector
 _TILE = 1 << 19  # largest size of a tile in bytes: a good part of a core's L2 cache
-_ROW = 8  # largest number of SIMD vectors in a row of a tile
 _TILES = 4  # smallest number of tiles if there are enough vectors, so that four threads have work
 _FEW = 4  # up to this many vectors are processed one by one, without tiles
 _CHUNK, _CHUNKS = 128, 32  # smallest size and largest number of chunks of vectors
@@ -353,7 +352,7 @@ def _kind(
         return _Kind(x.dtype, block.dtype, 1, 1, adjoint, gradients)
     lanes = _VECTOR // block.dtype.to_real().itemsize
     fit = _TILE // (steps.width * (1 + block.is_complex()) * _VECTOR)
-    row = max(1, min(_ROW, fit, len(x) // (_TILES * lanes)))
+    row = max(1, min(VECTORS, fit, len(x) // (_TILES * lanes)))
     power = 1 << (row.bit_length() - 1)  # a power of two, so that few kinds of calls are compiled
     return _Kind(x.dtype, block.dtype, lanes, power, adjoint, gradients)
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from structmat.nn.ops.backends.compiled.cells import REGISTERS, Cell
+from structmat.nn.ops.backends.compiled.cells import REGISTERS, VECTORS, Cell
 from structmat.nn.ops.backends.compiled.writer import Numbers, Value, Writer, of
 
 _ROWS = 8  # number of results accumulated at a time in the product with a larger block
 _POWERS = (4, 8, 16)  # radices for which, with a single token, rows of blocks are SIMD vectors
-_SMALL = 4  # largest radix of a switch whose gradient is accumulated in registers
+_SMALL = 8  # largest radix of a switch whose gradient is accumulated in registers
+_TOTALS = 16  # number of registers for gradients
 
 # Arguments of a cell function: the address of the tile, the size of a row in bytes, the number of
 # SIMD vectors in a row, the number of cells; the addresses of four arrays (the wires of each cell,
@@ -134,36 +135,116 @@ def _gradients(
     *,
     adjoint: bool,
 ) -> None:
+    """Emit code that takes the slopes of a cell through its switches, one batch at a time.
+
+    The gradients of all switches of a cell do not fit into registers, so each batch has a loop over
+    the SIMD vectors of its own.
+    """
     w, cell = c.w, c.cell
     rows = [c.row(k, j) for j in range(cell.size)]
-    # The gradient of a small block has few entries, so each is accumulated in a register.
-    totals = {
-        q: [w.zeros() for _ in range(len(wires) ** 2)]
-        for q, wires in enumerate(cell.switches)
-        if len(wires) <= _SMALL
-    }
-    with w.loop(c.vectors) as v:
-        places = [w.add(row, w.mul(v, c.vector)) for row in rows]
-        values = [w.row(*inputs(v, j)) for j in range(cell.size)]
-        _, before = _through(w, cell, blocks, values, adjoint=adjoint)
-        g = [w.row(place, c.stride) for place in places]
-        for q in _order(cell, adjoint=not adjoint):
-            wires = cell.switches[q]
-            slopes = [g[j] for j in wires]
-            left, right = (before[q], slopes) if adjoint else (slopes, before[q])
-            if q in totals:
-                pairs = [(a, x) for a in left for x in right]
-                for total, (a, x) in zip(totals[q], pairs, strict=True):
+
+    def slope(v: Any, j: int) -> Place:
+        return w.add(rows[j], w.mul(v, c.vector)), c.stride
+
+    before = _recomputed(c, inputs, blocks, adjoint=adjoint)
+    for batch in _batches(c, adjoint=not adjoint):
+        parts = _parts(c, batch)
+        for part in parts:
+            totals = [w.zeros() for _ in part]
+            with w.loop(c.vectors) as v:
+                pairs: dict[tuple[int, int, int], tuple[Value, Value]] = {}
+                for q in batch:
+                    wires = cell.switches[q]
+                    slopes = [w.row(*slope(v, j)) for j in wires]
+                    given = [w.row(*before(v, q, i)) for i in range(len(wires))]
+                    left, right = (given, slopes) if adjoint else (slopes, given)
+                    pairs |= {
+                        (q, i, j): (a, x) for i, a in enumerate(left) for j, x in enumerate(right)
+                    }
+                    if not part:
+                        _add_products(c, _copied(c, left), right, of_blocks[q])
+                    if part is parts[-1]:  # nothing reads these slopes any more
+                        results = _product(w, blocks[q], slopes, adjoint=not adjoint)
+                        for j, value in zip(wires, results, strict=True):
+                            w.store_row(value, *slope(v, j))
+                for total, entry in zip(totals, part, strict=True):
+                    a, x = pairs[entry]
                     w.set(total, w.add_outer(a, x, w.get(total)))
-            else:
-                _add_products(c, _copied(c, left), right, of_blocks[q])
-            results = _product(w, blocks[q], slopes, adjoint=not adjoint)
-            for j, value in zip(wires, results, strict=True):
-                g[j] = value
-        for place, value in zip(places, g, strict=True):
-            w.store_row(value, place, c.stride)
-    for q, switch in totals.items():
-        w.accumulate([part for total in switch for part in w.get(total)], of_blocks[q])
+            for q in batch:
+                own = [pair for pair in zip(part, totals, strict=True) if pair[0][0] == q]
+                if own:
+                    (_, i, j), _ = own[0]
+                    first = i * len(cell.switches[q]) + j
+                    sums = [vector for _, total in own for vector in w.get(total)]
+                    w.accumulate(sums, w.add(of_blocks[q], first * c.number))
+
+
+def _recomputed(
+    c: _Cells, inputs: Inputs, blocks: Sequence[Any], *, adjoint: bool
+) -> Callable[[Any, int, int], Place]:
+    """Recompute the inputs of all switches, and return a function from (v, q, i) to their places.
+
+    Inputs of the cell are not copied; those of later switches are stored on the stack.
+    """
+    w, cell = c.w, c.cell
+    slots: dict[tuple[int, int], int] = {}
+    seen: set[int] = set()
+    for q in _order(cell, adjoint=adjoint):
+        wires = cell.switches[q]
+        for i, j in enumerate(wires):
+            if j in seen:
+                slots[q, i] = len(slots)
+        seen |= set(wires)
+    width = c.vector * w.n.parts
+    memory = w.memory(w.n.vector, max(1, len(slots)) * VECTORS * w.n.parts)
+
+    def place(v: Any, q: int, i: int) -> Place:
+        if (q, i) not in slots:
+            return inputs(v, cell.switches[q][i])
+        at = w.add(w.mul(slots[q, i] * VECTORS, width), w.mul(v, width))
+        return w.add(memory, at), c.vector
+
+    if slots:
+        with w.loop(c.vectors) as v:
+            values = [w.row(*inputs(v, j)) for j in range(cell.size)]
+            _, before = _through(w, cell, blocks, values, adjoint=adjoint)
+            for q, i in slots:
+                w.store_row(before[q][i], *place(v, q, i))
+    return place
+
+
+def _batches(c: _Cells, *, adjoint: bool) -> list[list[int]]:
+    """Divide the switches, in order, into batches whose gradients fit into registers together."""
+    batches: list[list[int]] = []
+    used: set[int] = set()
+    entries = 0
+    for q in _order(c.cell, adjoint=adjoint):
+        wires = c.cell.switches[q]
+        size = len(wires) ** 2 * c.w.n.parts
+        if batches and entries + size <= _TOTALS and used.isdisjoint(wires):
+            batches[-1].append(q)
+        else:
+            batches.append([q])
+            used, entries = set(), 0
+        used |= set(wires)
+        entries += size
+    return batches
+
+
+def _parts(c: _Cells, batch: Sequence[int]) -> list[list[tuple[int, int, int]]]:
+    """Divide the entries (q, i, j) of the gradients of a batch into parts that fit into registers.
+
+    A block that is too large for this has one part, without entries.
+    """
+    radices = [len(c.cell.switches[q]) for q in batch]
+    if max(radices) > _SMALL:
+        return [[]]
+    every = [
+        (q, i, j) for q, r in zip(batch, radices, strict=True) for i in range(r) for j in range(r)
+    ]
+    rows = max(1, _TOTALS // (radices[0] * c.w.n.parts))
+    size = len(every) if len(batch) > 1 else rows * radices[0]
+    return [every[k : k + size] for k in range(0, len(every), size)]
 
 
 def _copied(c: _Cells, values: Sequence[Value]) -> Callable[[Any], Place]:

@@ -19,6 +19,7 @@ from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Stage
 
+VECTORS = 8  # largest number of SIMD vectors in a row of a tile
 REGISTERS = 16  # largest number of wires in a cell whose products are unrolled, in registers
 _ENTRIES = 160  # largest total number of block entries in such a cell, whose products are unrolled
 _ALIKE = 4  # smallest number of such cells with the same wiring for which a function is compiled

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from structmat.adapters.shared_weights import FLAG, clear_flags, is_kept, names_of_layers
-from structmat.convert.adaptation import EMBEDDING, LayerRotation
+from structmat.convert.common_form import EMBEDDING, LayerRotation
 from structmat.convert.tensor_files import FileWeights
 from structmat.errors import FileError
 
