@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import scipy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
@@ -159,6 +159,7 @@ def test_pictures_show_them():
     assert net.plot() is not None
 
 
+@settings(max_examples=30)
 @given(networks(max_width=6, max_depth=3, screens=True, wired=False), seeds())
 def test_matrices_of_a_network_are_fitted(net, seed):
     """The phases of a target on wires in no wider switch are attained by those of radix 1."""
@@ -185,6 +186,7 @@ def test_a_screen_does_not_prevent_direct_methods():
     assert sm.fit(net, member).method == "hierarchical SVD"
 
 
+@settings(max_examples=30)
 @given(networks(max_width=5, max_depth=2, screens=True, wired=False), seeds(), st.booleans())
 def test_the_bound_on_the_error_holds(net, seed, real):
     """No blocks are nearer to a target than the bound, which is attained by a phase screen."""
