@@ -31,6 +31,8 @@ class _Perceval:
     """The library, imported when it is first used, for the documentation is built without it."""
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked by tools that examine the module
+            raise AttributeError(name)
         return getattr(importlib.import_module("perceval"), name)
 
 
