@@ -37,7 +37,7 @@ ONLY = "default"  # the name of the adapter that `adapt` adds
 
 
 class Wrapper(nn.Module):
-    """A wrapper of a module that forwards the lookup of missing attributes to it."""
+    """A wrapper of a module in which missing public attributes are looked up."""
 
     base_layer: Layer
 
@@ -60,8 +60,8 @@ class AdaptedLayer(Wrapper):
     several are active, each acts on the weight that the previous ones produced; the order is the
     same whether they are merged or applied to activations.
 
-    Other attributes are looked up in the wrapped layer. `weight` is the effective weight W', with
-    gradients, so that a module that reads a layer's weight instead of calling the layer (as
+    Other public attributes are looked up in the wrapped layer. `weight` is the effective weight W',
+    with gradients, so that a module that reads a layer's weight instead of calling the layer (as
     `nn.MultiheadAttention` does) gets the right one.
 
     Parameters
@@ -397,7 +397,13 @@ class AdaptedLayer(Wrapper):
         self.set_scales({adapter: scale})
 
     def set_scales(self, scales: Mapping[str, float]) -> None:
-        """Raise several adapters to powers, all of them or none; see `set_scale`."""
+        """Raise several adapters to powers, all of them or none; see `set_scale`.
+
+        Raises
+        ------
+        StructmatError
+            As for `set_scale`.
+        """
         powers = {n: checked_power(p) for n, p in scales.items() if n in self.structmat_power}
         with self._changing(powers):
             for name, value in powers.items():
@@ -432,7 +438,7 @@ class AdaptedLayer(Wrapper):
 
     @contextmanager
     def _changing(self, adapters: Iterable[str]) -> Iterator[None]:
-        """Check adapters that a `with` statement changed, and merge again; undo it on errors."""
+        """Check changes that a `with` block makes to adapters, and merge again; undo on error."""
         names = list(adapters)
         powers = dict(self.structmat_power)
         before = [(r, r.power, r.kept) for name in names for r in self._partial(name)]

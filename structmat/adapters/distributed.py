@@ -131,7 +131,10 @@ class Writers:
         return not self._replicated or distributed.get_rank() == 0
 
     def wait(self) -> None:
-        """Wait for the writing process if the model is sharded, so that all processes take part."""
+        """Wait until the files of a sharded model are written.
+
+        Every process must call this.
+        """
         if self._mesh is not None:
             for k in range(self._mesh.ndim):
                 distributed.barrier(self._mesh.get_group(k))

@@ -44,6 +44,11 @@ class Recipe:
         As for `adapt`.
     base : bool
         Whether the layer's own weight is saved with the adapter.
+
+    Raises
+    ------
+    StructmatError
+        If a side or any option but `plan` is invalid.
     """
 
     networks: Mapping[str, Network]
@@ -171,7 +176,15 @@ def fits(rule: re.Pattern[str], name: str) -> bool:
 
 
 def builder(topology: Topology) -> Callable[[int], Network]:
-    """Return the function width → straight network for a topology."""
+    """Return the function width → straight network for a topology.
+
+    Raises
+    ------
+    StructmatError
+        If the topology is invalid or, when the function is called, does not yield a Network.
+    WidthError
+        If the function is called for a width that the topology does not support.
+    """
     rule = resolution.rule(topology)
 
     def build(width: int) -> Network:

@@ -30,7 +30,7 @@ _ON_META = (
 
 @dataclass(frozen=True)
 class Saved:
-    """The contents of `adapter.json`: how each layer is adapted, and the shape of its weight."""
+    """The contents of `adapter.json`, such as the recipe and the weight's shape for each layer."""
 
     recipes: dict[str, Recipe]
     weights: dict[str, tuple[str, tuple[int, ...]]]

@@ -40,7 +40,8 @@ def select(
     Raises
     ------
     StructmatError
-        If no layer is left, a listed name does not exist, or a pattern is invalid.
+        If no layer is left, a listed name does not exist, `exclude` matches no layer, or a pattern
+        is invalid.
 
     Examples
     --------
@@ -91,7 +92,7 @@ def _is_linear(layer: Layer) -> bool:
 
 
 def _list_hint(targets: Targets, layers: Mapping[str, Layer]) -> str:
-    """Return a hint if a string, meant as a regular expression, is the end of some names."""
+    """Return a hint if a string, which is taken as a regular expression, is the end of a name."""
     if not isinstance(targets, str) or not any(ends_with(name, targets) for name in layers):
         return ""
     return (

@@ -50,7 +50,8 @@ def audit(
         it.
     most : int
         The maximum number of neurons (for rotated outputs, columns) to compare in pairs in each
-        layer, evenly spaced; the invariants hold for every subset.
+        layer, or in each group of a convolution; they are evenly spaced. The invariants hold for
+        every subset.
     progress : bool
         Whether to show a progress bar over the layers.
 
@@ -175,6 +176,8 @@ def _of_pair(key: str, before: Weights, after: Weights, most: int) -> Row:
     rotation = LayerRotation(Network(old[0].numel(), []), list, kind=kind, weight=tuple(old.shape))
     row: Row = {"network": " × ".join(map(str, old.shape)), "side": "compared", "warnings": []}
     if not (is_rotated(old.dtype) and is_rotated(new.dtype)):
-        row["warnings"].append(f"{old.dtype} and {new.dtype}: only floating weights are compared")
+        row["warnings"].append(
+            f"{old.dtype} and {new.dtype}: weights are compared only in float16, bfloat16 or wider"
+        )
         return row
     return row | of_weights(rotation, old, new, most)

@@ -48,9 +48,10 @@ class Audit:
         The audited model or files.
     layers : dict of layer name → dict
         "network" and "side"; if there is a rotation, "orthogonality_error" and "stages", with the
-        "largest" and "mean" angle of each; if there is a pretrained weight, "singular_value_drift",
-        "angle_drift", "energy" and "energy_drift"; if the weight is merged, "rounding_lost"; for a
-        model in memory, "merge_difference"; and "warnings".
+        "largest" and "mean" angle of each in radians; if there is a pretrained weight,
+        "singular_value_drift", "angle_drift", "energy" and "energy_drift"; if there are both,
+        "rounding_lost"; for a layer in memory whose outputs can be compared, "merge_difference";
+        and "warnings".
     """
 
     source: str

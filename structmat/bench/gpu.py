@@ -114,9 +114,9 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
 def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) -> dict[str, float]:
     """Return the errors of the kernels compared with the reference in double precision.
 
-    Errors in the result and in the gradient for vectors are relative to the norm of each vector;
-    errors in gradients for blocks are relative to the product of the norms of all vectors and all
-    gradients.
+    The error in each result is relative to the norm of its vector, and that in the gradient for a
+    vector to the norm of the result's gradient; errors in gradients for blocks are relative to the
+    product of the norms of all vectors and all gradients of results.
 
     Raises
     ------

@@ -45,8 +45,9 @@ def add(commands: Any) -> None:
     what.add_argument(
         "--compare",
         metavar="NAMES",
-        help="additional methods, separated by commas: head, lora, peft-oft, oft, boft, dense-boft,"
-        " shuffle, mixed-radix, random, torus, dora, hra, ruler (with --topology: head,lora)",
+        help="other methods, separated by commas: head, lora, peft-oft, oft, boft, dense-boft,"
+        " shuffle, mixed-radix, random, torus, dora, hra, ruler (default with --topology:"
+        " head,lora)",
     )
     size = parser.add_argument_group("size of the experiment")
     much = size.add_mutually_exclusive_group()

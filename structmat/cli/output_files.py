@@ -1,4 +1,4 @@
-"""Checks of the path that commands with --save share."""
+"""The check of the path given with --save, shared by several commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ _RULE = "the suffix must be .svg or .png"
 
 
 def check_target(path: Path, endings: Collection[str] = _ENDINGS, rule: str = _RULE) -> None:
-    """Raise an error for a path that cannot be written to, before any work is done."""
+    """Raise an error for a path that cannot be written to, before any work is done.
+
+    Raises
+    ------
+    FileError
+        If the suffix is wrong, the path is a directory, or its parent directory does not exist.
+    """
     if path.suffix.lower() not in endings:
         raise FileError(f"--save {path}: {rule}")
     if path.is_dir():

@@ -99,7 +99,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _built(found: Rule, width: int | None) -> sm.Network:
-    """Build a network, or raise an error if by its claims it would take minutes to show."""
+    """Build a network, or raise an error if it is so large that showing it would take minutes."""
     if isinstance(found, Fixed):
         net = network(found.network, width)
         claims = Claims(parameters=net.parameters)

@@ -191,7 +191,8 @@ def known(
     Raises
     ------
     FileError
-        If neither specifies the shape, they disagree, or the rotation does not fit the layer.
+        If neither specifies the shape, the two disagree, the weight is quantised, or the rotation
+        does not fit the layer.
     """
     weight = rotation.weight if shape is None else tuple(shape)
     if weight is None:

@@ -33,7 +33,13 @@ LEFT, RIGHT, SCALE = ".gs_ort.gsoft_L", ".gs_ort.gsoft_R", ".gsoft_s"
 
 
 def read(path: Path, _: Weights | None = None) -> Adaptation:
-    """Read a GSOFT checkpoint, a safetensors file."""
+    """Read a GSOFT checkpoint, a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, or a layer does not have L and R of the same shape.
+    """
     tensors = read_numbers(path)
     names = [key.removesuffix(LEFT) for key in tensors if key.endswith(LEFT)]
     rotations = {}
@@ -91,7 +97,8 @@ def write(
     Raises
     ------
     FileError
-        If a network has other stages, or GSOFT does not support a layer or another tensor.
+        If a network has other stages, a block is not a Cayley transform, or GSOFT does not support
+        a layer or another tensor.
     """
     adaptation.refuse_other_tensors("GSOFT")
     refuse_base(rotations, "GSOFT")

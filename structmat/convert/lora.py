@@ -1,6 +1,6 @@
 """Conversion to LoRA of a given rank, by the best low-rank approximation of the change.
 
-W' − W ≈ B·A is computed by truncating the singular value decomposition, which is optimal for the
+B·A is the truncated singular value decomposition of W' − W, which is the best approximation of its
 rank (Eckart and Young). The change of a rotated weight rarely has low rank (HRA's has), so the
 error is reported.
 """
@@ -88,7 +88,8 @@ def write(
     Raises
     ------
     FileError
-        If a layer is a convolution with groups, or LoRA files cannot represent the adapter.
+        If a layer is a convolution with groups, its weight is quantised, or LoRA files cannot
+        represent the adapter.
     """
     layers, errors = {}, {}
     fans = set()

@@ -35,7 +35,14 @@ _PREFIX = "lycoris_"
 
 
 def read(path: Path, _: Weights | None = None) -> Adaptation:
-    """Read a LyCORIS checkpoint, a safetensors file."""
+    """Read a LyCORIS checkpoint, a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, contains tensors of another method, or tensors have wrong
+        shapes.
+    """
     tensors = read_numbers(path)
     rotations = {}
     for name in [key.removesuffix(BLOCKS) for key in tensors if key.endswith(BLOCKS)]:
@@ -82,6 +89,11 @@ class _Made:
 def butterfly(width: int, size: int, depth: int) -> Network:
     """Return the network of LyCORIS's BOFT, with LyCORIS's order of the wires in a switch.
 
+    Raises
+    ------
+    FileError
+        If there is no such network.
+
     Examples
     --------
     >>> [stage.banks[0].reads.tolist() for stage in butterfly(8, 4, 2).stages]
@@ -107,7 +119,8 @@ def write(
     Raises
     ------
     FileError
-        If a network fits neither format, or LyCORIS does not support a layer or another tensor.
+        If a network fits neither format, a block is not a Cayley transform, or LyCORIS does not
+        support a layer or another tensor.
     """
     adaptation.refuse_other_tensors("LyCORIS")
     refuse_base(rotations, "LyCORIS")

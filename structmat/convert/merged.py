@@ -52,8 +52,8 @@ def write(
     Raises
     ------
     FileError
-        If the dtype of a weight is not floating, as in quantised models, a result is not finite, or
-        a tensor of the adapter is not in the model.
+        If a weight cannot be rotated, as in quantised models, a result is not finite, or a tensor
+        of the adapter does not fit the model.
     """
     notes: list[str] = []
     new: dict[str, Change] = {}

@@ -22,7 +22,13 @@ from structmat.nn.parametrizations import at_least_float32
 
 
 def read(folder: Path, _: Weights | None = None) -> Adaptation:
-    """Read an HRA checkpoint from PEFT."""
+    """Read an HRA checkpoint from PEFT.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be read, or a tensor has a wrong shape.
+    """
     files = peft_files.read(folder, ("hra_u",))
     orthogonalised = bool(files.config.get("apply_GS", False))
     rotations = {}

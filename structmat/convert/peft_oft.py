@@ -37,7 +37,14 @@ _SHARED = "block_share"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
-    """Read an OFT checkpoint from PEFT 0.16 or later."""
+    """Read an OFT checkpoint from PEFT 0.16 or later.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be read or were written by an earlier version, an embedding is adapted,
+        a tensor has a wrong shape, or blocks are shared and no model is given.
+    """
     files = peft_files.read(folder, ("oft_R.weight", "oft_embedding_R.weight", "oft_r", "oft_R"))
     config = files.config
     notes = []
@@ -161,7 +168,8 @@ def write(
     Raises
     ------
     FileError
-        If a network is not block-diagonal, or PEFT's OFT does not support a layer.
+        If a network is not block-diagonal, a block is not a Cayley transform, or PEFT's OFT does
+        not support a layer.
     """
     for name, rotation in rotations.items():
         check_inputs(name, rotation, "PEFT's OFT")

@@ -36,7 +36,14 @@ _GENERATORS = r"structmat_(inputs|outputs)\.generators\.(\d+)"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
-    """Read a checkpoint of structmat's PEFT method."""
+    """Read a checkpoint of structmat's PEFT method.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be read, no network or several networks fit a layer, or both sides of
+        layers or stacked expert weights are rotated.
+    """
     config = _config().from_pretrained(str(folder))
     files = peft_files.read(
         folder, (_GENERATORS, SCALE), named="structmat_inputs or structmat_outputs"

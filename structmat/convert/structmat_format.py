@@ -111,7 +111,13 @@ def series(kind: str, generators: list[Tensor]) -> Tensor | None:
 def blocks_of(
     network: Network, parametrization: str, generators: list[Tensor], *, reduced: bool
 ) -> Blocks:
-    """Return the blocks that the generators define."""
+    """Return the blocks that the generators define.
+
+    Raises
+    ------
+    FileError
+        If generators do not have the shapes that the network requires.
+    """
     layer = Orthogonal(
         network, parametrization=parametrization, dtype=torch.float64, reduced=reduced
     )
@@ -191,7 +197,13 @@ def write(
 def generators(
     name: str, rotation: LayerRotation, *, nearest: bool
 ) -> tuple[str, list[Coordinates]]:
-    """Return a parametrization that represents the blocks, and their generators by bank."""
+    """Return a parametrization that represents the blocks, and their generators by bank.
+
+    Raises
+    ------
+    FileError
+        If blocks are not rotations, or reflections are too wide to be stored as generators.
+    """
     width = rotation.network.width
     if rotation.parametrization == REFLECTIONS and width > _DENSE:
         raise FileError(

@@ -107,7 +107,7 @@ def weight_of(name: str, value: Tensor) -> Tensor:
     Raises
     ------
     FileError
-        If the weight is quantised or complex.
+        If the weight is quantised, complex or of 8-bit floats.
     """
     if not is_rotated(value.dtype):
         raise FileError(
@@ -194,7 +194,7 @@ class ModelWeights:
 
 
 class FileWeights:
-    """The weights in a directory of safetensors files, or in one file, read one at a time.
+    """The weights in a directory of safetensors files, or in one file; tensors are read on demand.
 
     Names are those of the model in memory, if transformers can build it from its configuration.
 
@@ -216,7 +216,7 @@ class FileWeights:
     Raises
     ------
     FileError
-        If there are no weights, or a tensor is in several files.
+        If there are no weights, a tensor is in several files, or a file cannot be read.
     """
 
     def __init__(self, source: Path) -> None:
@@ -366,13 +366,25 @@ def _constant(value: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def keys_of(path: Path) -> list[str]:
-    """Return the names of the tensors in a safetensors file."""
+    """Return the names of the tensors in a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or is truncated.
+    """
     with _opened(path) as file:
         return list(file.keys())
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """Return the metadata in the header of a safetensors file."""
+    """Return the metadata in the header of a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or is truncated.
+    """
     with _opened(path) as file:
         return dict(file.metadata() or {})
 
@@ -396,7 +408,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
-    """Return a model's index and the files that it lists or, without one, all but adapters."""
+    """Return a model's index, if any, and the files with its weights, but not adapters."""
     indices = sorted(folder.glob(f"*{INDEX}"))
     own = folder / f"model{INDEX}"  # there may be a second index, for another dtype
     if own in indices or len(indices) == 1:

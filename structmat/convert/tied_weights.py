@@ -50,7 +50,8 @@ def untied(
     Raises
     ------
     FileError
-        If a weight may be tied, but transformers is not available to determine the tie.
+        If a weight may be tied, but transformers cannot determine this; or if tied weights must be
+        separated, but only a single file was given.
     """
     if weights.skeleton is None:
         _check_not_tied(weights, rotations, layers)

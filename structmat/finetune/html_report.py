@@ -122,8 +122,8 @@ def _opening(found: Mapping[str, Any]) -> str:
     return (
         f"{len(task['labels'])} classes ({', '.join(task['labels'])});"
         f" {sizes['train']:,} texts for training, {sizes['validation']:,} for validation and"
-        f" {sizes['test']:,} for testing; {found['seeds']} seed(s). All methods adapt every linear"
-        f" layer of every block, and train the head. {kept}"
+        f" {sizes['test']:,} for testing; {found['seeds']} seed(s). All methods train the head, and"
+        f" all but “head only” adapt every linear layer of every block. {kept}"
     )
 
 

@@ -15,13 +15,13 @@ class Hyperparameters:
     Parameters
     ----------
     epochs : int
-        The number of times each text is seen.
+        The number of passes over the texts.
     batch : int
         The number of texts per step and process.
     max_length : int
         The maximum number of tokens of a text; longer texts are truncated.
     evaluations : int
-        The number of points on the validation curve, the last of which is at the end of training.
+        The maximum number of points on the validation curve; the last is at the end of training.
     """
 
     epochs: int = 2

@@ -61,7 +61,15 @@ def run(
     Returns
     -------
     dict
-        The contents of `results.json`.
+        The contents of `results.json`; empty except in the main process.
+
+    Raises
+    ------
+    StructmatError
+        If the model does not support texts of `max_length` tokens, or a topology does not support a
+        width of the model.
+    DivergedError
+        If the loss of a training run is no longer finite.
     """
     networks = _checked(task, source, settings)
     is_main = is_main_process()
@@ -128,7 +136,7 @@ class _Job:
     is_main: bool
 
     def key(self, *more: object) -> str:
-        """Return a hash of everything on which a result depends."""
+        """Return a hash of the task, the model, the library versions and the given values."""
         where = (self.source.name, self.source.place)
         parts = (self.task.fingerprint, where, versions(results.LIBRARIES), *more)
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]

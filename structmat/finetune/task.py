@@ -36,7 +36,7 @@ class Task:
     train, validation, test : tuple of Example
         The parts, in an order that depends only on the seed and the texts.
     notes : tuple of str
-        Notes about dropped texts.
+        Notes about the texts, such as the numbers of dropped ones.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all texts in order, which identifies the task."""
+        """A hash of all labels and texts in order, which identifies the task."""
         digest = hashlib.sha256()
         for word in chain(self.labels, ("",)):
             digest.update(word.encode() + b"\0")
@@ -70,7 +70,8 @@ class Task:
     def first(self, *, train: int, validation: int, test: int) -> Task:
         """Return the task with at most the given number of texts in each part.
 
-        The parts are shortened class by class, so that balanced parts stay balanced.
+        The parts are shortened class by class, so that balanced parts stay balanced. At least one
+        text of each class is kept, even if this exceeds the given number.
         """
         return Task(
             self.name,
@@ -192,7 +193,8 @@ def stratified(
 ) -> Task:
     """Split distinct texts 70 : 10 : 20, class by class, with at least one per class in each part.
 
-    Texts are sorted by a hash of the seed and the text, as in `balanced`.
+    Each class needs at least three texts. Texts are sorted by a hash of the seed and the text, as
+    in `balanced`.
     """
     parts: tuple[list[Example], ...] = ([], [], [])
     for label, group in enumerate(texts.values()):

@@ -17,7 +17,7 @@ from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.models import processes, quiet
 from structmat.finetune.task import Example
 
-_POOL = 8  # number of batches whose texts are together sorted by length
+_POOL = 8  # number of batches whose texts are sorted by length together
 
 
 class DivergedError(StructmatError):

@@ -68,6 +68,8 @@ def from_graph(
         `switches` is "cliques" and the number of maximal cliques exceeds the number of edges by
         more than 100,000; if `switches` is invalid; if `nodelist` omits or repeats a node, or
         contains anything else.
+    StructmatError
+        If `repeat` is not a positive integer.
 
     References
     ----------

@@ -5,7 +5,8 @@ of device; `parametrizations` maps free parameters to orthogonal blocks. The oth
 offloaded parameters and autocast, and access private parts of torch.
 """
 
+from structmat.nn.fixed_rotation import FixedRotation
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.weight_parametrization import orthogonal
 
-__all__ = ["Orthogonal", "orthogonal"]
+__all__ = ["Orthogonal", "orthogonal", "FixedRotation"]

@@ -39,8 +39,8 @@ def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
     Raises
     ------
     FileError
-        If tensors are missing, have another shape, are not in the model or are not finite; the
-        message lists them.
+        If tensors are missing, have another shape or an unsuitable dtype, are not in the model or
+        are not finite; the message lists up to eight.
     """
     _refuse(_wrong(model, tensors, adapter).values())
     return _by_every_name(model, tensors, adapter)
@@ -171,7 +171,7 @@ def install() -> None:
             kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
         try:
             return peft_loads(self, *args, **kwargs)
-        except KeyError as error:  # PEFT looks up the tensors of modules trained whole
+        except KeyError as error:  # PEFT looks up the tensors of modules trained in full
             name = error.args[0] if error.args else None
             if ours and isinstance(name, str) and name.startswith("base_model."):
                 _refuse([f"{name} is not in the file"])

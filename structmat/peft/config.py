@@ -42,10 +42,10 @@ class StructmatConfig(PeftConfig):
 
     Parameters
     ----------
-    topology : str, Family or Network
-        The network for each layer: a spec string such as "butterfly(block=8, depth=2)", a family,
-        or a network if all layers have its width. The default supports every width from 16 up, and
-        equals "shuffle(block=16)" for multiples of 16.
+    topology : str, path, Family, Network or networkx graph
+        The network for each layer: a spec string such as "butterfly(block=8, depth=2)", a family
+        or, if all layers have its width, a network, a graph or a file with one of them. The default
+        supports every width from 16 up, and equals "shuffle(block=16)" for multiples of 16.
     topology_pattern : dict from regular expression to topology
         Other networks for some layers. A pattern must match the whole name, or the name without
         some leading parts; the first match applies.
@@ -93,7 +93,8 @@ class StructmatConfig(PeftConfig):
     Raises
     ------
     StructmatError
-        For an unregistered topology, an invalid regular expression, or any other invalid value.
+        For an unregistered topology or any other invalid value; regular expressions are checked
+        when layers are adapted.
     FileError
         If the configuration has another schema version.
 

@@ -54,7 +54,7 @@ def numbers_unmatched(
     """Return a message for each index in `layers_to_transform` that no layer has."""
     found = {index(name, config.layers_pattern) for name in names}
     there = sorted(number for number in found if number is not None)
-    span = f"they go from {there[0]} to {there[-1]}" if there else "its layers have no numbers"
+    span = f"numbers go from {there[0]} to {there[-1]}" if there else "its layers have no numbers"
     return [
         f"layers_to_transform: no layer of this model has the number {number}; {span}"
         for number in config.layer_numbers
