@@ -22,6 +22,7 @@ from structmat.fitting.hierarchical_svd import hierarchical_blocks
 from structmat.fitting.multistart import Search
 from structmat.fitting.permutation_targets import routed
 from structmat.fitting.procrustes import polar
+from structmat.fitting.radix_one import absorbed
 from structmat.fitting.target_scaling import Scaled, scaled
 from structmat.linalg.blocks import Array, checked_blocks, random_blocks
 from structmat.networks.network import Network
@@ -133,8 +134,7 @@ def fit(
     Otherwise alternating Procrustes is used: each stage in turn is set to its optimum while the
     others are fixed. The error never increases, but may converge to a local minimum. Several starts
     are therefore made, beginning with the hierarchical decomposition if there is one. On small
-    networks with real blocks, the best result is refined by the Levenberg–Marquardt method on all
-    generators.
+    networks, the best result is refined by the Levenberg–Marquardt method on all generators.
 
     After a keyboard interrupt during the sweeps the best result so far is returned; before the
     first sweep is complete, that is the best result of the direct methods, or the first start.
@@ -333,12 +333,14 @@ def _directly(net: Network, goal: Scaled, rounding: float, *, special: bool) -> 
         ("cosine–sine decomposition", cosine_sine_blocks, True),
         ("nulling", givens_blocks, True),
     )
+    simpler = absorbed(net)
     for name, method, universal in methods:
         aim = polar(goal.matrix, special=special) if universal else goal.matrix
-        blocks = method(net, aim)
+        blocks = method(simpler.network, aim)
         if blocks is None:
             continue
-        blocks = rotated(net, blocks) if special else blocks
+        blocks = rotated(simpler.network, blocks) if special else blocks
+        blocks = simpler.restored(net, blocks)
         product = goal.product(net, goal.rounded(blocks))
         exact = _allowed(blocks, special=special) and np.linalg.norm(product - aim) <= rounding
         distance = float(np.linalg.norm(product - goal.matrix))
