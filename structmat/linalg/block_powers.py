@@ -28,7 +28,7 @@ def powers(blocks: Array, t: float) -> Array:
     Raises
     ------
     BlockError
-        For a real block of determinant −1 if t is not an integer: no real matrix is its power.
+        For a real block of determinant −1 if t is not an integer: its principal power is not real.
 
     References
     ----------

@@ -44,7 +44,7 @@ def orthogonal(
     `parametrize.remove_parametrizations` makes it a plain parameter again.
 
     Assigning a matrix to the weight fits the network to it: the weight becomes the closest matrix
-    found, with a warning if that differs from the assigned one.
+    found, with a warning if its relative Frobenius error is above 1e-3.
 
     Parameters
     ----------

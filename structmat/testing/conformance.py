@@ -36,7 +36,7 @@ def check_family(
     stages; depth, parameters, density and isomorphism to another family are as claimed
     (`structmat.families.Claims`), each verified without the formulas of the family. At a rejected
     width, the error is a WidthError of one line, which contains the call, the nearest valid widths,
-    and a family that accepts this width.
+    and, unless the width is 1, a family that accepts this width.
 
     Parameters
     ----------
@@ -54,7 +54,9 @@ def check_family(
     Raises
     ------
     SpecError
-        If the argument is not a string that names a registered family.
+        If `family` is not a string that names a registered family.
+    StructmatError
+        If `widths` is not iterable.
     AssertionError
         If the family violates the contract, or accepts none of the widths; the message states the
         spec, the width, and the violated rule.

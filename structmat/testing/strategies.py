@@ -32,7 +32,7 @@ _IDLE = [st.integers(0, 0)] * 30  # about as many draws as three small stages ta
 def networks(
     *, max_width: int = 12, max_depth: int = 4, wired: bool | None = None
 ) -> st.SearchStrategy[Network]:
-    """Draw networks of every form: mixed radices, idle wires, several banks, and every family.
+    """Draw networks with mixed radices, idle wires and several banks, and those of families.
 
     They shrink towards few wires, few stages, small switches, and wires in ascending order.
 

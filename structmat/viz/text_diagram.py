@@ -48,7 +48,7 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     Raises
     ------
     StructmatError
-        If `columns` is too small for the diagram, or `net` is not a Network.
+        If `columns` is not an integer ≥ 24, or `net` is not a network.
 
     Examples
     --------
