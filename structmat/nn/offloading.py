@@ -127,7 +127,7 @@ def applied(weight: nn.Parameter, fn: Callable[[Tensor], Tensor]) -> nn.Paramete
 
 
 def device_of(module: Any, weight: Tensor) -> torch.device:
-    """Return the device on which a module computes: its weight's, or that used by its hooks."""
+    """Return the device on which a module computes: its weight's, or that of its hooks."""
     hooks = _hooks(module)
     if not hooks or hooks[0].execution_device is None:
         return weight.device

@@ -147,12 +147,12 @@ def _check_matrix(net: Network, who: str) -> None:
     straight, inputs, outputs = net.straightened()
     _check(straight.is_straight, f"{who} must be straight after straightening")
     same = matrix_of(straight, blocks)[outputs][:, np.argsort(inputs)]
-    _check(np.array_equal(matrix, same), f"{who} must be the same matrix after straightening")
+    _check(np.array_equal(matrix, same), f"{who} must have the same matrix after straightening")
     one = np.eye(net.width)
     crossing = np.array_equal(
         matrix_of(net, identity_blocks(net)), one[outputs][:, np.argsort(inputs)]
     )
-    _check(crossing, f"{who} with identity blocks must be its end permutations")
+    _check(crossing, f"{who} with identity blocks must equal its end permutations")
 
 
 def _check_claims(rule: Family, net: Network, who: str) -> None:

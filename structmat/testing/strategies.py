@@ -98,7 +98,7 @@ def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Ca
     depth = checked_integer(max_depth, "max_depth", 0)
     if not any_case(width, depth):
         raise StructmatError(
-            f"max_width={width}, max_depth={max_depth}: no family has such a network; raise one"
+            f"max_width={width}, max_depth={max_depth}: no family has such a network; raise a bound"
         )
     return st.deferred(lambda: _sampled(cases(width, depth)))  # listed when the first is drawn
 

@@ -214,7 +214,7 @@ def _recomputed(
 
 
 def _batches(c: _Cells, *, adjoint: bool) -> list[list[int]]:
-    """Divide the switches, in order, into batches whose gradients fit in registers, or of one."""
+    """Divide the switches, in order, into batches whose gradients fit in registers if possible."""
     batches: list[list[int]] = []
     used: set[int] = set()
     entries = 0

@@ -23,7 +23,7 @@ from structmat.networks.stage import Stage
 VECTORS = 8  # largest number of SIMD vectors in a row of a tile
 REGISTERS = 16  # largest number of wires in a cell whose products are unrolled, in registers
 _ENTRIES = 160  # largest total number of block entries in a cell with several switches
-_ALIKE = 4  # smallest number of cells with the same several switches that are worth compiling
+_ALIKE = 4  # smallest number of cells with the same wiring, of several switches, to compile
 
 
 class Cell(NamedTuple):

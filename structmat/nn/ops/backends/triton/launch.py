@@ -142,12 +142,12 @@ def gradients(
     Notes
     -----
     The forward pass saves no intermediate results. There are three launches for each group of
-    tiles whose inputs fit in half a gigabyte: the first two apply R to x and Rᵀ to
-    `grad`, keeping the inputs of each unit; in the third, each unit's program multiplies the two
-    inputs and sums over vectors in registers. A single launch would have to sum in memory: every
-    tile of 16 to 64 vectors would add to an array as large as all blocks. That would cause more
-    traffic than keeping the inputs, or require atomic additions, whose rounding differs between
-    runs. These sums are deterministic.
+    tiles whose inputs fit in half a gigabyte: the first two apply R to x and Rᵀ to `grad`, keeping
+    the inputs of each unit; in the third, each unit's program multiplies the two inputs and sums
+    over vectors in registers. A single launch would have to sum in memory: every tile of 16 to 64
+    vectors would add to an array as large as all blocks. That would cause more traffic than keeping
+    the inputs, or require atomic additions, whose rounding differs between runs. These sums are
+    deterministic.
     """
     x, grad = _checked(tables, blocks, x), _checked(tables, blocks, grad.to(x.dtype))
     if grad.shape != x.shape:
