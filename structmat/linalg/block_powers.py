@@ -76,8 +76,8 @@ def _real_power(block: Array, t: float) -> Array:
     if len(reversing) % 2:
         raise BlockError(
             f"a block {r}×{r} of determinant −1 to the power {t:g}: its principal power is not"
-            " real; use blocks of determinant 1 (random_blocks(special=True), fit(special=True)), or"
-            " complex ones"
+            " real; use blocks of determinant 1 (random_blocks(special=True), fit(special=True)),"
+            " or complex ones"
         )
     for pair in zip(reversing[::2], reversing[1::2], strict=True):
         made[np.ix_(pair, pair)] = _rotation(t * np.pi)
