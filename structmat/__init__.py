@@ -51,6 +51,7 @@ from structmat.viz.text_diagram import diagram
 
 if TYPE_CHECKING:
     from structmat.analysis.symbolic import symbolic
+    from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
 
@@ -97,6 +98,7 @@ __all__ = [
     "conditioning",
     "isomorphism",
     "Rotation",
+    "transforms",
     "Rotator",
     "rotator",
     "random_blocks",
@@ -123,6 +125,8 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         if name in _DEFERRED:
             return getattr(import_module(_DEFERRED[name]), name)
+        if name == "transforms":
+            return import_module("structmat.linalg.transforms")
         if name in families.__all__:
             raise AttributeError(
                 f"module 'structmat' has no attribute {name!r}; it is structmat.families.{name}"

@@ -25,8 +25,9 @@ from structmat.adapters.partial_rotation import PartialRotation
 from structmat.adapters.recipes import Recipe
 from structmat.errors import StructmatError, abbreviated
 from structmat.nn.offloading import Factors, applied, hold, is_held, is_offloaded, loaded
-from structmat.nn.orthogonal_layer import Orthogonal, generator_shapes
+from structmat.nn.orthogonal_layer import Orthogonal, shapes_of
 from structmat.nn.parametrizations import at_least_float32
+from structmat.nn.parametrizations.generators import real_dtype
 from structmat.nn.stage_selection import listed
 
 PREFIX = "structmat_"  # begins the names of an adapter's parameters
@@ -52,6 +53,8 @@ class Wrapper(nn.Module):
 
 class AdaptedLayer(Wrapper):
     """A layer with weight W' = s ⊙ (P·W·Rᵀ), where R rotates neurons, and P and s act on outputs.
+
+    If the weight is complex, R and P are unitary, and W' = s ⊙ (P·W·Rᴴ).
 
     A bias is neither rotated nor scaled. `adapt` adds one adapter, PEFT any number of them. If
     several are active, each acts on the weight that the previous ones produced; the order is the
@@ -143,9 +146,8 @@ class AdaptedLayer(Wrapper):
             getattr(self, PREFIX + side)[name] = rotation.train(self.training)
         if recipe.scale:
             outputs = self.layout.output_width(self.base_layer)
-            self.structmat_scale[name] = nn.Parameter(
-                torch.ones(outputs, dtype=dtype, device=device)
-            )
+            ones = torch.ones(outputs, dtype=real_dtype(dtype), device=device)
+            self.structmat_scale[name] = nn.Parameter(ones)
         self.structmat_power[name] = 1.0
         self.trains_bias = recipe.bias and self.bias is not None
         self.saves_base = recipe.base
@@ -488,7 +490,7 @@ class AdaptedLayer(Wrapper):
 
 def _is_whole(rotation: Orthogonal) -> bool:
     """Return whether this process has all values of the generators, which may be sharded."""
-    shapes = generator_shapes(rotation.network, reduced=rotation.reduced)
+    shapes = shapes_of(rotation)
     own = zip(rotation.generators, shapes, strict=True)
     return all(tuple(g.shape) == shape and not is_sharded(g) for g, shape in own)
 

@@ -22,6 +22,7 @@ from structmat.adapters.saved_tensors import (
     check_unsharded,
     diverged,
     fitted,
+    from_bytes,
     recipe_of,
     to_bytes,
     trained_tensors,
@@ -238,7 +239,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    safetensors = require("safetensors.torch", "adapters")
+    require("safetensors.torch", "adapters")
     data = _read(path, None)
     if hashlib.sha256(data).hexdigest() != settings.get("tensors"):
         raise FileError(
@@ -246,10 +247,9 @@ def _read_tensors(path: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
             " checksum differs; copy or save the adapter again"
         )
     try:
-        tensors: dict[str, Tensor] = safetensors.load(data)
+        return from_bytes(data)
     except Exception as error:  # safetensors has its own exception type, defined in Rust
         raise FileError(f"{path} is not a safetensors file ({error})") from None
-    return tensors
 
 
 def _names(value: Any, key: str) -> list[str]:

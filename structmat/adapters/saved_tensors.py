@@ -10,17 +10,18 @@ from torch import Tensor, nn
 
 from structmat.adapters.adapted_layer import ONLY, PREFIX, SCALE, AdaptedLayer
 from structmat.adapters.distributed import plain_name, unwrapped
-from structmat.adapters.layouts import Layer, is_rotated, layout_for, named_layers
+from structmat.adapters.layouts import COMPLEX, Layer, is_rotated, layout_for, named_layers
 from structmat.adapters.model import adapted, adapters, trained_whole
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.shared_weights import names_of_layers
 from structmat.errors import StructmatError, require
 from structmat.nn.offloading import is_empty, is_offloaded, loaded
-from structmat.nn.orthogonal_layer import generator_shapes
+from structmat.nn.orthogonal_layer import shapes_of
 
 BIAS = "bias"
 BASE = "base_layer.weight"  # a layer's own weight, if the file contains it
 BROKEN = "contains NaN or infinity"
+_PARTS = ".real_imag"  # ends the names of complex tensors, which not all dtypes of a file include
 _ON_META = (
     "has its parameters on the meta device, where loaded values would be lost; load the adapter"
     " before offloading, or load the model's weights first"
@@ -81,8 +82,7 @@ def check_unsharded(found: Mapping[str, AdaptedLayer]) -> None:
     """
     for name, layer in found.items():
         for rotation in layer.rotations():
-            shapes = generator_shapes(rotation.network, reduced=rotation.reduced)
-            for values, shape in zip(rotation.generators, shapes, strict=True):
+            for values, shape in zip(rotation.generators, shapes_of(rotation), strict=True):
                 if tuple(values.shape) != shape:
                     raise StructmatError(
                         f"{name}: the generators have shape {tuple(values.shape)} instead of"
@@ -104,14 +104,31 @@ def diverged(value: Tensor) -> bool:
 
 
 def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return tensors as the bytes of a safetensors file."""
+    """Return tensors as the bytes of a safetensors file; `from_bytes` restores complex ones."""
     safetensors = require("safetensors.torch", "adapters")
     whole = {  # copies, because safetensors rejects tensors that share memory
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
+    for name in [name for name, value in whole.items() if value.is_complex()]:
+        whole[name + _PARTS] = torch.view_as_real(whole.pop(name).resolve_conj())
     data: bytes = safetensors.save(whole, metadata={"format": "pt", **(metadata or {})})
     return data
+
+
+def from_bytes(data: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file that `to_bytes` made.
+
+    Raises
+    ------
+    ValueError, RuntimeError, safetensors.SafetensorError
+        If the bytes are not such a file.
+    """
+    safetensors = require("safetensors.torch", "adapters")
+    tensors: dict[str, Tensor] = safetensors.load(data)
+    for name in [name for name in tensors if name.endswith(_PARTS)]:
+        tensors[name.removesuffix(_PARTS)] = torch.view_as_complex(tensors.pop(name))
+    return tensors
 
 
 def recipe_of(layer: AdaptedLayer) -> Recipe:
@@ -230,9 +247,11 @@ def mismatches(
             wrong[name] = f"{name} is not in the file"
         elif tuple(value.shape) != shape:
             wrong[name] = f"{name} has shape {tuple(value.shape)} in the file, {shape} in the model"
-        elif name in trained and not is_rotated(value.dtype):
+        elif name in trained and own.dtype.is_complex != value.dtype.is_complex:
+            wrong[name] = f"{name} has dtype {value.dtype} in the file, {own.dtype} in the model"
+        elif name in trained and not (is_rotated(value.dtype) or value.dtype in COMPLEX):
             wrong[name] = (
-                f"{name} has dtype {value.dtype} in the file; a parameter must have a real"
+                f"{name} has dtype {value.dtype} in the file; a parameter must have a"
                 " floating-point dtype of at least 16 bits"
             )
         elif name not in trained and value.dtype.is_floating_point != own.dtype.is_floating_point:

@@ -12,7 +12,13 @@ from structmat._util.progress import bar
 from structmat._util.text_table import cell, in_html, plain
 from structmat.analysis.reachability import dense_depth
 from structmat.analysis.report import affordable, formatted, interval, report
-from structmat.errors import StructmatError, abbreviated, checked_integer, require
+from structmat.errors import (
+    StructmatError,
+    abbreviated,
+    checked_field,
+    checked_integer,
+    require,
+)
 from structmat.families import Family, resolution
 from structmat.networks.network import Network
 
@@ -118,6 +124,7 @@ def compare(
     given: Any,
     widths: int | Sequence[int] | None = None,
     *,
+    field: str = "real",
     full: bool = False,
     progress: bool = True,
 ) -> Comparison:
@@ -134,6 +141,9 @@ def compare(
     widths : int or sequence of int, optional
         The widths to compare. By default each network is shown at its own width; specs, families
         and functions need a width.
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary, with r(r−1)/2 or r² parameters each; it
+        affects the columns parameters, dimension and redundant.
     full : bool
         Whether to include the dimension, the mixing, the fewest outputs that an input reaches
         (up to width 16,384), and the concentration (up to 4,096), in a second table; this takes
@@ -173,6 +183,7 @@ def compare(
     benes(width=384): width must be 2^n with n ≥ 1; nearest are 256 and 512. mixed_radix(384)
     serves any width
     """
+    checked_field(field)
     candidates = _labelled(given)
     pairs = _pairs(candidates, widths)
     rows: list[Row] = []
@@ -180,7 +191,7 @@ def compare(
     try:
         with bar("compare", count, unit="row", shown=progress and full) as steps:
             for label, size in pairs:
-                rows.append(_row(label, candidates[label], size, full=full))
+                rows.append(_row(label, candidates[label], size, field=field, full=full))
                 if steps is not None:
                     steps.update()
     except KeyboardInterrupt:
@@ -238,7 +249,7 @@ def _candidate(one: Any, label: object = None) -> Any:
     return found.network if isinstance(found, resolution.Fixed) else found
 
 
-def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
+def _row(label: str, candidate: Any, width: int, *, field: str, full: bool) -> Row:
     row: Row = dict.fromkeys([*_COLUMNS, *([*_MORE, *_BOUNDS] if full else []), "refused"])
     row |= {"network": label, "width": width}
     try:
@@ -252,7 +263,7 @@ def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
         raise StructmatError(
             f"{label} at {width}: the function must return a Network, not {abbreviated(net)}"
         )
-    found = report(net)
+    found = report(net, field=field)
     if net.width != width:
         return row | {"refused": f"{label} at {width}: this network has width {net.width}"}
     row |= {key: value for key, value in found.to_dict().items() if key in row}

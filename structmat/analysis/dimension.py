@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from math import comb
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,12 +24,14 @@ from structmat.analysis.switch_lists import (
 from structmat.errors import (
     StructmatError,
     abbreviated,
+    checked_field,
     checked_integer,
     is_sequence,
     random_source,
 )
 from structmat.families.resolution import checked
 from structmat.linalg import modular
+from structmat.linalg.blocks import count_generators, generators_per_block
 from structmat.linalg.modular import MERSENNE, Residues
 from structmat.networks.network import Network
 
@@ -87,13 +88,14 @@ class Dimension:
 def dimension(
     net: Network,
     *,
+    field: str = "real",
     points: int = 1,
     primes: Sequence[int] = (MERSENNE,),
     rng: np.random.Generator | int | None = 0,
     largest: int | None = None,
     columns: int | None = None,
 ) -> Dimension:
-    """Return the dimension of the set of matrices in SO(d) that the network can represent.
+    """Return the dimension of the set of matrices in SO(d) or U(d) that a network can represent.
 
     The upper bound is `structmat.analysis.switch_lists.upper_bound`. The first lower bound is the
     rank of the derivative at the identity, which is the number of pairs of wires that share a
@@ -104,10 +106,21 @@ def dimension(
     takes time cubic in the dimension, a few seconds for 2,000 and about a minute for 6,000. The
     memory required is proportional to the number of parameters times the upper bound.
 
+    For unitary blocks, the rank is computed at invertible instead of unitary matrices, which
+    changes nothing. The blocks' product is a polynomial map ∏ GL(r, ℂ) → GL(d, ℂ). At unitary
+    blocks, its derivative is the complex-linear extension of the derivative along the unitary
+    groups, because every matrix is A + iB with skew-Hermitian A and B; so the complex rank of the
+    former is the real rank of the latter. The rank is smaller than the generic one only where some
+    polynomials in the entries vanish, and a polynomial that vanishes at all unitary blocks is zero
+    (Weyl's unitary trick). The map has integer coefficients, so the generic rank over ℂ is at least
+    the rank at any point modulo a prime.
+
     Parameters
     ----------
     net : Network
         It need not be straight: permutations before and after do not change the dimension.
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary.
     points : int
         The number of points tried for each prime; the largest rank is used.
     primes : sequence of int
@@ -119,7 +132,8 @@ def dimension(
         the upper bound exceeds largest². By default no component is skipped.
     columns : int, optional
         A number n: return the dimension of the set of the first n columns of R, a subset of the
-        Stiefel manifold, which has dimension d·n − n(n+1)/2. By default all of R is used.
+        Stiefel manifold, which has dimension d·n − n(n+1)/2, or 2d·n − n² for unitary matrices. By
+        default all of R is used.
 
     Returns
     -------
@@ -138,8 +152,11 @@ def dimension(
     (336, 240, True, 96)
     >>> dimension(butterfly(1024).repeat(2), largest=6000)
     Dimension(lower=5120, upper=10240, parameters=10240, ranked=False)
+    >>> dimension(butterfly(32, block=8, depth=3), field="complex")  # 2 × 240 + 32
+    Dimension(lower=512, upper=512, parameters=768, ranked=True)
     """
     net = checked(net, "dimension")
+    checked_field(field)
     size = checked_integer(points, "points", 1)
     if not is_sequence(primes):
         raise StructmatError(
@@ -151,22 +168,24 @@ def dimension(
     source = random_source(rng)
     entries = None if largest is None else checked_integer(largest, "largest", 0) ** 2
     if columns is not None:
-        return _of_columns(net, _checked_columns(columns, net.width), size, odd, source, entries)
+        count = _checked_columns(columns, net.width)
+        return _of_columns(net, field, count, size, odd, source, entries)
     lower = upper = 0
     ranked = True
     for part, times in Counter(
         parts(normal_form(net))
     ).items():  # most networks have few distinct components
-        low, high = shared_pairs(part), min(gauge_bound(part), comb(width_of(part), 2))
+        group = generators_per_block(width_of(part), field=field)
+        low, high = shared_pairs(part, field), min(gauge_bound(part, field), group)
         if low < high:
-            skipped = entries is not None and parameters_of(part) * high > entries
+            skipped = entries is not None and parameters_of(part, field) * high > entries
             if not skipped:
-                low = _rank(part, low, high, size, odd, source)
+                low = _rank(part, field, low, high, size, odd, source)
             if low < high:  # this bound takes longer than the first, but less than the rank
-                high = min(high, less_covered(part))
+                high = min(high, less_covered(part, field))
             ranked = ranked and not (skipped and low < high)
         lower, upper = lower + times * low, upper + times * high
-    return Dimension(lower, upper, net.parameters, ranked)
+    return Dimension(lower, upper, count_generators(net, field=field), ranked)
 
 
 def _checked_columns(columns: int, width: int) -> int:
@@ -178,6 +197,7 @@ def _checked_columns(columns: int, width: int) -> int:
 
 def _of_columns(
     net: Network,
+    field: str,
     columns: int,
     points: int,
     primes: Sequence[int],
@@ -186,21 +206,24 @@ def _of_columns(
 ) -> Dimension:
     """Return bounds on the dimension of the set of the first columns."""
     straight = net.straightened().network
-    stiefel = net.width * columns - columns * (columns + 1) // 2
-    upper = min(dimension(straight, largest=0).upper, stiefel)
-    if entries is not None and net.parameters * upper > entries:
-        return Dimension(0, upper, net.parameters, ranked=False)
+    rest = generators_per_block(net.width - columns, field=field)
+    stiefel = generators_per_block(net.width, field=field) - rest
+    upper = min(dimension(straight, field=field, largest=0).upper, stiefel)
+    parameters = count_generators(net, field=field)
+    if entries is not None and parameters * upper > entries:
+        return Dimension(0, upper, parameters, ranked=False)
     lower = 0
     for prime in primes:
         for _ in range(points):
             if lower < upper:
-                found = tangents(straight, prime, rng, probes=upper, columns=columns)
+                found = tangents(straight, prime, rng, field=field, probes=upper, columns=columns)
                 lower = max(lower, modular.rank(found, prime))
-    return Dimension(lower, upper, net.parameters)
+    return Dimension(lower, upper, parameters)
 
 
 def _rank(
     part: Part,
+    field: str,
     lower: int,
     upper: int,
     points: int,
@@ -212,7 +235,8 @@ def _rank(
     for prime in primes:
         for _ in range(points):
             if lower < upper:
-                lower = max(lower, modular.rank(tangents(net, prime, rng, probes=upper), prime))
+                found = tangents(net, prime, rng, field=field, probes=upper)
+                lower = max(lower, modular.rank(found, prime))
     return lower
 
 
@@ -231,17 +255,23 @@ def tangents(
     rng: np.random.Generator,
     kept: Sequence[Mask] | None = None,
     *,
+    field: str = "real",
     probes: int | None = None,
     columns: int | None = None,
 ) -> Residues:
     """Return the derivative of the matrix of a straight network at a random point, modulo p.
 
     A block is B = (I + Q)(I − Q)⁻¹. Let V (width, width) be the product of the preceding stages,
-    and w_i the row of wire i in V + B V; the derivative of R by the generator Q_ij is then
-    R·(w_i ∧ w_j)/2. Each bivector w_i ∧ w_j is represented by its values
-    (w_i·a)(w_j·b) − (w_i·b)(w_j·a) at random pairs (a, b) of vectors (width,). The values are
-    linear functions of the bivector, and because the bivectors a ∧ b span the space of all
-    bivectors, these functions are independent for almost all pairs.
+    w_i the row of wire i in V + B V, and u_i the column of wire i in V⁻¹ + V⁻¹B⁻¹; the derivative
+    of R by Q_ij is then R·u_i w_jᵀ/2. If Q is skew-symmetric, u_i = w_i, and the derivative by the
+    generator Q_ij is R·(w_i ∧ w_j)/2. If B is any invertible matrix, which stands for a unitary
+    block (see `dimension`), Q has the entries Q_ij = f + g, Q_ji = g − f and Q_ii = h, where f, g
+    and h stand for the real parts, the imaginary parts times i, and the diagonal of a
+    skew-Hermitian matrix.
+
+    A direction K is represented by its values aᵀKb at random pairs (a, b) of vectors (width,).
+    These are linear functions of K, and because the bivectors a ∧ b span the space of all
+    bivectors, and the a ⊗ b that of all matrices, they are independent for almost all pairs.
 
     Parameters
     ----------
@@ -250,11 +280,14 @@ def tangents(
     rng : Generator
     kept : sequence of (n, g) bool, optional
         The generators that are free, for each bank; the others remain zero.
+    field : {"real", "complex"}
     probes : int, optional
-        The number of pairs; by default d(d−1)/2, the dimension of the space of bivectors.
+        The number of pairs; by default the dimension of the space of directions, d(d−1)/2 or d².
     columns : int, optional
         Use only this many leading columns of R: each b is then zero after as many entries, so the
-        values aᵀ Rᵀ dR b are linear functions of these columns of dR.
+        values aᵀ R⁻¹ dR b are linear functions of these columns of dR. For unitary blocks, as many
+        pairs are added with such an a instead: the real and imaginary parts of the columns of R are
+        functions of these columns of R and rows of R⁻¹ = Rᴴ.
 
     Returns
     -------
@@ -267,12 +300,21 @@ def tangents(
         If no draw yields a point at which all Cayley transforms exist, which happens only for small
         primes.
     """
+    is_complex = checked_field(field) == "complex"
     if kept is None:
-        kept = [np.ones((bank.count, comb(bank.radix, 2)), dtype=bool) for bank in net.banks]
-    size = comb(net.width, 2) if probes is None else probes
-    here = rng.integers(0, prime, (net.width, 2 * size)).astype(float)  # V a, and V b
+        kept = [
+            np.ones((bank.count, generators_per_block(bank.radix, field=field)), dtype=bool)
+            for bank in net.banks
+        ]
+    size = generators_per_block(net.width, field=field) if probes is None else probes
+    here = rng.integers(0, prime, (net.width, 2 * size)).astype(float)  # V⁻ᵀ a, and V b
     if columns is not None:
         here[columns:, size:] = 0
+        if is_complex:
+            more = rng.integers(0, prime, (net.width, 2 * size)).astype(float)
+            more[columns:, :size] = 0
+            pairs = zip(np.split(here, 2, axis=1), np.split(more, 2, axis=1), strict=True)
+            here = np.concatenate([part for pair in pairs for part in pair], axis=1)
     found = []
     masks = iter(kept)
     for stage in net.stages:
@@ -280,28 +322,57 @@ def tangents(
         for bank in stage.banks:
             mask = next(masks)
             before = here[bank.reads]
-            rotated = modular.product(_rotations(mask, bank.radix, prime, rng), before, prime)
+            blocks, duals = _drawn(mask, bank.radix, prime, rng, field)
+            parts = np.split(before, 2, axis=2)
+            rotated = np.concatenate(
+                [modular.product(b, x, prime) for b, x in zip((duals, blocks), parts, strict=True)],
+                axis=2,
+            )
             after[bank.reads] = rotated
             both = modular.reduced(before + rotated, prime)
-            switch, pair = np.nonzero(mask)
-            i, j = np.triu_indices(bank.radix, 1)
-            (ia, ib), (ja, jb) = (np.split(both[switch, side[pair]], 2, axis=1) for side in (i, j))
-            values = modular.times(ia, jb, prime)
-            values -= modular.times(ib, ja, prime)
-            values += (values < 0) * float(prime)
-            found.append(values)
+            found += list(_values(both, mask, bank.radix, prime, field))
         here = after
-    return np.concatenate(found)
+    return np.concatenate([np.zeros((0, here.shape[1] // 2)), *found])
 
 
-def _rotations(kept: Mask, radix: int, prime: int, rng: np.random.Generator) -> Residues:
+def _values(both: Residues, kept: Mask, radix: int, prime: int, field: str) -> Iterator[Residues]:
+    """Yield the values of the directions of the generators of a bank, in three groups."""
+    i, j = np.triu_indices(radix, 1)
+    masks = np.split(kept, [len(i), 2 * len(i)], axis=1)
+    switch, pair = np.nonzero(masks[0])
+    (ia, ib), (ja, jb) = (np.split(both[switch, side[pair]], 2, axis=1) for side in (i, j))
+    values = modular.times(ia, jb, prime) - modular.times(ja, ib, prime)
+    yield values + (values < 0) * float(prime)
+    if field == "complex":
+        switch, pair = np.nonzero(masks[1])
+        (ia, ib), (ja, jb) = (np.split(both[switch, side[pair]], 2, axis=1) for side in (i, j))
+        values = modular.times(ia, jb, prime) + modular.times(ja, ib, prime)
+        yield values - (values >= prime) * float(prime)
+        a, b = np.split(both[np.nonzero(masks[2])], 2, axis=1)
+        yield modular.times(a, b, prime)
+
+
+def _drawn(
+    kept: Mask, radix: int, prime: int, rng: np.random.Generator, field: str
+) -> tuple[Residues, Residues]:
+    """Return blocks B, and their inverse transposes, which for orthogonal blocks are the same."""
     i, j = np.triu_indices(radix, 1)
     for _ in range(_TRIES):
         drawn = rng.integers(0, prime, kept.shape).astype(float) * kept
-        skew = np.zeros((len(kept), radix, radix))
-        skew[:, i, j] = drawn
-        skew[:, j, i] = (prime - drawn) * (drawn > 0)
-        blocks = modular.cayley(skew, prime)
-        if blocks is not None:
-            return blocks
+        first, second, diagonal = np.split(drawn, [len(i), 2 * len(i)], axis=1)
+        q = np.zeros((len(kept), radix, radix))
+        q[:, i, j] = first
+        q[:, j, i] = (prime - first) * (first > 0)
+        if field == "complex":
+            q[:, i, j] += second
+            q[:, j, i] += second
+            q[:, range(radix), range(radix)] = diagonal
+            q = modular.reduced(q, prime)
+        blocks = modular.cayley(q, prime)
+        if blocks is not None and field == "real":
+            return blocks, blocks
+        negative = modular.reduced(prime - q.swapaxes(1, 2), prime)
+        duals = modular.cayley(negative, prime)
+        if blocks is not None and duals is not None:
+            return blocks, duals
     raise StructmatError(f"prime={prime}: no valid point in {_TRIES} draws; use a larger prime")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.analysis.switch_lists import Gate, normal_form
-from structmat.errors import BlockError
+from structmat.errors import BlockError, checked_field
 from structmat.families.resolution import checked
 from structmat.linalg.blocks import generators_per_block
 from structmat.networks.network import Network
@@ -69,7 +69,7 @@ class Reduced:
         return f"Reduced({self.network!r}, parameters={self.parameters})"
 
 
-def reduced(net: Network, *, unitary: bool = False) -> Reduced:
+def reduced(net: Network, *, field: str = "real") -> Reduced:
     """Return generators that suffice for all matrices (exp) or for the full dimension (Cayley).
 
     A switch contained in another, in the sense of `structmat.analysis.switch_lists.normal_form`,
@@ -95,9 +95,10 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     ----------
     net : Network
         It is straightened first if necessary; its banks keep their order.
-    unitary : bool
-        Whether the blocks are unitary, with r² generators each. The phase of every wire that comes
-        from a switch is then omitted as well.
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal, or unitary with r² generators each. In the latter case
+        any unitary transformation of the k wires can be moved, phases included: the phase of every
+        wire that comes from a switch is omitted as well.
 
     Returns
     -------
@@ -109,8 +110,11 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     >>> boft = butterfly(64, block=8, depth=4)
     >>> boft.parameters, reduced(boft).parameters
     (896, 608)
+    >>> reduced(boft, field="complex").parameters  # 2 × 608 + 64: phases of the inputs alone
+    1280
     """
     net = checked(net, "reduced")
+    unitary = checked_field(field) == "complex"
     needed = frozenset(normal_form(net))
     came_from = np.full(net.width, -1, dtype=np.int64)
     switches = 0
@@ -121,7 +125,7 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
             i, j = np.triu_indices(bank.radix, 1)
             pairs = (origin[:, i] != origin[:, j]) | (origin[:, i] < 0)
             mask = np.concatenate([pairs, pairs, origin < 0], axis=1) if unitary else pairs
-            assert mask.shape[1] == generators_per_block(bank.radix, unitary=unitary)
+            assert mask.shape[1] == generators_per_block(bank.radix, field=field)
             left = np.array([Gate(t, frozenset(row)) in needed for row in bank.reads.tolist()])
             kept.append(mask & left[:, None])
             numbers = switches + np.arange(bank.count)

@@ -132,11 +132,11 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
 def _leaders(stage: Stage) -> Index:
     """Return, for each wire before and then after the stage, the first wire read by its switch.
 
-    Equal grid graphs have equal results.
+    Wires in no switch are distinguished by negative numbers. Equal grid graphs have equal results.
     """
     leaders = np.empty((2, stage.width), dtype=np.int64)
     source, target = stage.passing
-    leaders[0, source] = leaders[1, target] = source
+    leaders[0, source] = leaders[1, target] = -1 - source  # unlike a switch of radix 1
     for bank in stage.banks:
         leaders[0, bank.reads] = leaders[1, bank.writes] = bank.reads.min(axis=1, keepdims=True)
     return leaders
@@ -158,7 +158,8 @@ def _groups(net: Network, *, ends: bool) -> Iterator[tuple[int, Index]]:
                 yield t, bank.reads
         if ends:
             source, target = stage.passing
-            yield t, np.stack([source + before, target + after], axis=1)
+            # Another stage number distinguishes these wires from switches of radix 1.
+            yield net.depth + t, np.stack([source + before, target + after], axis=1)
 
 
 class _Incidence(NamedTuple):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, Decimal, localcontext
-from math import ceil, comb, log2
+from math import ceil, comb, log, log2
 from numbers import Real
 from typing import Any
 
 from structmat._util.text_table import cell, counted, in_html, plain
-from structmat.errors import StructmatError, checked_integer
+from structmat.errors import StructmatError, checked_field, checked_integer
 from structmat.families.resolution import checked
+from structmat.linalg.blocks import count_generators, generators_per_block
 from structmat.networks.network import Network
 
 _WIDEST = 10**100  # the largest width, so that logarithms fit into floats
@@ -25,7 +26,7 @@ class Bound:
     ----------
     goal : str
         "dense", "mixing" (perfect mixing: the product of the averaging matrices is J/d) or
-        "universal" (the network covers all of SO(d)).
+        "universal" (the network covers all of SO(d), or of U(d)).
     quantity : str
         "depth", "parameters" or "nonzeros".
     least : int
@@ -60,11 +61,13 @@ class LowerBounds:
     width, block : int
         The number of wires, and the largest radix.
     rows : tuple of Bound
+    field : {"real", "complex"}
     """
 
     width: int
     block: int
     rows: tuple[Bound, ...]
+    field: str = "real"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, as a JSON-serialisable dict."""
@@ -91,7 +94,7 @@ class LowerBounds:
         return in_html(rows)
 
 
-def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
+def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> LowerBounds:
     """Return lower bounds for networks of this width that are dense, perfectly mixing or universal.
 
     A network below one of the bounds for a goal cannot attain it. Meeting all of them is necessary,
@@ -110,12 +113,25 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
       r·log₂ r ≤ r(r−1) at each switch.
     - universal: at least d(d−1)/2 parameters, and as many stages as these need.
 
+    Unitary blocks have r² parameters each. The bounds on the depth and the non-zeros are the same;
+    those on the parameters are:
+
+    - dense: at least 3(2d − 4) (for d < 4: 0, 4, 9), because a switch has at least three times as
+      many parameters as there are calls that replace it, exactly so for radix 3.
+    - mixing perfectly: at least 3·d·log₃ d, because r·log₂ r ≤ r²·log₂(3)/3, with equality for
+      radix 3.
+    - universal: at least d(d−1)·b/(b−1). The phase of a wire between two switches can be moved from
+      one to the other, so the dimension is at most d + Σ r(r−1), which must be d². Since a switch
+      has r² ≥ r(r−1)·b/(b−1) parameters, the bound follows, and so does that on the depth.
+
     Parameters
     ----------
     net : Network or int
         A network, or a width.
     block : int
         The largest radix, if a width is given; for a network it is that of the network.
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary.
 
     Raises
     ------
@@ -141,13 +157,19 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     universal  parameters       120        32     -88  SO(16) has 120 dimensions
     >>> [row.least for row in lower_bounds(4096, block=8).rows]
     [4, 8188, 24576, 585, 8386560]
+    >>> [row.least for row in lower_bounds(4096, block=8, field="complex").rows]
+    [4, 24564, 93035, 585, 19169280]
     """
+    checked_field(field)
     given: Any = net
     if not isinstance(given, Real):
         net = checked(given, "lower_bounds")
     if isinstance(net, Network):
-        width, largest = net.width, max((bank.radix for bank in net.banks), default=2)
-        has: dict[str, int] = {"depth": net.depth, "parameters": net.parameters}
+        width, largest = net.width, max([2, *(bank.radix for bank in net.banks)])
+        has: dict[str, int] = {
+            "depth": net.depth,
+            "parameters": count_generators(net, field=field),
+        }
     else:
         width, largest, has = (
             checked_integer(net, "width", 1),
@@ -158,9 +180,12 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
         raise StructmatError(
             f"a width of {width.bit_length():,} bits: bounds are computed up to a width of 10^100"
         )
-    group = comb(width, 2)
-    dimensions = f"SO({width}) has {counted(group, 'dimension')}"
+    is_complex = field == "complex"
+    group = generators_per_block(width, field=field)
+    dimensions = f"{'U' if is_complex else 'SO'}({width}) has {counted(group, 'dimension')}"
+    pairs = comb(width, 2)
     stage = width // largest * comb(largest, 2) + comb(width % largest, 2)
+    universal = -(-width * (width - 1) * largest // (largest - 1)) if is_complex else pairs
     found = [
         (
             "dense",
@@ -168,21 +193,38 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
             _density(width, largest),
             f"an output depends on at most {largest}^m inputs",
         ),
-        ("dense", "parameters", _gossip(width), "gossip: each switch is a telephone call"),
-        ("mixing", "parameters", _entropy(width), "bounded increase of entropy per switch"),
+        (
+            "dense",
+            "parameters",
+            _unitary_gossip(width) if is_complex else _gossip(width),
+            "gossip: each switch is a telephone call",
+        ),
+        (
+            "mixing",
+            "parameters",
+            _unitary_entropy(width) if is_complex else _entropy(width),
+            "bounded increase of entropy per switch",
+        ),
         (
             "universal",
             "depth",
-            -(-group // max(stage, 1)),
-            f"{dimensions}, a stage at most {stage:,}",
+            -(-pairs // max(stage, 1)),
+            f"besides phases, U({width}) has {2 * pairs:,} dimensions, a stage ≤ {2 * stage:,}"
+            if is_complex
+            else f"{dimensions}, a stage at most {stage:,}",
         ),
-        ("universal", "parameters", group, dimensions),
+        (
+            "universal",
+            "parameters",
+            max(universal, group),
+            f"{dimensions}{', and phases are redundant' * is_complex}",
+        ),
     ]
     rows = [Bound(goal, name, least, has.get(name), why) for goal, name, least, why in found]
     if isinstance(net, Network) and (net.depth in (1, 2, 3) or _is_even(net)):
         least = _edges(width, net.depth)
         rows.insert(2, Bound("dense", "nonzeros", least, net.nonzeros, "each pair needs a path"))
-    return LowerBounds(width, largest, tuple(rows))
+    return LowerBounds(width, largest, tuple(rows), field)
 
 
 def _density(width: int, block: int) -> int:
@@ -195,6 +237,19 @@ def _density(width: int, block: int) -> int:
 
 def _gossip(width: int) -> int:
     return 2 * width - 4 if width >= 4 else comb(width, 2)
+
+
+def _unitary_gossip(width: int) -> int:
+    """Return the bound for unitary blocks: 4 for a call of two wires, 9 for the calls of three."""
+    return 3 * _gossip(width) if width > 2 else 4 * _gossip(width)
+
+
+def _unitary_entropy(width: int) -> int:
+    """Return ⌈3·d·log₃ d⌉; the logarithm is an integer only for powers of three."""
+    exponent = round(log(width, 3))
+    if 3**exponent == width:
+        return 3 * width * exponent
+    return ceil(3 * width * log(width, 3))
 
 
 def _entropy(width: int) -> int:

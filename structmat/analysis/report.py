@@ -20,7 +20,9 @@ from structmat.analysis.reachability import (
 )
 from structmat.analysis.sign_moments import haar_fourth_moment
 from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
+from structmat.errors import checked_field
 from structmat.families.resolution import checked
+from structmat.linalg.blocks import count_generators
 from structmat.networks.network import Network
 
 _RANK = 6000  # dimension at which computing a rank takes about a minute
@@ -36,7 +38,8 @@ _PARTS = (
     "bounds",
     "spectrum",
 )
-_LEAST = {"spectrum": 6}  # the minimum and the maximum width at which `complete` computes a part
+# The minimum and the maximum width at which `complete` computes a part.
+_LEAST = {"real": {"spectrum": 6}, "complex": {"spectrum": 3}}
 _MOST = {
     "fewest_reached": 2**14,
     "concentration": 4096,
@@ -63,6 +66,9 @@ class Report:
     dense_depth : int or None
         The smallest number of leading stages that are dense; None if the network is not dense.
     network : Network
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary, which `parameters` and the expensive parts
+        depend on.
     """
 
     width: int
@@ -73,6 +79,7 @@ class Report:
     dense: bool
     dense_depth: int | None
     network: Network = field(repr=False)
+    field: str = "real"
 
     @cached_property
     def components(self) -> int:
@@ -112,13 +119,14 @@ class Report:
 
     @cached_property
     def fourth_moment(self) -> float:
-        """The largest E[R_ij⁴] for Haar blocks, relative to that of a Haar matrix."""
-        return float(fourth_moments(self.network).max()) / haar_fourth_moment(self.width)
+        """The largest E[|R_ij|⁴] for Haar blocks, relative to that of a Haar matrix."""
+        largest = float(fourth_moments(self.network, field=self.field).max())
+        return largest / haar_fourth_moment(self.width, field=self.field)
 
     @cached_property
     def bounds(self) -> LowerBounds:
         """Lower bounds at this width, compared with this network (`structmat.lower_bounds`)."""
-        return lower_bounds(self.network)
+        return lower_bounds(self.network, field=self.field)
 
     @cached_property
     def dimension(self) -> Dimension:
@@ -127,22 +135,22 @@ class Report:
         For connected components of more than about 6,000 dimensions, only the bounds that require
         no rank are computed; `structmat.dimension` also computes the rank.
         """
-        return dimension(self.network, largest=_RANK)
+        return dimension(self.network, field=self.field, largest=_RANK)
 
     @cached_property
     def conditioning(self) -> Conditioning:
         """The conditioning of the derivative at random blocks, drawn with seed 0."""
-        return conditioning(self.network, rng=0)
+        return conditioning(self.network, field=self.field, rng=0)
 
     @cached_property
     def spectrum(self) -> SpectralStatistics:
-        """The eigenangles for random blocks, drawn with seed 0, compared with Haar rotations."""
-        return spectral_statistics(self.network, rng=0)
+        """The eigenangles for random blocks, drawn with seed 0, compared with Haar matrices."""
+        return spectral_statistics(self.network, field=self.field, rng=0)
 
     @cached_property
     def sensitivity(self) -> float:
         """A Lipschitz constant of R with respect to the generators of Cayley blocks."""
-        return lipschitz(self.network)
+        return lipschitz(self.network, field=self.field)
 
     def complete(self, *, progress: bool = True) -> Self:
         """Compute all parts that are affordable at this width, and return the same report.
@@ -157,10 +165,11 @@ class Report:
         Computing the dimension takes time cubic in its value, up to about a minute for each
         connected component. Above width 64, the spectrum and the fourth moment are omitted, and so
         is the conditioning, which takes time proportional to the sixth power of the width; above
-        4,096, the concentration; above 16,384, the fewest outputs reached. Below width 6, the
-        spectrum is undefined. An interruption does not discard the parts that have been computed.
+        4,096, the concentration; above 16,384, the fewest outputs reached. Below width 6 (3 for
+        unitary blocks), the spectrum is undefined. An interruption does not discard the parts that
+        have been computed.
         """
-        parts = affordable(self.width)
+        parts = affordable(self.width, field=self.field)
         with bar("report", len(parts), unit="part", shown=progress) as steps:
             for part in parts:
                 getattr(self, part)
@@ -169,8 +178,13 @@ class Report:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values computed so far by name, as a JSON-serialisable dict."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "network"}
+        """Return the values computed so far by name, as a JSON-serialisable dict.
+
+        The field is included only if it is complex.
+        """
+        names = [f.name for f in fields(self) if f.name not in ("network", "field")]
+        found: dict[str, Any] = {"field": self.field} if self.field == "complex" else {}
+        found |= {name: getattr(self, name) for name in names}
         found |= {"components": self.components, "why_not_dense": self.why_not_dense}
         for part in self._found():
             value = getattr(self, part)
@@ -207,11 +221,17 @@ class Report:
         return "\n".join([table, *more])
 
 
-def report(net: Network) -> Report:
+def report(net: Network, *, field: str = "real") -> Report:
     """Return a report on one network: its cost, its reachability and its dimension.
 
     The counts, and whether the network is dense, are computed immediately. The other parts, from
     the mixing to the spectrum, are computed on access, or all at once by `Report.complete`.
+
+    Parameters
+    ----------
+    net : Network
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary.
 
     Raises
     ------
@@ -233,24 +253,29 @@ def report(net: Network) -> Report:
     >>> boft = report(butterfly(64, block=8, depth=4))
     >>> boft.dimension.value, boft.dimension.proved
     (608, True)
+    >>> report(butterfly(64, block=8, depth=4), field="complex").dimension.value  # 2 × 608 + 64
+    1280
     """
     net = checked(net, "report")
+    checked_field(field)
     fewest = leading_dense_depth(net)
     return Report(
         width=net.width,
         depth=net.depth,
-        parameters=net.parameters,
+        parameters=count_generators(net, field=field),
         nonzeros=net.nonzeros,
         free_edges=net.free_edges,
         dense=fewest is not None,
         dense_depth=fewest,
         network=net,
+        field=field,
     )
 
 
-def affordable(width: int) -> list[str]:
+def affordable(width: int, *, field: str = "real") -> list[str]:
     """Return the names of the parts that `Report.complete` computes at this width."""
-    return [part for part in _PARTS if _LEAST.get(part, 0) <= width <= _MOST.get(part, width)]
+    least = _LEAST[field]
+    return [part for part in _PARTS if least.get(part, 0) <= width <= _MOST.get(part, width)]
 
 
 def _title(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import pi
 from typing import Any
 
@@ -11,7 +12,13 @@ import numpy.typing as npt
 import scipy
 
 from structmat._util.text_table import cell, in_html, plain
-from structmat.errors import BlockError, WidthError, checked_integer, random_source
+from structmat.errors import (
+    BlockError,
+    WidthError,
+    checked_field,
+    checked_integer,
+    random_source,
+)
 from structmat.families.resolution import checked
 from structmat.linalg.blocks import random_blocks
 from structmat.linalg.factors import matrix_of
@@ -59,11 +66,13 @@ def eigenangles(matrix: npt.ArrayLike) -> Array:
     return angles
 
 
-def haar_angles(angles: npt.ArrayLike, width: int) -> Array:
+def haar_angles(angles: npt.ArrayLike, width: int, *, field: str = "real") -> Array:
     """Return the fraction of Haar eigenangles in (0, π) that lie below the given angles.
 
     It is the exact distribution function of the angles θ of the ⌊d/2⌋ pairs ±θ. Their density is
     (2n − 1 + sin((2n−1)θ)/sin θ)/(2πn) for d = 2n, and (2n − sin(2nθ)/sin θ)/(2πn) for d = 2n + 1.
+    The d angles of a unitary matrix are uniformly distributed in (−π, π), each by itself (Dyson's
+    circular unitary ensemble).
 
     References
     ----------
@@ -75,6 +84,8 @@ def haar_angles(angles: npt.ArrayLike, width: int) -> Array:
     array([0. , 0.5, 1. ])
     """
     theta = np.asarray(angles, dtype=float)
+    if checked_field(field) == "complex":
+        return np.asarray((theta + pi) / (2 * pi))
     pairs = checked_integer(width, "width", 2) // 2
     result = 2 * pairs * theta
     if width % 2:
@@ -179,18 +190,23 @@ class SpectralStatistics:
 
 
 def spectral_statistics(
-    net: Network, *, samples: int | None = None, rng: np.random.Generator | int | None = None
+    net: Network,
+    *,
+    field: str = "real",
+    samples: int | None = None,
+    rng: np.random.Generator | int | None = None,
 ) -> SpectralStatistics:
-    """Compare the eigenangles of a network with random blocks with those of Haar rotations.
+    """Compare the eigenangles of a network with random blocks with those of Haar matrices.
 
-    The blocks are independent Haar rotations. Two samples of equally many Haar rotations of all
-    wires are also drawn: one as the reference for the gaps, the other to show how much two samples
-    of this size differ by chance.
+    The blocks are independent Haar rotations, or Haar unitary matrices. Two samples of equally many
+    Haar matrices of all wires are also drawn: one as the reference for the gaps, the other to show
+    how much two samples of this size differ by chance.
 
     Parameters
     ----------
     net : Network
         If it is not straight, its straight form is used, without the end permutations.
+    field : {"real", "complex"}
     samples : int, optional
         The number of matrices drawn, each in time cubic in the width; by default enough for about
         10,000 angles, at least ten.
@@ -199,7 +215,7 @@ def spectral_statistics(
     Raises
     ------
     WidthError
-        If there are fewer than 6 wires, and so no two gaps to compare.
+        If there are fewer than 6 wires (3 for unitary blocks), and so no two gaps to compare.
 
     Examples
     --------
@@ -211,23 +227,24 @@ def spectral_statistics(
     spacing distance    0.299  0.027
     """
     net = checked(net, "spectral_statistics")
-    if net.width < 6:
+    least = 3 if checked_field(field) == "complex" else 6
+    if net.width < least:
         raise WidthError(
-            f"width={net.width}: comparing gaps between eigenangles needs width 6 or more"
+            f"width={net.width}: comparing gaps between eigenangles needs width {least} or more"
         )
     source = random_source(rng)
     rotation = Network.of(net.width, [[range(net.width)]])
-    found = angles_of(net, samples, rng=source)
+    found = angles_of(net, samples, field=field, rng=source)
     count = len(found)
-    chance, haar = (angles_of(rotation, count, rng=source) for _ in range(2))
-    gaps = _gaps(haar, net.width)
+    chance, haar = (angles_of(rotation, count, field=field, rng=source) for _ in range(2))
+    gaps = _gaps(haar, net.width, field)
 
     def from_angles(angles: Array) -> float:
-        cdf: Any = haar_angles  # vectorised, unlike in scipy-stubs
-        return float(scipy.stats.ks_1samp(angles.ravel(), cdf, (net.width,)).statistic)
+        cdf: Any = partial(haar_angles, width=net.width, field=field)  # vectorised
+        return float(scipy.stats.ks_1samp(angles.ravel(), cdf).statistic)
 
     def from_gaps(angles: Array) -> float:
-        return float(scipy.stats.ks_2samp(_gaps(angles, net.width), gaps).statistic)
+        return float(scipy.stats.ks_2samp(_gaps(angles, net.width, field), gaps).statistic)
 
     return SpectralStatistics(
         width=net.width,
@@ -242,9 +259,15 @@ def spectral_statistics(
 
 
 def angles_of(
-    net: Network, samples: int | None = None, *, rng: np.random.Generator | int | None = None
+    net: Network,
+    samples: int | None = None,
+    *,
+    field: str = "real",
+    rng: np.random.Generator | int | None = None,
 ) -> Array:
     """Return the eigenangles in (0, π) of matrices with random blocks, one for each pair ±θ.
+
+    For unitary blocks, all eigenangles are returned, from −π to π.
 
     Parameters
     ----------
@@ -253,17 +276,18 @@ def angles_of(
     samples : int, optional
         The number of matrices drawn, with Haar blocks; by default enough for about 10,000 angles,
         at least ten.
+    field : {"real", "complex"}
     rng : Generator, int or None
 
     Returns
     -------
-    (samples, width // 2)
+    (samples, width // 2), or (samples, width) for unitary blocks
         The angles of each matrix, in ascending order.
 
     Raises
     ------
     WidthError
-        For a single wire, which has no rotations.
+        For a single wire, which has no rotations, and real blocks.
 
     Examples
     --------
@@ -272,17 +296,23 @@ def angles_of(
     (3, 4)
     """
     net = checked(net, "angles_of")
-    pairs = net.width // 2
-    if pairs == 0:
+    is_complex = checked_field(field) == "complex"
+    each = net.width if is_complex else net.width // 2
+    if each == 0:
         raise WidthError("width=1: a single wire has no rotations; use at least two wires")
-    count = max(10, _ANGLES // pairs) if samples is None else checked_integer(samples, "samples", 1)
+    count = max(10, _ANGLES // each) if samples is None else checked_integer(samples, "samples", 1)
     straight, source = net.straightened().network, random_source(rng)
+    dtype = complex if is_complex else float
     drawn = (
-        eigenangles(matrix_of(straight, random_blocks(straight, source))) for _ in range(count)
+        eigenangles(matrix_of(straight, random_blocks(straight, source, dtype)))
+        for _ in range(count)
     )
+    if is_complex:
+        return np.stack(list(drawn))
     return np.stack([np.sort(np.abs(angles))[net.width % 2 :: 2] for angles in drawn])
 
 
-def _gaps(angles: Array, width: int) -> Array:
+def _gaps(angles: Array, width: int, field: str) -> Array:
     """Return the gaps of all matrices, each in units of the mean Haar gap at that place."""
-    return np.diff(haar_angles(angles, width) * (width // 2), axis=-1).ravel()
+    each = width if field == "complex" else width // 2
+    return np.diff(haar_angles(angles, width, field=field) * each, axis=-1).ravel()

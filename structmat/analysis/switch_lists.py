@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from math import comb
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from structmat.linalg.blocks import generators_per_block
 from structmat.networks.network import Network
 
 Part: TypeAlias = "tuple[Gate, ...]"
@@ -85,9 +85,9 @@ def width_of(part: Sequence[Gate]) -> int:
     return len(frozenset().union(*(gate.wires for gate in part)))
 
 
-def parameters_of(gates: Sequence[Gate]) -> int:
+def parameters_of(gates: Sequence[Gate], field: str = "real") -> int:
     """Return the number of parameters of some gates."""
-    return sum(comb(len(gate.wires), 2) for gate in gates)
+    return sum(generators_per_block(len(gate.wires), field=field) for gate in gates)
 
 
 def network_of(part: Part) -> Network:
@@ -98,12 +98,14 @@ def network_of(part: Part) -> Network:
     return Network.of(width_of(part), [stages[t] for t in sorted(stages)])
 
 
-def upper_bound(net: Network) -> int:
+def upper_bound(net: Network, *, field: str = "real") -> int:
     """Return a proved upper bound on the dimension, from gauge redundancy and connected components.
 
     Two switches that are directly joined by k wires have a gauge redundancy: a rotation of these
     wires can be moved from one to the other without changing R. This makes k(k−1)/2 parameters
-    redundant for each such pair, independently of the other pairs. Furthermore, a single switch on
+    redundant for each such pair, or k² for unitary blocks, independently of the other pairs: if
+    such rotations change no block, those of the inputs of a switch determine those of its outputs,
+    and they are the identity at the inputs of the network. Furthermore, a single switch on
     a set C of wires that a window of stages connects represents every matrix that the window
     represents on C, so the switch replaces the window if it has no more parameters.
 
@@ -115,28 +117,35 @@ def upper_bound(net: Network) -> int:
     """
     counted = Counter(parts(normal_form(net))).items()
     return sum(
-        times * min(gauge_bound(p), less_covered(p), comb(width_of(p), 2)) for p, times in counted
+        times
+        * min(
+            gauge_bound(p, field),
+            less_covered(p, field),
+            generators_per_block(width_of(p), field=field),
+        )
+        for p, times in counted
     )
 
 
-def gauge_bound(gates: Sequence[Gate]) -> int:
+def gauge_bound(gates: Sequence[Gate], field: str = "real") -> int:
     """Return the number of parameters minus the gauge redundancy of directly joined switches."""
-    redundant = sum(comb(wires, 2) for _, _, wires in _links(gates))
-    return parameters_of(gates) - redundant
+    redundant = sum(generators_per_block(wires, field=field) for _, _, wires in _links(gates))
+    return parameters_of(gates, field) - redundant
 
 
-def less_covered(gates: Sequence[Gate]) -> int:
+def less_covered(gates: Sequence[Gate], field: str = "real") -> int:
     """Return `gauge_bound` after replacing windows by larger switches wherever that lowers it."""
-    while (larger := _covered(gates)) is not None:
+    while (larger := _covered(gates, field)) is not None:
         gates = _absorbed(larger)
-    return gauge_bound(gates)
+    return gauge_bound(gates, field)
 
 
-def shared_pairs(gates: Sequence[Gate]) -> int:
-    """Return the number of pairs of wires that share a switch, a lower bound on the dimension.
+def shared_pairs(gates: Sequence[Gate], field: str = "real") -> int:
+    """Return the rank of the derivative at the identity, a lower bound on the dimension.
 
-    At the identity, the generators move R along e_i ∧ e_j for exactly these pairs, so their number
-    is the rank of the derivative there, and the rank never exceeds the dimension.
+    There the generators move R along e_i ∧ e_j for exactly the pairs of wires that share a switch.
+    Their number is the rank, which never exceeds the dimension. With unitary blocks, there are two
+    directions for each pair, and the phase of each wire.
     """
     width = width_of(gates)
     found = []
@@ -144,7 +153,8 @@ def shared_pairs(gates: Sequence[Gate]) -> int:
         row = np.sort(np.fromiter(wires, dtype=np.int64))
         i, j = np.triu_indices(len(row), 1)
         found.append(row[i] * width + row[j])
-    return np.unique(np.concatenate(found)).size if found else 0
+    pairs = np.unique(np.concatenate(found)).size if found else 0
+    return 2 * pairs + width if field == "complex" else pairs
 
 
 def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:
@@ -158,7 +168,7 @@ def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:
     return links
 
 
-def _covered(gates: Sequence[Gate]) -> list[Gate] | None:
+def _covered(gates: Sequence[Gate], field: str) -> list[Gate] | None:
     """Return the gates after replacing one component of a window of stages by a single switch.
 
     The shortest window is used in which a component of several gates has at least as many
@@ -167,7 +177,7 @@ def _covered(gates: Sequence[Gate]) -> list[Gate] | None:
     """
     inward: list[list[tuple[int, int]]] = [[] for _ in gates]
     for j, k, wires in _links(gates):
-        inward[k].append((j, comb(wires, 2)))
+        inward[k].append((j, generators_per_block(wires, field=field)))
     stages = sorted({gate.stage for gate in gates})
     order = {t: n for n, t in enumerate(stages)}
     best: tuple[int, int, int, frozenset[int]] | None = None
@@ -181,11 +191,13 @@ def _covered(gates: Sequence[Gate]) -> list[Gate] | None:
             if best is not None and length >= best[0]:
                 break
             redundant = sum(gauge for j, gauge in inward[k] if j >= first)
-            joined = _Span(set(gate.wires), comb(len(gate.wires), 2) - redundant, 1)
+            cost = generators_per_block(len(gate.wires), field=field) - redundant
+            joined = _Span(set(gate.wires), cost, 1)
             for other in {id(part[w]): part[w] for w in gate.wires if w in part}.values():
                 joined = joined.with_(other)
             part.update(dict.fromkeys(joined.wires, joined))
-            if joined.gates > 1 and joined.gain >= 0:
+            one_switch = generators_per_block(len(joined.wires), field=field)
+            if joined.gates > 1 and joined.cost >= one_switch:
                 best = length, start, gate.stage, frozenset(joined.wires)
                 break
     if best is None:
@@ -205,7 +217,3 @@ class _Span:
         large, small = (self, other) if len(self.wires) >= len(other.wires) else (other, self)
         large.wires |= small.wires
         return _Span(large.wires, self.cost + other.cost, self.gates + other.gates)
-
-    @property
-    def gain(self) -> int:
-        return self.cost - comb(len(self.wires), 2)

@@ -50,6 +50,16 @@ def command(
     return parser
 
 
+def add_field(parser: argparse.ArgumentParser) -> None:
+    """Add the option that selects orthogonal or unitary blocks."""
+    parser.add_argument(
+        "--field",
+        choices=("real", "complex"),
+        default="real",
+        help="orthogonal blocks, or unitary ones, with r² parameters each (default: real)",
+    )
+
+
 def say(line: str) -> None:
     """Print a line of progress to stderr, separate from the results."""
     print(line, file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 import structmat as sm
-from structmat.cli.commands import command, print_json
+from structmat.cli.commands import add_field, command, print_json
 from structmat.families.resolution import Fixed, rule
 
 # The widths of all-MiniLM-L6-v2, which `finetune` adapts, and representative families.
@@ -45,6 +45,7 @@ def add(commands: Any) -> None:
         metavar="N",
         help="widths (default: those of the network files, else 384 and 1536, as in the demo)",
     )
+    add_field(parser)
     parser.add_argument(
         "--full",
         action="store_true",
@@ -59,7 +60,8 @@ def _compare(options: argparse.Namespace) -> None:
     saved = {one.network.width for one in families.values() if isinstance(one, Fixed)}
     if not options.specs:
         families |= {"torus, drawn by hand": _torus}
-    table = sm.compare(families, options.width or sorted(saved) or WIDTHS, full=options.full)
+    widths = options.width or sorted(saved) or WIDTHS
+    table = sm.compare(families, widths, field=options.field, full=options.full)
     if options.json:
         print_json(table.to_dict())
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import structmat as sm
-from structmat.cli.commands import command, print_json
+from structmat.cli.commands import add_field, command, print_json
 from structmat.cli.output_files import check_target
 from structmat.errors import StructmatError, abbreviated
 from structmat.families import Claims
@@ -44,6 +44,7 @@ def add(commands: Any) -> None:
         help=f"number of wires, required for a family; width × stages at most {_WIRES:,}, and"
         f" width² × stages at most {_PAIRS:,} unless the family is known not to be dense",
     )
+    add_field(parser)
     parser.add_argument(
         "--full",
         action="store_true",
@@ -81,7 +82,7 @@ def _show(options: argparse.Namespace) -> None:
     net = _built(rule(options.spec), options.width)
     if options.save is not None:
         _draw(net, options.inputs, options.save)
-    report, plan = sm.report(net), sm.schedule(net)
+    report, plan = sm.report(net, field=options.field), sm.schedule(net)
     if options.full:
         report.complete()
     if options.json:

@@ -165,6 +165,7 @@ def _network(config: Any, name: str, generators: list[Tensor], weight: Shape | N
         net = build(width)
         one = generator_shapes(net, reduced=config.reduced)
         copies = shapes[0][0] // one[0][0] if shapes and one and one[0][0] else 1
+        structmat_format.check_real(net, generators, reduced=config.reduced)
         net = side_by_side(net, max(1, copies))
         if generator_shapes(net, reduced=config.reduced) == shapes:
             found[copies] = net

@@ -34,7 +34,7 @@ from structmat.convert.inverse_parametrization import (
 from structmat.convert.tensor_files import floating, wide
 from structmat.errors import BlockError, FileError
 from structmat.networks.network import Network
-from structmat.nn.orthogonal_layer import Orthogonal
+from structmat.nn.orthogonal_layer import Orthogonal, generator_shapes
 from structmat.nn.parametrizations import PARAMETRIZATIONS, at_least_float32
 
 _SERIES = "cayley_neumann"
@@ -123,11 +123,27 @@ def blocks_of(
     )
     for mine, theirs in zip(layer.generators, generators, strict=True):
         if mine.shape != theirs.shape:
+            check_real(network, generators, reduced=reduced)
             raise FileError(
                 f"generators have shape {tuple(theirs.shape)} instead of {tuple(mine.shape)}"
             )
         mine.copy_(theirs)
     return layer.blocks(torch.float64)
+
+
+def check_real(network: Network, generators: list[Tensor], *, reduced: bool) -> None:
+    """Raise an error if the generators are those of unitary blocks.
+
+    Raises
+    ------
+    FileError
+    """
+    shapes = [tuple(values.shape) for values in generators]
+    if shapes and shapes == generator_shapes(network, field="complex", reduced=reduced):
+        raise FileError(
+            "the adapter is unitary, for a layer with a complex weight, and other formats contain"
+            " real rotations only; load it with its model, and merge it"
+        )
 
 
 def write(

@@ -67,9 +67,12 @@ def _by_paths(net: Network, target: Array, *, special: bool) -> float:
     open_to = reach(net)
     square = _square(target[~open_to])
     allowed = np.where(open_to, target, 0)
+    busy = np.zeros(net.width, dtype=bool)
+    for bank in net.banks:
+        busy[bank.reads] = True
     for part in groups(connected(net)[-1]):
         inner = allowed[np.ix_(part, part)]
-        if len(part) == 1:
+        if not busy[part[0]]:
             square += _square(inner - 1)  # a wire in no switch
             continue
         values = np.linalg.svd(inner, compute_uv=False)

@@ -87,7 +87,10 @@ class _Recursion:
         The rest is a smaller matrix for each component of the wires. The result is None if the
         structure does not fit.
         """
-        if depth == 0 or len(wires) == 1:
+        if len(wires) == 1:
+            self._set_alone(depth, int(wires[0]), matrix)
+            return []
+        if depth == 0:
             return []
         t = depth - 1
         place = np.empty(self.homes.shape[1], dtype=np.int64)  # position of a wire in its component
@@ -121,6 +124,13 @@ class _Recursion:
                 smaller[p][place[switch[shared]]] = (s[:, None] * vh)[: len(shared)]
             block[:] = polar(columns)
         return [(t, wires[part], m) for part, m in zip(parts, smaller, strict=True)]
+
+    def _set_alone(self, depth: int, wire: int, matrix: Array) -> None:
+        """Set the first switch of radix 1 of a wire that is in no wider one."""
+        for switches, homes in zip(self.switches[:depth], self.homes[:depth, wire], strict=True):
+            if homes >= 0:
+                switches[homes][0][:] = polar(matrix)
+                return
 
     def _is_absorbed(self, t: int, wires: Index) -> bool:
         """Return whether the last earlier switch on these wires contains all of them."""

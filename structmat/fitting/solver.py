@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +15,22 @@ from structmat.errors import BlockError, StructmatError, abbreviated, checked_in
 from structmat.families.resolution import checked
 from structmat.fitting.cosine_sine import cosine_sine_blocks
 from structmat.fitting.determinant_signs import rotated
+from structmat.fitting.end_permutations import end_permutations
 from structmat.fitting.error_bounds import lower_bound
 from structmat.fitting.givens_nulling import givens_blocks
 from structmat.fitting.hierarchical_svd import hierarchical_blocks
 from structmat.fitting.multistart import Search
 from structmat.fitting.permutation_targets import routed
 from structmat.fitting.procrustes import polar
+from structmat.fitting.radix_one import absorbed
 from structmat.fitting.target_scaling import Scaled, scaled
 from structmat.linalg.blocks import Array, checked_blocks, random_blocks
 from structmat.networks.network import Network
 
 if TYPE_CHECKING:
     from structmat.linalg.rotation import Rotation
+
+_MOST_PERMUTED = 12  # permutations of the ends for which the direct methods are run
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,12 @@ class Fit:
     scaled_error : float
         ‖R − T/s‖_F / √d, the error against the target scaled to the norm √d. Blocks that minimise
         one of the two errors also minimise the other.
+    permuted : Rotation or None
+        The target, divided by `scale`, up to rounding: the network with a permutation of its inputs
+        or outputs, and blocks. It is sought only where no direct method is exact, and is None if no
+        permutation was found.
+    permutation : str
+        That permutation in words, such as "inputs bit-reversed".
     """
 
     rotation: Rotation
@@ -68,6 +78,8 @@ class Fit:
     history: tuple[float, ...] = field(repr=False)
     scale: float
     scaled_error: float
+    permuted: Rotation | None = None
+    permutation: str = ""
 
     @property
     def blocks(self) -> list[Array]:
@@ -77,12 +89,21 @@ class Fit:
     def __str__(self) -> str:
         found = "exact" if self.exact else f"lower bound {self.lower_bound:.3g}"
         text = f"relative Frobenius error {self.error:.3g} ({found}), by {self.method}"
-        if self.scale == 1:
-            return text
-        return (
-            f"{text}\nThe target's norm is {self.scale:.4g} times that of an orthogonal matrix;"
-            f" the error against target / {self.scale:.4g} is {self.scaled_error:.3g}"
-        )
+        target = "the target"
+        if self.scale != 1:
+            target = f"target / {self.scale:.4g}"
+            text += (
+                f"\nThe target's norm is {self.scale:.4g} times that of an orthogonal matrix;"
+                f" the error against {target} is {self.scaled_error:.3g}"
+            )
+            if self.exact and self.scaled_error < 1000 * np.finfo(self.rotation.dtype).eps:
+                text += f", so the target is {self.scale:.4g} times the fitted matrix"
+        if self.permuted is not None:
+            text += (
+                f"\nWith its {self.permutation}, the network represents {target} exactly:"
+                " see the attribute permuted"
+            )
+        return text
 
 
 def fit(
@@ -113,8 +134,7 @@ def fit(
     Otherwise alternating Procrustes is used: each stage in turn is set to its optimum while the
     others are fixed. The error never increases, but may converge to a local minimum. Several starts
     are therefore made, beginning with the hierarchical decomposition if there is one. On small
-    networks with real blocks, the best result is refined by the Levenberg–Marquardt method on all
-    generators.
+    networks, the best result is refined by the Levenberg–Marquardt method on all generators.
 
     After a keyboard interrupt during the sweeps the best result so far is returned; before the
     first sweep is complete, that is the best result of the direct methods, or the first start.
@@ -174,9 +194,15 @@ def fit(
     >>> found = fit(butterfly(16), target, rng=0)  # 32 parameters, of 120 required
     >>> found.lower_bound > 0.65, found.error < 1.0
     (True, True)
+    >>> from structmat.linalg.transforms import dft
+    >>> print(fit(butterfly(8), dft(8).matrix(), rng=0))
+    relative Frobenius error 0.765 (lower bound 0.765), by alternating Procrustes
+    With its inputs bit-reversed, the network represents the target exactly: see the attribute \
+permuted
     >>> print(fit(Network.of(2, [[[0, 1]]]), 3 * np.eye(2)))  # no orthogonal matrix is 3 I
     relative Frobenius error 0.667 (exact), by routing
-    The target's norm is 3 times that of an orthogonal matrix; the error against target / 3 is 0
+    The target's norm is 3 times that of an orthogonal matrix; the error against target / 3 is 0, \
+so the target is 3 times the fitted matrix
     """
     net = checked(net, "fit")
     count, most, source = (
@@ -201,6 +227,7 @@ def fit(
     goal = replace(given, matrix=matrix)
     rounding = goal.eps * net.width**0.5 * _ulps(straight)
     begins: list[list[Array]] = []
+    elsewhere = None
     if start is not None:
         given_blocks = checked_blocks(net, start)
         if matrix.dtype.kind == "f" and any(b.dtype.kind == "c" for b in given_blocks):
@@ -208,13 +235,14 @@ def fit(
         begins.append([polar(b.astype(matrix.dtype), special=special) for b in given_blocks])
         count = 0
     else:
-        for name, blocks, meant in _directly(straight, matrix, special=special):
-            product = goal.product(straight, goal.rounded(blocks))
-            if _allowed(blocks, special=special) and np.linalg.norm(product - meant) <= rounding:
-                near = np.linalg.norm(product - matrix) <= rounding
+        for direct in _directly(straight, goal, rounding, special=special):
+            if direct.exact:
+                near = direct.distance <= rounding
                 least = 0.0 if near else lower_bound(straight, matrix, special=special)
-                return _result(net, straight, goal, blocks, least, exact=True, method=name)
-            begins.append(blocks)
+                method = direct.method
+                return _result(net, straight, goal, direct.blocks, least, exact=True, method=method)
+            begins.append(direct.blocks)
+        elsewhere = _with_permutation(net, given, rounding, special=special)
     least = lower_bound(straight, matrix, special=special)
     enough = max(rounding, least * net.width**0.5 * (1 + 1e-9))
     search = Search(straight, matrix, special=special, tolerance=tolerance, enough=enough)
@@ -228,7 +256,7 @@ def fit(
         search.refine()
     except KeyboardInterrupt:
         search.interrupt(begins or [next(others)])
-    return _result(
+    found = _result(
         net,
         straight,
         goal,
@@ -238,6 +266,9 @@ def fit(
         method=search.method,
         distances=search.history[:-1],
     )
+    if elsewhere is None or found.scaled_error * net.width**0.5 <= rounding:
+        return found
+    return replace(found, permuted=elsewhere[0], permutation=elsewhere[1])
 
 
 def _ulps(net: Network) -> float:
@@ -281,21 +312,59 @@ def _result(
     )
 
 
-def _directly(
-    net: Network, target: Array, *, special: bool
-) -> Iterator[tuple[str, list[Array], Array]]:
-    """Yield the result of each direct method: its name, the blocks, and the matrix it aims at."""
+class _Direct(NamedTuple):
+    """The result of a direct method, and the distance of R from the target."""
+
+    method: str
+    blocks: list[Array]
+    exact: bool
+    distance: float
+
+
+def _directly(net: Network, goal: Scaled, rounding: float, *, special: bool) -> Iterator[_Direct]:
+    """Yield the result of each direct method.
+
+    It is exact if R is the matrix that the method aims at: the target, or the nearest orthogonal
+    matrix if the network covers all of them.
+    """
     methods: tuple[tuple[str, Any, bool], ...] = (
         ("routing", routed, False),
         ("hierarchical SVD", hierarchical_blocks, False),
         ("cosine–sine decomposition", cosine_sine_blocks, True),
         ("nulling", givens_blocks, True),
     )
+    simpler = absorbed(net)
     for name, method, universal in methods:
-        goal = polar(target, special=special) if universal else target
-        blocks = method(net, goal)
-        if blocks is not None:
-            yield name, rotated(net, blocks) if special else blocks, goal
+        aim = polar(goal.matrix, special=special) if universal else goal.matrix
+        blocks = method(simpler.network, aim)
+        if blocks is None:
+            continue
+        blocks = rotated(simpler.network, blocks) if special else blocks
+        blocks = simpler.restored(net, blocks)
+        product = goal.product(net, goal.rounded(blocks))
+        exact = _allowed(blocks, special=special) and np.linalg.norm(product - aim) <= rounding
+        distance = float(np.linalg.norm(product - goal.matrix))
+        yield _Direct(name, blocks, bool(exact), distance)
+
+
+def _with_permutation(
+    net: Network, given: Scaled, rounding: float, *, special: bool
+) -> tuple[Rotation, str] | None:
+    """Return the target as a rotation on the network with a permutation of its ends, if found."""
+    from structmat.linalg.rotation import Rotation
+    from structmat.linalg.transforms.assembly import Factored, permuted
+
+    straight, _, places = net.straightened()
+    candidates = end_permutations(net, given.matrix, rounding, special=special)
+    for name, first, last in itertools.islice(candidates, _MOST_PERMUTED):
+        member = np.empty_like(given.matrix)
+        member[places[last]] = given.matrix[:, first]
+        goal = replace(given, matrix=member)
+        for direct in _directly(straight, goal, rounding, special=special):
+            if direct.exact and direct.distance <= rounding:
+                wired = permuted(Factored(net, direct.blocks), inputs=first, outputs=last)
+                return Rotation(wired.network, goal.rounded(direct.blocks)), name
+    return None
 
 
 def _allowed(blocks: Sequence[Array], *, special: bool) -> bool:

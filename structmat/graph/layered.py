@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from structmat.errors import GraphError, StructmatError, abbreviated, checked_integer
 from structmat.graph.bipartite_patterns import Layer, refusal
@@ -35,7 +36,9 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
     The smallest stage that contains a layer is unique: it completes every component. With
     ``incomplete="complete"`` that stage is used; `completion` lists the additional edges.
 
-    If every node of column 0 has an attribute `label`, it becomes the label of its wire.
+    A component of one edge is a wire in no switch, or, if the attribute `switch` of the edge is set
+    (not None), a switch of radix 1. If every node of column 0 has an attribute `label`, it becomes
+    the label of its wire.
 
     Parameters
     ----------
@@ -74,8 +77,17 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
     _check(layers, completing=incomplete == "complete")
     labels = [digraph.nodes[0, wire].get("label") for wire in range(width)]
     labelled = all(label is not None for label in labels)
-    stages = [_stage(layer) for layer in layers]
+    stages = [_stage(layer, _alone(digraph, layer.t, width)) for layer in layers]
     return Network(width, stages, labels=labels if labelled else None)
+
+
+def _alone(digraph: nx.DiGraph[Node], t: int, width: int) -> npt.NDArray[np.bool_]:
+    """Return which wires of column t are in a switch, according to the attributes of the edges."""
+    switched = np.zeros(width, dtype=bool)
+    for wire in range(width):
+        edges: Any = digraph.out_edges((t, wire), data="switch")
+        switched[wire] = any(switch is not None for *_, switch in edges)
+    return switched
 
 
 def completion(digraph: nx.DiGraph[Node]) -> list[tuple[Node, Node]]:
@@ -183,8 +195,11 @@ def _extent(digraph: nx.DiGraph[Node], name: str, inferred: int, *, least: int) 
         raise GraphError(f"graph attribute {error}; correct it or delete it") from None
 
 
-def _stage(layer: Layer) -> Stage:
-    """Return the stage with one switch for each component, as if it were complete."""
+def _stage(layer: Layer, switched: npt.NDArray[np.bool_]) -> Stage:
+    """Return the stage with one switch for each component, as if it were complete.
+
+    A single edge is a switch of radix 1 if its source is in a switch, and a wire otherwise.
+    """
     size = layer.sizes[0]
     sources = np.argsort(layer.left, kind="stable")  # by component, then by wire
     targets = np.argsort(layer.right, kind="stable")
@@ -197,5 +212,8 @@ def _stage(layer: Layer) -> Stage:
         if radix > 1:
             banks.append(Bank(reads[order], writes[order]))
         else:
-            moves = np.hstack([reads[order], writes[order]])
+            single = switched[reads[order, 0]]
+            if single.any():
+                banks.append(Bank(reads[order][single], writes[order][single]))
+            moves = np.hstack([reads[order], writes[order]])[~single]
     return Stage(len(layer.left), banks, moves)

@@ -25,15 +25,27 @@ T = TypeVar("T")
 LARGEST_ANGLE = 1e9  # beyond this norm, rounding Q to float64 changes exp(Q) by an ulp of float32
 
 
-def generators_per_block(radix: int, *, unitary: bool = False) -> int:
-    """Return the number of real generators of one block.
+def generators_per_block(radix: int, *, field: str = "real") -> int:
+    """Return the number of real generators of one block, the dimension of SO(r) or U(r).
 
     Examples
     --------
-    >>> generators_per_block(8), generators_per_block(8, unitary=True)
+    >>> generators_per_block(8), generators_per_block(8, field="complex")
     (28, 64)
     """
-    return radix * radix if unitary else radix * (radix - 1) // 2
+    return radix * radix if field == "complex" else radix * (radix - 1) // 2
+
+
+def count_generators(net: Network, *, field: str = "real") -> int:
+    """Return the number of real generators of all blocks: Σ r(r−1)/2, or Σ r² for unitary blocks.
+
+    Examples
+    --------
+    >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
+    >>> count_generators(net), count_generators(net, field="complex")
+    (2, 8)
+    """
+    return sum(bank.count * generators_per_block(bank.radix, field=field) for bank in net.banks)
 
 
 def adjoint(arrays: Array) -> Array:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
 from structmat.networks.components import joined
 from structmat.networks.network import Network
@@ -67,10 +68,12 @@ def unions(net: Network) -> Mapping[tuple[int, int], Stage]:
     found: dict[tuple[int, int], Stage] = {}
     for first, stage in enumerate(straight.stages):
         found[first, first + 1] = stage
-        part = _components(stage)
+        part, busy = _components(stage), _busy(stage)
         for end in range(first + 2, min(first + _LONGEST, straight.depth) + 1):
-            part = joined(part, (bank.reads for bank in straight.stages[end - 1].banks))
-            union = _union(part)
+            after = straight.stages[end - 1]
+            part = joined(part, (bank.reads for bank in after.banks))
+            busy |= _busy(after)
+            union = _union(part, busy)
             if union is None:
                 break
             found[first, end] = union
@@ -111,12 +114,24 @@ def _components(stage: Stage) -> Index:
     return joined(np.arange(stage.width), (bank.reads for bank in stage.banks))
 
 
-def _union(part: Index) -> Stage | None:
-    """Return the stage with one switch per component, or None if the components are too large."""
+def _busy(stage: Stage) -> npt.NDArray[np.bool_]:
+    """Return which wires are in switches, possibly of radix 1."""
+    busy = np.zeros(stage.width, dtype=bool)
+    for bank in stage.banks:
+        busy[bank.reads] = True
+    return busy
+
+
+def _union(part: Index, busy: npt.NDArray[np.bool_]) -> Stage | None:
+    """Return the stage with one switch per component, or None if the components are too large.
+
+    A wire in a component of its own belongs to a switch only if it was in one, of radix 1.
+    """
     sizes = np.bincount(part)
-    radices = np.unique(sizes[sizes > 1])
-    if len(radices) > _MIXED or (len(radices) and radices[-1] > LARGEST):
+    radices = np.unique(sizes[part[busy]])
+    if np.count_nonzero(radices > 1) > _MIXED or (len(radices) and radices[-1] > LARGEST):
         return None
     wires = np.argsort(part, kind="stable")  # sorted by component, preserving order within it
+    wires = wires[busy[wires] | (sizes[part[wires]] > 1)]
     size = sizes[part[wires]]
     return Stage(len(part), [Bank(wires[size == r].reshape(-1, r)) for r in radices])

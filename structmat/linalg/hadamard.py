@@ -65,7 +65,7 @@ matrices has this order; the nearest such orders are 88 and 96
         raise StructmatError(f"order={abbreviated(checked)}: order must be at most {_LARGEST:,}")
     factors = hadamard_factors(checked)
     if factors is None:
-        raise StructmatError(f"order={checked}: {_why_not(checked)}")
+        raise StructmatError(f"order={checked}: {nearest_orders(checked)}")
     return reduce(np.kron, map(_core, factors), np.ones((1, 1), np.int64))
 
 
@@ -93,7 +93,14 @@ def hadamard_factors(order: int) -> tuple[int, ...] | None:
     return best.get(order)
 
 
-def _why_not(order: int) -> str:
+def nearest_orders(order: int) -> str:
+    """Return the rule that an order without a construction violates, and the nearest with one.
+
+    Examples
+    --------
+    >>> nearest_orders(6)
+    'the order of a Hadamard matrix is 1, 2 or a multiple of 4; the nearest such orders are 4 and 8'
+    """
     rule = "the order of a Hadamard matrix is 1, 2 or a multiple of 4"
     if order % 4 == 0:
         rule = "no product of Sylvester's and Paley's Hadamard matrices has this order"

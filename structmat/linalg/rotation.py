@@ -30,7 +30,7 @@ from structmat.linalg.blocks import (
     by_stage,
     check_shapes,
     checked_blocks,
-    generators_per_block,
+    count_generators,
 )
 from structmat.linalg.factors import factors, product
 from structmat.linalg.shared_blocks import distinct, each, repeated_in
@@ -268,11 +268,8 @@ class Rotation(LinearOperator):
     @property
     def parameters(self) -> int:
         """The number of free parameters, Σ r(r−1)/2, or Σ r² for unitary blocks."""
-        unitary = "complex" in str(self.dtype)
-        return sum(
-            bank.count * generators_per_block(bank.radix, unitary=unitary)
-            for bank in self.network.banks
-        )
+        field = "complex" if "complex" in str(self.dtype) else "real"
+        return count_generators(self.network, field=field)
 
     def _numpy(self, asker: str) -> list[npt.NDArray[Any]]:
         if not all(isinstance(b, np.ndarray) for b in self.blocks):

@@ -520,7 +520,7 @@ class Network(Value):
 
     # Functions of higher layers -------------------------------------------------------------
 
-    def report(self) -> Report:
+    def report(self, *, field: str = "real") -> Report:
         """Return a report on this network (see `structmat.report`).
 
         Examples
@@ -530,7 +530,7 @@ class Network(Value):
         """
         from structmat.analysis.report import report
 
-        return report(self)
+        return report(self, field=field)
 
     def plot(self, **options: Any) -> Axes:
         """Draw the network by `structmat.viz.grid`, which takes the same options."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -142,6 +144,21 @@ def perfect_shuffle(width: int, block: int) -> Index:
     wires = identity(width)
     hands = width // block
     return (wires % hands) * block + wires // hands
+
+
+def digit_reversal(radices: Sequence[int]) -> Index:
+    """Return the permutation that reverses the mixed-radix digits of each wire's number.
+
+    Wire a_0 + r_0·(a_1 + r_1·(a_2 + …)) takes the value of the wire whose last digit is the first,
+    a_(m−1) + r_(m−1)·(… + r_1·a_0). For radices 2 it is the bit reversal.
+
+    Examples
+    --------
+    >>> digit_reversal((2, 3)), digit_reversal((2, 2, 2))
+    (array([0, 3, 1, 4, 2, 5]), array([0, 4, 2, 6, 1, 5, 3, 7]))
+    """
+    sizes = tuple(int(radix) for radix in radices)
+    return np.arange(math.prod(sizes), dtype=np.int64).reshape(sizes).T.ravel()
 
 
 def strides(p: Index, most: int = 6) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

@@ -63,8 +63,12 @@ class Bank(Value):
     Raises
     ------
     WiringError
-        For radix 1, repeated or negative wires, shapes that differ, or values that are not
-        integers.
+        For repeated or negative wires, shapes that differ, or values that are not integers.
+
+    Notes
+    -----
+    A switch of radix 1 mixes nothing: its block is the sign ±1, without a free parameter, or for
+    unitary blocks a phase, with one. A stage of such switches on every wire is a phase screen.
 
     Examples
     --------
@@ -128,10 +132,9 @@ def _wires(values: npt.ArrayLike, name: str) -> Index:
         raise WiringError(
             f"{name} of shape {wires.shape}: a bank needs a row of wires for each switch, (n, r)"
         )
-    if wires.shape[1] < 2:
+    if wires.shape[1] < 1:
         raise WiringError(
-            f"{name} of radix {wires.shape[1]}: a switch joins at least 2 wires;"
-            " a wire on its own belongs to no switch"
+            f"{name} of radix 0: a switch has at least 1 wire; leave out switches without wires"
         )
     if wires.min() < 0:
         raise WiringError(f"{name}: wire {wires.min()} is negative; wires count from 0")

@@ -159,7 +159,7 @@ class Orthogonal(nn.Module):
         self.unitary = dtype.is_complex
         # Plain integers, which compiled code reads instead of the network's arrays.
         self._sizes = tuple((bank.count, bank.radix) for bank in network.banks)
-        shapes = generator_shapes(network, unitary=self.unitary, reduced=reduced)
+        shapes = shapes_of(self)
         real = real_dtype(dtype)
         self.generators = Generators(
             torch.zeros(shape, dtype=real, device=device) for shape in shapes
@@ -172,6 +172,10 @@ class Orthogonal(nn.Module):
     def width(self) -> int:
         """The number of wires d."""
         return self.network.width
+
+    @property
+    def _field(self) -> str:
+        return "complex" if self.unitary else "real"
 
     def forward(self, x: Tensor) -> Tensor:
         """Return R x for each vector: x (..., width) → (..., width).
@@ -342,13 +346,13 @@ class Orthogonal(nn.Module):
         if not (self.reduced and generators):
             return list(generators)
         device = generators[0].device
-        places = places_of(self._plans.key, device, unitary=self.unitary)
+        places = places_of(self._plans.key, device, field=self._field)
         made = []
         for values, kept, (count, radix) in zip(generators, places, self._sizes, strict=True):
             if kept is None:
                 made.append(values)
                 continue
-            size = generators_per_block(radix, unitary=self.unitary)
+            size = generators_per_block(radix, field=self._field)
             every = values.new_zeros(count * size)
             made.append(every.index_copy(0, kept, values).view(-1, size))
         return made
@@ -737,7 +741,7 @@ def _same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
 
 
 def generator_shapes(
-    net: Network, *, unitary: bool = False, reduced: bool = False
+    net: Network, *, field: str = "real", reduced: bool = False
 ) -> list[tuple[int, ...]]:
     """Return the shape of the generators of each bank: (n, g), or one row if some are omitted.
 
@@ -749,9 +753,14 @@ def generator_shapes(
     [(1, 3), (2,)]
     """
     if reduced:
-        kept = kept_generators(net, unitary=unitary)
+        kept = kept_generators(net, field=field)
         return [k.shape if k.all() else (int(k.sum()),) for k in kept]
-    return [(bank.count, generators_per_block(bank.radix, unitary=unitary)) for bank in net.banks]
+    return [(bank.count, generators_per_block(bank.radix, field=field)) for bank in net.banks]
+
+
+def shapes_of(layer: Orthogonal) -> list[tuple[int, ...]]:
+    """Return the shapes of the generators of a layer, whole even if the layer is sharded."""
+    return generator_shapes(layer.network, field=layer._field, reduced=layer.reduced)
 
 
 def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:

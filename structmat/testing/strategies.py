@@ -30,7 +30,7 @@ _IDLE = [st.integers(0, 0)] * 30  # about as many draws as three small stages ta
 
 
 def networks(
-    *, max_width: int = 12, max_depth: int = 4, wired: bool | None = None
+    *, max_width: int = 12, max_depth: int = 4, wired: bool | None = None, screens: bool = False
 ) -> st.SearchStrategy[Network]:
     """Draw networks with mixed radices, idle wires and several banks, and those of families.
 
@@ -43,6 +43,8 @@ def networks(
     wired : bool, optional
         True for networks that are not straight, False for straight ones, which finetuning requires;
         by default both.
+    screens : bool
+        Whether to draw switches of radix 1 (phase screens), too.
 
     Raises
     ------
@@ -67,7 +69,8 @@ def networks(
         return padded.map(lambda parts: parts[0])
 
     # Members are built when the first is drawn, not where a test is defined.
-    return st.one_of(_drawn(width, depth, wired=wired), st.deferred(members))
+    drawn = _drawn(width, depth, wired=wired, screens=screens)
+    return st.one_of(drawn, st.deferred(members))
 
 
 def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Case]:
@@ -137,7 +140,9 @@ def blocks_for(
     return st.one_of(st.builds(identity_blocks, st.just(net), st.just(dtype)), haar)
 
 
-def stages(*, max_width: int = 12, straight: bool = False) -> st.SearchStrategy[Stage]:
+def stages(
+    *, max_width: int = 12, straight: bool = False, screens: bool = False
+) -> st.SearchStrategy[Stage]:
     """Draw single stages: mixed radices, idle wires, moved wires, or none of these.
 
     Parameters
@@ -145,6 +150,8 @@ def stages(*, max_width: int = 12, straight: bool = False) -> st.SearchStrategy[
     max_width : int
     straight : bool
         Whether every switch writes the wires that it reads.
+    screens : bool
+        Whether to draw switches of radix 1, too.
 
     Examples
     --------
@@ -152,7 +159,8 @@ def stages(*, max_width: int = 12, straight: bool = False) -> st.SearchStrategy[
     >>> find(stages(), lambda stage: stage.parameters > 0)
     Stage(width=2, 1×2)
     """
-    return _stage(checked_integer(max_width, "max_width", 1), straight=straight)
+    width = checked_integer(max_width, "max_width", 1)
+    return _stage(width, straight=straight, screens=screens)
 
 
 def layers(
@@ -219,7 +227,14 @@ def _rotation(matrix: Array) -> Array:
 
 
 @st.composite
-def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, wired: bool | None) -> Network:
+def _drawn(
+    draw: st.DrawFn,
+    max_width: int,
+    max_depth: int,
+    *,
+    wired: bool | None,
+    screens: bool = False,
+) -> Network:
     # Draw the sizes of all switches first, then the number of wires in no switch, and the orders of
     # the wires last: sizes determine the width, so shrinking them makes the network smaller.
     one = st.lists(st.integers(1, max_width), max_size=max_width)
@@ -229,18 +244,18 @@ def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, wired: bool | Non
     width = least + draw(st.integers(0, max_width - least))
     last = len(sizes) - 1 if wired else None  # crosses two wires if no other stage does
     stages = [
-        _wired(draw, width, row, straight=wired is False, crossed=t == last)
+        _wired(draw, width, row, straight=wired is False, crossed=t == last, screens=screens)
         for t, row in enumerate(sizes)
     ]
     return Network(width, stages)
 
 
 @st.composite
-def _stage(draw: st.DrawFn, max_width: int, *, straight: bool) -> Stage:
+def _stage(draw: st.DrawFn, max_width: int, *, straight: bool, screens: bool) -> Stage:
     # Draw the sizes first: they determine the width, so shrinking them makes the stage narrower.
     sizes = draw(st.lists(st.integers(1, max_width), min_size=1, max_size=max_width))
     sizes = _fitting(sizes, max_width)
-    return _wired(draw, sum(sizes), sizes, straight=straight)
+    return _wired(draw, sum(sizes), sizes, straight=straight, screens=screens)
 
 
 def _fitting(sizes: list[int], width: int) -> list[int]:
@@ -250,18 +265,24 @@ def _fitting(sizes: list[int], width: int) -> list[int]:
 
 
 def _wired(
-    draw: st.DrawFn, width: int, sizes: list[int], *, straight: bool, crossed: bool = False
+    draw: st.DrawFn,
+    width: int,
+    sizes: list[int],
+    *,
+    straight: bool,
+    crossed: bool = False,
+    screens: bool = False,
 ) -> Stage:
     wirings = st.permutations(range(width))
     reads = draw(wirings) if draw(st.booleans()) else list(range(width))
     writes = reads if straight or not draw(st.booleans()) else draw(wirings)
     if crossed and writes == reads:
         writes = [reads[1], reads[0], *reads[2:]]
-    return _cut(width, reads, writes, sizes)
+    return _cut(width, reads, writes, sizes, least=1 if screens else 2)
 
 
-def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> Stage:
-    """Cut both orders into switches of these sizes; size 1 and the rest are wires in no switch."""
+def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int], least: int) -> Stage:
+    """Cut both orders into switches of these sizes; smaller sizes and the rest are bare wires."""
     banks: list[Bank] = []
     bare: list[int] = []
     first = 0
@@ -270,7 +291,7 @@ def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> S
         for _ in run:
             cut = range(first, min(first + size, width))
             first = cut.stop
-            if len(cut) == size > 1:
+            if len(cut) == size >= least:
                 rows.append(cut)
             else:
                 bare += cut

@@ -27,7 +27,8 @@ Column = list[str]  # one character per wire
 def diagram(net: Network, *, columns: int | None = None) -> str:
     """Draw a network as text: one line per wire, with time from left to right.
 
-    A switch is a vertical bar with a dot at each wire that it joins. The switches of a stage act
+    A switch is a vertical bar with a dot at each wire that it joins; a switch of radix 1 is a dot.
+    The switches of a stage act
     simultaneously; those that would overlap are drawn in adjacent columns under the name of the
     stage. A network with permutations between its stages is drawn in straightened form, and the
     output that each wire becomes is shown at the right end. Wires are named by their labels, with
@@ -225,7 +226,8 @@ def _numbered(stages: list[int]) -> str:
 
 def _described(stage: Stage) -> str:
     parts = [
-        f"{counted(bank.count, 'switch', 'switches')} of radix {bank.radix}, {_spacing(bank)}"
+        f"{counted(bank.count, 'switch', 'switches')} of radix {bank.radix}"
+        + (f", {_spacing(bank)}" if bank.radix > 1 else "")
         for bank in stage.banks
     ]
     idle = len(stage.idle)

@@ -106,7 +106,7 @@ def test_every_family_has_its_exact_dimension(entry, width):
 
 
 @settings(max_examples=200)
-@given(networks(max_width=8, max_depth=5), seeds())
+@given(networks(max_width=8, max_depth=5, screens=True), seeds())
 def test_random_networks_have_their_exact_dimension(net, seed):
     found = sm.dimension(net, rng=seed)
     exact = exact_rank(net, seed)
@@ -130,7 +130,7 @@ def ever_together(net):
     return len(set(pairs))
 
 
-@given(networks(max_width=8, max_depth=5))
+@given(networks(max_width=8, max_depth=5, screens=True))
 def test_the_bounds_hold_without_a_rank_computation(net):
     quick, found = sm.dimension(net, largest=0), sm.dimension(net)
     assert quick.lower == ever_together(net) <= found.value <= quick.upper == upper_bound(net)
@@ -163,13 +163,16 @@ def test_the_rank_is_skipped_only_above_the_size_limit():
     assert sm.dimension(both, largest=8) == Dimension(12 + 6, 24 + 6, 32, ranked=False)
 
 
-@given(networks(max_width=7, max_depth=4))
+@given(networks(max_width=7, max_depth=4, screens=True))
 def test_the_dimension_grows_with_the_stages(net):
     values = [sm.dimension(net[:t]).value for t in range(net.depth + 1)]
     assert values == sorted(values)
 
 
-@given(networks(max_width=6, max_depth=3), networks(max_width=5, max_depth=3))
+@given(
+    networks(max_width=6, max_depth=3, screens=True),
+    networks(max_width=5, max_depth=3, screens=True),
+)
 def test_the_dimension_of_a_direct_sum_is_the_sum(a, b):
     both = sm.dimension(a.direct_sum(b))
     one, other = sm.dimension(a), sm.dimension(b)
@@ -177,7 +180,7 @@ def test_the_dimension_of_a_direct_sum_is_the_sum(a, b):
     assert both.upper == one.upper + other.upper
 
 
-@given(networks(max_width=7), st.data())
+@given(networks(max_width=7, screens=True), st.data())
 def test_the_dimension_is_invariant_under_relabelling_and_inversion(net, data):
     places = data.draw(st.permutations(range(net.width)))
     assert sm.dimension(net.relabel(places)) == sm.dimension(net)
@@ -244,7 +247,7 @@ def test_wide_networks_of_small_components_are_proved():
 # Reduced generators ----------------------------------------------------------------------------
 
 
-@given(networks(max_width=7, max_depth=4), seeds())
+@given(networks(max_width=7, max_depth=4, screens=True), seeds())
 def test_reduced_generators_lose_no_dimension(net, seed):
     straight = net.straightened().network
     kept = sm.reduced(net).kept
@@ -256,7 +259,7 @@ def test_reduced_generators_lose_no_dimension(net, seed):
     assert modular.rank(rows, MERSENNE) == sm.dimension(net, rng=seed).value
 
 
-@given(networks(max_width=7, max_depth=3), seeds(), st.floats(0.2, 0.9))
+@given(networks(max_width=7, max_depth=3, screens=True), seeds(), st.floats(0.2, 0.9))
 def test_any_subset_of_generators_has_its_exact_rank(net, seed, share):
     rng = np.random.default_rng(seed)
     straight = net.straightened().network
@@ -290,7 +293,7 @@ def without_redundancy(net):
 
 
 @settings(max_examples=300)
-@given(networks(max_width=8, max_depth=6))
+@given(networks(max_width=8, max_depth=6, screens=True))
 def test_reduced_keeps_as_many_generators_as_counting_redundancy_leaves(net):
     kept = sm.reduced(net).parameters
     assert kept == without_redundancy(net)
@@ -325,7 +328,7 @@ def test_values_of_the_wrong_shape_are_rejected():
 # Upper bounds ---------------------------------------------------------------------------------
 
 
-@given(networks(max_width=8, max_depth=5))
+@given(networks(max_width=8, max_depth=5, screens=True))
 def test_absorbing_switches_preserves_the_dimension(net):
     gates = normal_form(net)
     assert sum(comb(len(g.wires), 2) for g in gates) <= net.parameters
@@ -350,7 +353,11 @@ def test_idle_stages_do_not_change_the_bound():
 # Primes and points ----------------------------------------------------------------------------
 
 
-@given(networks(max_width=6), seeds(), st.sampled_from([(3,), (7, 11), (101,), (65_537, MERSENNE)]))
+@given(
+    networks(max_width=6, screens=True),
+    seeds(),
+    st.sampled_from([(3,), (7, 11), (101,), (65_537, MERSENNE)]),
+)
 def test_the_rank_modulo_any_prime_is_a_lower_bound(net, seed, primes):
     try:
         found = sm.dimension(net, primes=primes, points=3, rng=seed)

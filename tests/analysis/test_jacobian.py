@@ -10,13 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.analysis.jacobian import Conditioning, conditioning, jacobian, lipschitz
+from structmat.analysis.jacobian import (
+    Conditioning,
+    component_error,
+    conditioning,
+    jacobian,
+    lipschitz,
+)
 from structmat.analysis.min_cut import cut, rank_bounds
 from structmat.analysis.mixing import energy, fourth_moments
 from structmat.analysis.spectrum import eigenangles, spacing_ratio, spectral_statistics
 from structmat.errors import BlockError, StructmatError
 from structmat.linalg import factors as stagewise
-from structmat.linalg.blocks import PARAMETRIZATIONS, generators_per_block, skew
+from structmat.linalg.blocks import PARAMETRIZATIONS, exponential, generators_per_block, skew
 from structmat.testing import blocks_for, families, networks, seeds
 
 
@@ -31,7 +37,7 @@ def perturbed(net, blocks, generators):
     return made
 
 
-@given(networks(max_width=6), seeds())
+@given(networks(max_width=6, screens=True), seeds())
 @settings(max_examples=40)
 def test_jacobian_is_the_derivative(net, seed):
     """Central differences of R: their error is of order step², by rounding eps/step."""
@@ -51,7 +57,7 @@ def test_jacobian_is_the_derivative(net, seed):
         np.testing.assert_allclose(derivative + derivative.T, 0, atol=1e-8)
 
 
-@given(networks(), seeds())
+@given(networks(screens=True), seeds())
 def test_the_rows_of_a_stage_are_orthonormal(net, seed):
     blocks = sm.random_blocks(net, seed)
     rows = jacobian(net, blocks)
@@ -64,7 +70,7 @@ def test_the_rows_of_a_stage_are_orthonormal(net, seed):
     assert largest <= sqrt(sum(bool(stage.banks) for stage in net.stages)) + 1e-12
 
 
-@given(networks(max_width=8), seeds())
+@given(networks(max_width=8, screens=True), seeds())
 def test_the_rank_is_at_most_the_dimension(net, seed):
     """The other singular values belong to gauge redundancy: zero up to rounding at all blocks."""
     found = conditioning(net, rng=seed)
@@ -153,7 +159,7 @@ def norms(matrix):
     return np.array([np.linalg.norm(matrix), np.linalg.norm(matrix, 2)])
 
 
-@given(networks(), st.data())
+@given(networks(screens=True), st.data())
 def test_the_change_of_a_product_is_bounded_by_the_changes_of_its_factors(net, data):
     blocks, others = data.draw(blocks_for(net)), data.draw(blocks_for(net))
     change = norms(stagewise.matrix_of(net, blocks) - stagewise.matrix_of(net, others))
@@ -161,7 +167,12 @@ def test_the_change_of_a_product_is_bounded_by_the_changes_of_its_factors(net, d
     assert (change <= sum((norms((a - b).toarray()) for a, b in pairs), np.zeros(2)) + 1e-12).all()
 
 
-@given(networks(), seeds(), st.sampled_from([1e-3, 1.0, 100.0]), st.sampled_from(["cayley", "exp"]))
+@given(
+    networks(screens=True),
+    seeds(),
+    st.sampled_from([1e-3, 1.0, 100.0]),
+    st.sampled_from(["cayley", "exp"]),
+)
 def test_the_matrix_changes_no_faster_than_the_lipschitz_bound(net, seed, size, kind):
     rng = np.random.default_rng(seed)
     drawn = [
@@ -240,3 +251,71 @@ def test_lipschitz_rejects_invalid_arguments():
         BlockError, match="kind='cayly': unknown parametrization; did you mean cayley"
     ):
         lipschitz(sm.butterfly(4), "cayly")
+
+
+# Unitary blocks --------------------------------------------------------------------------------
+
+
+@given(networks(max_width=5, max_depth=3, screens=True), seeds())
+@settings(max_examples=30)
+def test_the_unitary_jacobian_is_the_derivative(net, seed):
+    """Central differences, along generators with an orthonormal basis of phases."""
+    blocks = sm.random_blocks(net, seed, complex)
+    r, step = stagewise.matrix_of(net, blocks), 1e-5
+    rows = iter(jacobian(net, blocks, field="complex"))
+    a, b = np.triu_indices(net.width, 1)
+    for k, bank in enumerate(net.banks):
+        pairs = comb(bank.radix, 2)
+        every = np.eye(bank.count * bank.radix**2).reshape(-1, bank.count, bank.radix**2)
+        order = np.arange(len(every)).reshape(bank.count, bank.radix**2)
+        groups = np.split(order, [pairs, 2 * pairs], axis=1)
+        for number in np.concatenate([group.ravel() for group in groups]):
+            direction = every[number].copy()
+            direction[:, 2 * pairs :] *= 2**0.5
+            sides = []
+            for sign in (1, -1):
+                moved = list(blocks)
+                moved[k] = exponential(sign * step * direction, bank.radix) @ blocks[k]
+                sides.append(stagewise.matrix_of(net, moved))
+            found = r.conj().T @ (sides[0] - sides[1]) / (2 * step)
+            expected = np.concatenate(
+                [found[a, b].real, found[a, b].imag, np.diagonal(found).imag / 2**0.5]
+            )
+            np.testing.assert_allclose(next(rows), expected, atol=1e-8)
+    assert next(rows, None) is None
+
+
+@given(networks(max_width=5, max_depth=3, screens=True), seeds())
+def test_unitary_directions(net, seed):
+    found = conditioning(net, field="complex", rng=seed)
+    assert found.directions == sm.dimension(net, field="complex").value
+    assert (found.singular_values[found.directions :] < 1e-12 * net.width * net.depth).all()
+    real = conditioning(net, sm.random_blocks(net, seed), field="complex")
+    assert len(real.singular_values) == len(found.singular_values)
+
+
+@given(networks(max_width=5, max_depth=3, screens=True), seeds())
+def test_the_lipschitz_constant_of_unitary_blocks(net, seed):
+    """One step of all generators moves R by no more than L times its size; screens attain it."""
+    rng = np.random.default_rng(seed)
+    constant = lipschitz(net, "exp", field="complex")
+    ends, squares = [[], []], 0.0
+    for bank in net.banks:
+        g, change = rng.standard_normal((2, bank.count, bank.radix**2))
+        squares += (change**2).sum()
+        for end, at in zip(ends, (g, g + change), strict=True):
+            end.append(exponential(at, bank.radix))
+    one, other = (stagewise.matrix_of(net, end) for end in ends)
+    assert np.linalg.norm(one - other) <= constant * squares**0.5 + 1e-12
+    assert lipschitz(sm.Network.of(1, [[[0]]] * 4), field="complex") == 4
+    assert lipschitz(sm.Network.of(1, [[[0]]] * 4)) == 0
+
+
+@given(networks(max_width=5, max_depth=3, screens=True), seeds(), st.booleans())
+def test_component_errors_are_the_squares_of_the_directions(net, seed, real):
+    """Independent errors: E‖ΔR‖² is the sum of ‖K‖² = 2‖row‖² over all generators."""
+    field = "real" if real else "complex"
+    blocks = sm.random_blocks(net, seed, float if real else complex)
+    rows = jacobian(net, blocks, field=field)
+    expected = sqrt(2 * (rows**2).sum() / net.width)
+    assert component_error(net, field=field) == pytest.approx(expected, abs=1e-12)

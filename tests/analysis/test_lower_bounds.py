@@ -43,7 +43,7 @@ def mixes(net):
 
 
 @given(
-    st.one_of(networks(), families(max_width=24).map(lambda case: case[0](case[1]))),
+    st.one_of(networks(screens=True), families(max_width=24).map(lambda case: case[0](case[1]))),
     st.integers(1, 4),
 )
 def test_no_network_reaches_a_goal_below_its_bounds(net, times):
@@ -210,3 +210,39 @@ def test_the_bound_on_nonzeros_agrees_in_decimal_and_integer_arithmetic(width):
         bound = (depth * width) ** depth * width
         assert (least - 1) ** depth < bound <= least**depth
     assert limits._edges(width, 10**9) >= 10**9 * width  # without a power of a billion digits
+
+
+# Unitary blocks --------------------------------------------------------------------------------
+
+
+@given(networks(max_width=6, screens=True), st.integers(1, 4))
+def test_no_unitary_network_reaches_a_goal_below_its_bounds(net, times):
+    many = net.repeat(times)
+    reached = {
+        "dense": bool((sm.path_counts(many) > 0).all()),
+        "mixing": mixes(many),
+        "universal": sm.dimension(many, field="complex").value == many.width**2,
+    }
+    has = {
+        "depth": many.depth,
+        "nonzeros": many.nonzeros,
+        "parameters": sum(b.count * b.radix**2 for b in many.banks),
+    }
+    for row in lower_bounds(many, field="complex").rows:
+        assert row.value == has[row.quantity]
+        assert row.excess >= 0 or not reached[row.goal], row
+
+
+def test_unitary_bounds_that_are_met():
+    def least(net):
+        rows = lower_bounds(net, field="complex").rows
+        return {(row.goal, row.quantity): row.excess for row in rows}
+
+    for width in (3, 9, 27):
+        assert least(sm.mixed_radix(width))["mixing", "parameters"] == 0
+    for width in (2, 6, 9):
+        assert least(sm.brickwall(width))["universal", "parameters"] == 0
+    assert least(sm.block_diagonal(7, 7))["universal", "parameters"] == 0
+    assert least(sm.block_diagonal(3, 3))["dense", "parameters"] == 0
+    assert least(sm.Network.of(1, [[[0]]]))["universal", "parameters"] == 0
+    assert lower_bounds(8, field="complex").to_dict()["field"] == "complex"

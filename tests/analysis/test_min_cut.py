@@ -96,7 +96,7 @@ def test_the_rank_for_almost_all_blocks_is_the_bound(case, seed):
     assert modular.rank(part, MERSENNE) == sm.rank_bound(net, outputs, inputs)
 
 
-@given(networks())
+@given(networks(screens=True))
 def test_between_two_wires_the_bound_is_reachability(net):
     pairs = list(itertools.product(range(net.width), repeat=2))
     bounds = rank_bounds(net, [([i], [j]) for i, j in pairs])
@@ -114,7 +114,7 @@ def test_the_bound_is_symmetric_and_monotone(case, data):
     assert sm.rank_bound(net, range(net.width), inputs) == len(inputs)
 
 
-@given(networks(), st.data())
+@given(networks(screens=True), st.data())
 def test_complementary_bounds_differ_by_the_difference_of_sizes(net, data):
     """For an orthogonal R: rank R[S, T] = |S| + |T| − d + rank R[not S, not T]."""
     d = net.width

@@ -146,7 +146,7 @@ def test_fourth_moments_of_mixed_radix_follow_the_formula(radices):
     )
 
 
-@given(networks(), st.sampled_from(["real", "complex"]))
+@given(networks(screens=True), st.sampled_from(["real", "complex"]))
 def test_fourth_moments_lie_between_the_squares_of_the_energy_and_the_energy(net, field):
     """Jensen from below; |R_ij| ≤ 1 from above. On a single path only switches add to the tail."""
     w = energy(net)

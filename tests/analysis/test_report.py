@@ -441,3 +441,32 @@ def test_expensive_parts_are_omitted_at_large_widths(monkeypatch):
     assert found == [(4, 1.0), (4, None), (None, None)]
     complete = sm.report(sm.butterfly(16)).complete(progress=False).to_dict()
     assert not {"fewest_reached", "concentration"} & set(complete)
+
+
+# Unitary blocks --------------------------------------------------------------------------------
+
+
+def test_a_report_on_unitary_blocks():
+    net = sm.brickwall(6)
+    found = net.report(field="complex").complete(progress=False)
+    values = found.to_dict()
+    assert values["field"] == "complex"
+    assert values["parameters"] == 4 * net.parameters == found.dimension.parameters
+    assert values["dimension"]["value"] == 36
+    assert values["bounds"] == sm.lower_bounds(net, field="complex").to_dict()
+    assert values["conditioning"]["directions"] == 36
+    assert values["spectrum"]["width"] == 6
+    assert str(found).startswith("field ")
+    assert "besides phases, U(6) has 30 dimensions, a stage ≤ 6" in str(found)
+    assert "field" not in sm.report(net).to_dict()
+    assert "spectrum" in report.affordable(3, field="complex")
+    assert "spectrum" not in report.affordable(3)
+
+
+def test_a_comparison_of_unitary_networks():
+    (row,) = sm.compare("brickwall", 6, field="complex", full=True, progress=False).rows
+    assert (row["parameters"], row["dimension"], row["redundant"]) == (60, 36, 24)
+    (real,) = sm.compare("brickwall", 6, full=True, progress=False).rows
+    assert (real["mixing"], real["free_edges"]) == (row["mixing"], row["free_edges"])
+    with pytest.raises(StructmatError, match="field='unitary'"):
+        sm.compare("brickwall", 6, field="unitary")

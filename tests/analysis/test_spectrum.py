@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.analysis.spectrum import (
     SpectralStatistics,
+    angles_of,
     eigenangles,
     haar_angles,
     spacing_ratio,
@@ -47,7 +48,7 @@ def test_eigenangles_of_a_constructed_unitary_matrix_are_recovered(angles, seed)
     assert np.abs(distance).min(axis=1).max() < 64 * d * np.finfo(float).eps
 
 
-@given(networks(), seeds(), st.sampled_from([np.float32, np.float64, np.complex128]))
+@given(networks(screens=True), seeds(), st.sampled_from([np.float32, np.float64, np.complex128]))
 def test_eigenangles_of_random_blocks_give_trace_and_determinant(net, seed, dtype):
     r = stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype))
     angles = eigenangles(r)
@@ -177,3 +178,27 @@ def test_spectral_statistics_rejects_invalid_arguments():
         spectral_statistics(sm.Network(5))
     with pytest.raises(StructmatError, match="samples=0"):
         spectral_statistics(sm.butterfly(8), samples=0)
+
+
+# Unitary matrices ------------------------------------------------------------------------------
+
+
+def test_unitary_eigenangles_are_uniform():
+    net = sm.block_diagonal(8, 8)
+    angles = angles_of(net, 400, field="complex", rng=0)
+    assert angles.shape == (400, 8)
+    assert (np.diff(angles, axis=1) >= 0).all()
+    found = spectral_statistics(net, field="complex", samples=400, rng=0)
+    assert found.angle_distance < 2 / (400 * 8) ** 0.5  # less than for independent angles
+    assert found.spacing_distance < 0.05
+    assert abs(found.ratio - 0.6) < 0.02  # 0.603 for the circular unitary ensemble (Atas)
+    apart = spectral_statistics(sm.block_diagonal(8, 2), field="complex", samples=400, rng=0)
+    assert apart.ratio < 0.5
+
+
+def test_three_unitary_angles_suffice():
+    three = sm.block_diagonal(3, 3)
+    assert spectral_statistics(three, field="complex", samples=10, rng=0).samples == 10
+    with pytest.raises(WidthError, match="width 3 or more"):
+        spectral_statistics(sm.block_diagonal(2, 2), field="complex")
+    assert haar_angles([-np.pi, 0, np.pi], 5, field="complex").tolist() == [0, 0.5, 1]

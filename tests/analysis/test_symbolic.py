@@ -42,7 +42,8 @@ def generators(net, values, *, unitary=False):
     """Return the values, one for each symbol, as generators of each bank."""
     made, start = [], 0
     for bank in net.banks:
-        pairs, each = (generators_per_block(bank.radix, unitary=u) for u in (False, unitary))
+        pairs = generators_per_block(bank.radix)
+        each = generators_per_block(bank.radix, field="complex" if unitary else "real")
         block = np.reshape(values[start : start + bank.count * each], (bank.count, each))
         start += bank.count * each
         if unitary:

@@ -668,3 +668,13 @@ def test_finetune_accepts_custom_data(tmp_path, monkeypatch, capsys):
     assert found["best"]["test"] > 0.8  # of two balanced classes
     assert "training" in err  # progress
     assert (tmp_path / "structmat-finetune" / "report.html").is_file()
+
+
+def test_unitary_blocks_are_selected_by_the_field(capsys):
+    found = read(capsys, "show", "brickwall", "--width", "4", "--field", "complex")
+    assert (found["field"], found["parameters"]) == ("complex", 24)
+    (row,) = read(capsys, "compare", "brickwall", "--width", "4", "--field", "complex")["rows"]
+    assert row["parameters"] == 24
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "brickwall", "--width", "4", "--field", "quaternion"])
+    assert "'quaternion' (choose from" in capsys.readouterr().err

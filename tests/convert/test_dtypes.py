@@ -42,8 +42,15 @@ def layers():
     }
 
 
-@pytest.mark.parametrize("dtype", REFUSED)
-@pytest.mark.parametrize("kind", layers())
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        (kind, dtype)
+        for kind in layers()
+        for dtype in REFUSED
+        if (kind, dtype) != ("linear", torch.complex64)  # rotated by unitary matrices
+    ],
+)
 def test_an_unsupported_weight_is_rejected_before_anything_changes(kind, dtype):
     model = nn.ModuleDict({"first": nn.Linear(8, 8), "second": layers()[kind]})
     shape = model["second"].weight.shape
@@ -175,3 +182,21 @@ def test_a_bias_that_the_model_lacks_is_refused(tmp_path):
             to="merged",
             model=tmp_path / "model.safetensors",
         )
+
+
+@pytest.mark.parametrize("to", ["peft-oft", "gsoft"])
+def test_unitary_adapters_are_not_converted(to, tmp_path):
+    """Other formats have real rotations only."""
+    peft = pytest.importorskip("peft")
+    from structmat.peft import StructmatConfig
+
+    def plain():
+        return nn.Sequential(nn.Linear(8, 8, dtype=torch.complex64))
+
+    save_adapter(adapt(plain(), "butterfly(block=4)"), tmp_path / "ours")
+    config = StructmatConfig(topology="butterfly(block=4)", target_modules=["0"])
+    peft.get_peft_model(plain(), config).save_pretrained(tmp_path / "peft")
+    target = tmp_path / ("new.safetensors" if to == "gsoft" else "new")
+    for source in ("ours", "peft"):
+        with pytest.raises(FileError, match="the adapter is unitary, for a layer with a complex"):
+            convert(tmp_path / source, target, to=to)

@@ -12,7 +12,7 @@ import pytest
 REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text("utf-8")
 DIRECTIVE = re.compile(r"\.\. automodule:: (\S+)\n((?: +:[^\n]*\n)*)")
 ELSEWHERE = {  # of structmat: modules with sections of their own, and no name at all
-    "structmat": {"errors", "families", "StructmatError", "__version__"},
+    "structmat": {"errors", "families", "transforms", "StructmatError", "__version__"},
 }
 
 

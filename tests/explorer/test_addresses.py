@@ -38,7 +38,6 @@ def small(tmp_path_factory):
         ("#8:nothing", "no family 'nothing'"),
         ("#8=0-9", '"9" is not one of 8 wires'),
         ("#8=0-x", '"x" is not one of 8 wires'),
-        ("#8=0", "at least 2 wires"),
         ("#8=0-1,1-2", "joins wire 1 twice"),
         ("#8=1-1", "joins wire 1 twice"),
         ("#65=0-1", "2 to 64 wires can be drawn"),

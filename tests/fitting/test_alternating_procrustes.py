@@ -1,5 +1,7 @@
 """Alternating Procrustes: the error never increases, and the limit is stationary."""
 
+from math import comb
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -18,7 +20,7 @@ from tests.fitting.targets import distance, haar, rounding
 DTYPES = st.sampled_from([float, complex])
 
 
-@given(networks(wired=False), seeds(), DTYPES, st.booleans())
+@given(networks(wired=False, screens=True), seeds(), DTYPES, st.booleans())
 def test_the_distance_decreases_with_every_sweep_and_is_exact(net, seed, dtype, special):
     """This includes non-orthogonal targets, and sweeps after products are recomputed."""
     rng = np.random.default_rng(seed)
@@ -42,7 +44,7 @@ def test_the_distance_decreases_with_every_sweep_and_is_exact(net, seed, dtype, 
             break
 
 
-@given(networks(wired=False, max_depth=1), seeds())
+@given(networks(wired=False, max_depth=1, screens=True), seeds())
 def test_one_stage_solves_the_procrustes_problem_of_each_switch(net, seed):
     target = haar(net.width, seed)
     (blocks, _), *_ = procrustes_sweeps(net, target, sm.identity_blocks(net))
@@ -96,7 +98,7 @@ def test_a_converged_fit_is_stationary_in_every_generator(net, special):
                 assert min(values) > (found.error * net.width**0.5) ** 2 - 1e-9
 
 
-@given(networks(wired=False, max_width=6).filter(lambda net: net.parameters), seeds())
+@given(networks(wired=False, max_width=6, screens=True).filter(lambda net: net.parameters), seeds())
 def test_refinement_decreases_the_distance(net, seed):
     target = haar(net.width, seed)
     last = np.inf
@@ -106,14 +108,16 @@ def test_refinement_decreases_the_distance(net, seed):
         assert now == pytest.approx(distance(stagewise.matrix_of(net, blocks), target), abs=1e-13)
 
 
-def test_refinement_converges_quadratically_near_an_exact_fit():
-    net = sm.random(12, 4, 3, rng=0)
-    blocks = sm.random_blocks(net, rng=1)
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_refinement_converges_quadratically_near_an_exact_fit(dtype):
+    net = sm.random(12, 4, 3, rng=0).then(sm.Network.of(12, [[[w] for w in range(12)]]))
+    blocks = sm.random_blocks(net, 1, dtype)
     member = stagewise.matrix_of(net, blocks)
     rng = np.random.default_rng(2)
     near = []
     for bank, array in zip(net.banks, blocks, strict=True):
-        small = 1e-3 * rng.standard_normal((bank.count, bank.parameters // bank.count))
+        each = bank.radix**2 if dtype is complex else comb(bank.radix, 2)
+        small = 1e-3 * rng.standard_normal((bank.count, each))
         near.append(cayley(small, bank.radix) @ array)
     distances = [now for _, now in refined(net, member, near)]
     assert distances[-1] <= rounding(net)

@@ -37,7 +37,7 @@ def targets(draw, width):
 
 
 @settings(max_examples=300)
-@given(networks(wired=False, max_width=10), st.data(), st.booleans())
+@given(networks(wired=False, max_width=10, screens=True), st.data(), st.booleans())
 def test_no_choice_of_blocks_is_below_the_lower_bound(net, data, special):
     target = data.draw(targets(net.width))
     least = lower_bound(net, target, special=special)
@@ -48,7 +48,7 @@ def test_no_choice_of_blocks_is_below_the_lower_bound(net, data, special):
 
 
 @settings(max_examples=100)
-@given(networks(max_width=10), st.data(), st.booleans())
+@given(networks(max_width=10, screens=True), st.data(), st.booleans())
 def test_no_fit_is_below_the_lower_bound(net, data, special):
     target = data.draw(targets(net.width))
     found = sm.fit(net, target, rng=0, starts=2, sweeps=10, special=special, progress=False)
@@ -106,13 +106,13 @@ def test_an_error_that_attains_the_bound_is_never_below_it_by_rounding(width, dt
         assert found.lower_bound >= found.error - 200 * width * np.finfo(dtype).eps
 
 
-@given(networks(wired=False), seeds(), st.booleans())
+@given(networks(wired=False, screens=True), seeds(), st.booleans())
 def test_the_lower_bound_of_an_exactly_representable_matrix_is_zero(net, seed, special):
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=seed, special=special))
     assert lower_bound(net, member, special=special) < 1e-12
 
 
-@given(networks(wired=False), seeds())
+@given(networks(wired=False, screens=True), seeds())
 def test_lower_bound_includes_all_unreachable_entries(net, seed):
     target = np.random.default_rng(seed).standard_normal((net.width, net.width))
     missed = np.linalg.norm(target[~sm.reach(net)]) / np.linalg.norm(target)
@@ -166,7 +166,7 @@ def test_the_bound_accounts_for_the_determinant():
     )  # no unitary matrix is out of reach
 
 
-@given(networks(wired=False))
+@given(networks(wired=False, screens=True))
 def test_connected_components_agree_with_reachability(net):
     labels = connected(net)
     assert len(labels) == net.depth + 1

@@ -79,7 +79,7 @@ def every_pattern(width: int):
 # Round trips ----------------------------------------------------------------------------------
 
 
-@given(networks(), st.booleans())
+@given(networks(screens=True), st.booleans())
 def test_a_network_round_trips_through_its_grid_graph(net, bare):
     graph = net.to_networkx()
     if bare:
@@ -102,7 +102,7 @@ def test_labels_round_trip_if_every_wire_has_one():
     assert sm.from_layers(graph).labels is None
 
 
-@given(networks(wired=False))
+@given(networks(wired=False, screens=True))
 def test_a_straight_network_stays_straight(net):
     assert sm.from_layers(net.to_networkx()).is_straight
 

@@ -44,7 +44,7 @@ def vectors(shape, dtype, seed):
     return (x if np.dtype(dtype).kind == "c" else x.real).astype(dtype)
 
 
-@given(networks(), seeds(), dtypes)
+@given(networks(screens=True), seeds(), dtypes)
 def test_the_matrix_is_the_product_of_the_layers(net, seed, dtype):
     blocks = sm.random_blocks(net, seed, dtype)
     expected = np.eye(net.width, dtype=dtype)
@@ -55,7 +55,7 @@ def test_the_matrix_is_the_product_of_the_layers(net, seed, dtype):
     np.testing.assert_allclose(r, expected, rtol=0, atol=limit(net, dtype))
 
 
-@given(networks(), seeds(), dtypes)
+@given(networks(screens=True), seeds(), dtypes)
 def test_the_factors_are_the_layers_and_multiply_to_the_matrix(net, seed, dtype):
     blocks = sm.random_blocks(net, seed, dtype)
     made = stagewise.factors(net, blocks)
@@ -71,7 +71,7 @@ def test_the_factors_are_the_layers_and_multiply_to_the_matrix(net, seed, dtype)
     )
 
 
-@given(networks())
+@given(networks(screens=True))
 def test_factors_store_the_edges_of_the_grid_graph(net):
     stored = set()
     for t, factor in enumerate(stagewise.factors(net, sm.identity_blocks(net))):
@@ -81,7 +81,7 @@ def test_factors_store_the_edges_of_the_grid_graph(net):
     assert stored == set(net.to_networkx().edges)
 
 
-@given(networks(), seeds(), dtypes, st.booleans())
+@given(networks(screens=True), seeds(), dtypes, st.booleans())
 def test_every_network_is_orthogonal(net, seed, dtype, special):
     r = stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype, special=special))
     assert_orthogonal(r, ulps=16 * (net.depth + 1))
@@ -96,7 +96,7 @@ def test_every_family_is_orthogonal(case, seed, dtype):
     )
 
 
-@given(networks(), seeds(), dtypes)
+@given(networks(screens=True), seeds(), dtypes)
 def test_nonzeros_of_generic_blocks_are_the_reachable_entries(net, seed, dtype):
     """Theorem T1: a path, and the entry is not identically zero; no path, and it is zero."""
     r = stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype))
@@ -110,7 +110,7 @@ def test_nonzeros_of_families_are_the_reachable_entries(case, seed):
     assert np.array_equal(stagewise.matrix_of(net, sm.random_blocks(net, seed)) != 0, sm.reach(net))
 
 
-@given(networks(), seeds(), dtypes, st.sampled_from([(), (1,), (3,), (2, 0), (2, 3)]))
+@given(networks(screens=True), seeds(), dtypes, st.sampled_from([(), (1,), (3,), (2, 0), (2, 3)]))
 def test_a_rotation_of_vectors_is_the_dense_product(net, seed, dtype, batch):
     blocks = sm.random_blocks(net, seed, dtype)
     x = vectors((*batch, net.width), dtype, seed)
@@ -122,7 +122,7 @@ def test_a_rotation_of_vectors_is_the_dense_product(net, seed, dtype, batch):
     np.testing.assert_allclose(y, expected, rtol=0, atol=size * limit(net, dtype))
 
 
-@given(networks())
+@given(networks(screens=True))
 def test_identity_blocks_of_straight_networks_make_the_identity(net):
     r = stagewise.matrix_of(net, sm.identity_blocks(net))
     assert not net.is_straight or np.array_equal(r, np.eye(net.width))

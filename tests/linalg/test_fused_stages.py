@@ -29,7 +29,7 @@ def fused_most(net):
     return fused(net, tuple(ends))
 
 
-@given(networks(max_width=20, max_depth=6))
+@given(networks(max_width=20, max_depth=6, screens=True))
 def test_a_fused_switch_is_a_component_of_its_stages(net):
     if net.depth == 0:
         return
@@ -45,13 +45,13 @@ def test_a_fused_switch_is_a_component_of_its_stages(net):
     assert np.array_equal(moved, np.eye(net.width)[straight.outputs])
 
 
-@given(networks(max_width=20, max_depth=6))
+@given(networks(max_width=20, max_depth=6, screens=True))
 def test_fusing_preserves_density(net):
     for candidate in candidates(net, 10_000):
         assert sm.reach(fused(net, candidate.ends).network)[sm.reach(net)].all()
 
 
-@given(networks(max_width=20, max_depth=6))
+@given(networks(max_width=20, max_depth=6, screens=True))
 def test_a_single_stage_is_unchanged(net):
     for stage in net.straightened().network.stages:
         found = fused(sm.Network(net.width, [stage]), (1,))

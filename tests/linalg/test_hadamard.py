@@ -108,7 +108,7 @@ def test_an_order_without_a_construction_names_the_nearest_that_have_one(order, 
 
 @pytest.mark.parametrize("order", [0, -4, 4.0, True, None, "8", float("nan")])
 def test_an_order_must_be_a_positive_integer(order):
-    with pytest.raises(StructmatError, match="order must be an integer, at least 1"):
+    with pytest.raises(StructmatError, match="order must be an integer ≥ 1"):
         hadamard_matrix(order)
 
 

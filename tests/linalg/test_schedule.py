@@ -41,7 +41,7 @@ def check(net, seed, dtype):
     np.testing.assert_allclose(run(schedule(net), blocks, x), expected, rtol=0, atol=limit)
 
 
-@given(networks(), seeds(), st.sampled_from([np.float64, np.complex128]))
+@given(networks(screens=True), seeds(), st.sampled_from([np.float64, np.complex128]))
 def test_running_a_schedule_applies_the_network(net, seed, dtype):
     check(net, seed, dtype)
 
@@ -52,7 +52,7 @@ def test_running_a_schedule_applies_the_family(case, seed):
     check(family(width), seed, np.float64)
 
 
-@given(networks())
+@given(networks(screens=True))
 def test_permutations_are_fused(net):
     steps = schedule(net).steps
     working = [t for t, stage in enumerate(net.stages) if stage.banks]
@@ -72,7 +72,10 @@ def test_permutations_are_fused(net):
     assert sizes == [(bank.count, bank.radix) for bank in net.banks]
 
 
-@given(st.one_of(networks(), families(max_width=48).map(lambda case: case[0](case[1]))), seeds())
+@given(
+    st.one_of(networks(screens=True), families(max_width=48).map(lambda case: case[0](case[1]))),
+    seeds(),
+)
 def test_views_permute_like_their_index_arrays(net, seed):
     x = np.random.default_rng(seed).standard_normal((2, net.width))
     for step in schedule(net).steps:
@@ -99,7 +102,7 @@ def test_regular_families_need_no_index_array(spec):
         assert isinstance(step, Product) or step.view is not None
 
 
-@given(networks(), st.integers(0, 50), st.sampled_from([2, 4, 8]))
+@given(networks(screens=True), st.integers(0, 50), st.sampled_from([2, 4, 8]))
 def test_costs_are_the_sums_over_steps(net, tokens, itemsize):
     cost = schedule(net).cost(tokens, itemsize=itemsize)
     gathers = sum(isinstance(step, Gather) for step in schedule(net).steps)
@@ -110,7 +113,7 @@ def test_costs_are_the_sums_over_steps(net, tokens, itemsize):
     assert cost.launches == gathers + len(net.banks)
 
 
-@given(networks())
+@given(networks(screens=True))
 def test_explaining_has_a_line_for_every_step(net):
     plan = schedule(net)
     lines = plan.explain().splitlines()
@@ -131,7 +134,7 @@ def test_a_schedule_cannot_be_changed():
             assert not step.inverse.flags.writeable
 
 
-@given(networks())
+@given(networks(screens=True))
 def test_json_describes_every_step(net):
     plan = schedule(net)
     found = json.loads(json.dumps(plan.to_dict()))

@@ -108,3 +108,19 @@ def test_the_error_for_names_explains_how_to_use_numbers(ask):
         WiringError, match=r"integers, not 'Medici'; .* net.labels.index\('Medici'\)"
     ):
         ask(net)
+
+
+@given(st.lists(st.integers(1, 5), max_size=5))
+def test_digit_reversal_reverses_the_digits(radices):
+    p = permutation.digit_reversal(radices)
+    for wire, source in enumerate(p.tolist()):
+        digits = []
+        for radix in radices:
+            wire, digit = divmod(wire, radix)
+            digits.append(digit)
+        number = 0
+        for radix, digit in zip(radices, digits, strict=True):
+            number = number * radix + digit
+        assert source == number
+    back = permutation.digit_reversal(radices[::-1])
+    assert (p[back] == np.arange(len(p))).all()

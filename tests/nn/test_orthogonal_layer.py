@@ -22,7 +22,7 @@ dtypes = st.sampled_from([torch.float64, torch.complex128])
 EPS = np.finfo(float).eps
 
 
-@given(networks(), kinds, dtypes, seeds())
+@given(networks(screens=True), kinds, dtypes, seeds())
 def test_the_layer_agrees_with_numpy(net, kind, dtype, seed):
     q = layer(net, seed, kind, dtype)
     r = stagewise.matrix_of(net, arrays(q))
@@ -34,7 +34,7 @@ def test_the_layer_agrees_with_numpy(net, kind, dtype, seed):
     np.testing.assert_allclose(y, x @ r.T, rtol=0, atol=10 * tolerance)
 
 
-@given(networks(), kinds, dtypes, seeds())
+@given(networks(screens=True), kinds, dtypes, seeds())
 def test_the_adjoint_is_the_conjugate_transpose_and_the_inverse(net, kind, dtype, seed):
     q = layer(net, seed, kind, dtype)
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, net.width))).to(dtype)
@@ -47,7 +47,11 @@ def test_the_adjoint_is_the_conjugate_transpose_and_the_inverse(net, kind, dtype
 
 
 @settings(max_examples=25)
-@given(networks(max_width=6, max_depth=3), seeds(), st.sampled_from(["auto", "reference"]))
+@given(
+    networks(max_width=6, max_depth=3, screens=True),
+    seeds(),
+    st.sampled_from(["auto", "reference"]),
+)
 def test_a_real_layer_rotates_complex_vectors(net, seed, plan):
     q = layer(net, seed, "cayley", torch.float64, plan=plan)
     source = torch.Generator().manual_seed(seed)
@@ -78,7 +82,7 @@ def test_a_network_without_stages_returns_a_copy(plan):
     assert torch.equal(x, torch.ones(2, 4))
 
 
-@given(networks(), dtypes, seeds())
+@given(networks(screens=True), dtypes, seeds())
 def test_h_and_t_apply_the_adjoint_with_the_same_parameters(net, dtype, seed):
     q = layer(net, seed, "cayley", dtype)
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, net.width))).to(dtype)
@@ -97,7 +101,7 @@ def test_h_and_t_apply_the_adjoint_with_the_same_parameters(net, dtype, seed):
 
 
 @settings(max_examples=30)
-@given(networks(max_width=6, max_depth=3), kinds, dtypes, seeds(), st.booleans())
+@given(networks(max_width=6, max_depth=3, screens=True), kinds, dtypes, seeds(), st.booleans())
 def test_gradients_equal_finite_differences(net, kind, dtype, seed, backwards):
     q = layer(net, seed, kind, dtype)
     source = torch.Generator().manual_seed(seed)
@@ -112,7 +116,7 @@ def test_gradients_equal_finite_differences(net, kind, dtype, seed, backwards):
 
 
 @settings(max_examples=15)
-@given(networks(max_width=5, max_depth=2), seeds())
+@given(networks(max_width=5, max_depth=2, screens=True), seeds())
 def test_second_derivatives_equal_finite_differences(net, seed):
     q = layer(net, seed)
     source = torch.Generator().manual_seed(seed)
@@ -121,7 +125,7 @@ def test_second_derivatives_equal_finite_differences(net, seed):
     assert torch.autograd.gradgradcheck(lambda x, *_: q(x), inputs, fast_mode=True)
 
 
-@given(networks(), seeds())
+@given(networks(screens=True), seeds())
 def test_gradients_equal_those_of_a_product_of_dense_stages(net, seed):
     """Autograd differentiates the product of dense stage matrices, without a schedule."""
     assume(net.banks)
@@ -149,7 +153,9 @@ def test_gradients_equal_those_of_a_product_of_dense_stages(net, seed):
 
 
 @given(
-    networks(wired=False), kinds, st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
+    networks(wired=False, screens=True),
+    kinds,
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
 )
 def test_a_straight_network_starts_as_the_identity(net, kind, dtype):
     q = Orthogonal(net, parametrization=kind)
@@ -158,7 +164,7 @@ def test_a_straight_network_starts_as_the_identity(net, kind, dtype):
     assert torch.equal(q.adjoint(x), x)
 
 
-@given(networks(wired=True))
+@given(networks(wired=True, screens=True))
 def test_a_wired_network_starts_as_its_wiring(net):
     q = Orthogonal(net)
     assert np.array_equal(
@@ -166,7 +172,7 @@ def test_a_wired_network_starts_as_its_wiring(net):
     )
 
 
-@given(networks(), seeds())
+@given(networks(screens=True), seeds())
 def test_only_free_parameters_are_stored(net, seed):
     q = Orthogonal(net)
     assert sum(p.numel() for p in q.parameters()) == net.parameters
@@ -178,7 +184,7 @@ def test_only_free_parameters_are_stored(net, seed):
 
 
 @given(
-    networks(),
+    networks(screens=True),
     kinds,
     st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
     st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
@@ -249,7 +255,7 @@ def test_a_copy_first_used_in_inference_mode_can_be_trained():
     assert all(g.grad is not None for g in q.generators)
 
 
-@given(networks(), st.integers(0, 3))
+@given(networks(screens=True), st.integers(0, 3))
 def test_any_leading_axes_are_accepted(net, axes):
     q = layer(net, 0)
     shape = (2, 0, 3)[:axes]
@@ -259,7 +265,7 @@ def test_any_leading_axes_are_accepted(net, axes):
 # Multiplicative dropout ----------------------------------------------------------------------
 
 
-@given(networks(), seeds(), st.floats(0, 1), st.floats(0, 1))
+@given(networks(screens=True), seeds(), st.floats(0, 1), st.floats(0, 1))
 def test_dropout_keeps_orthogonality_and_support(net, seed, stages, blocks):
     q = layer(net, seed, dropout=(stages, blocks))
     torch.manual_seed(seed)

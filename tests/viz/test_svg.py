@@ -44,7 +44,7 @@ def edges(svg):
 
 
 @settings(deadline=None, max_examples=40)
-@given(networks(max_width=6))
+@given(networks(max_width=6, screens=True))
 def test_the_picture_has_every_edge_of_the_grid_graph_once(net):
     if net.depth == 0:
         return

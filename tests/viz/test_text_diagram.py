@@ -54,7 +54,7 @@ def bars(column):
 
 
 @settings(deadline=None)
-@given(networks(), st.integers(24, 100))
+@given(networks(screens=True), st.integers(24, 100))
 def test_a_drawing_shows_exactly_the_switches(net, columns):
     text = sm.diagram(net, columns=columns)
     straight, _, outputs = net.straightened()
@@ -71,7 +71,7 @@ def test_a_drawing_shows_exactly_the_switches(net, columns):
 
 
 @settings(deadline=None)
-@given(networks(wired=False))
+@given(networks(wired=False, screens=True))
 def test_switches_use_the_fewest_columns(net):
     """The number of switches at one wire, including the empty wire below each."""
     rows = sm.diagram(net, columns=1000).splitlines()[1:]

@@ -20,6 +20,7 @@ from structmat.adapters.layouts.experts import Stack, StackLayout
 from structmat.adapters.layouts.linear import Conv1DLayout, LinearLayout
 from structmat.adapters.layouts.quantised import QuantisedLinearLayout
 from structmat.adapters.layouts.requirements import (
+    COMPLEX,
     ROTATED,
     SIDES,
     Layer,
@@ -30,6 +31,7 @@ from structmat.adapters.layouts.requirements import (
 )
 
 __all__ = [
+    "COMPLEX",
     "LAYOUTS",
     "ROTATED",
     "SIDES",

@@ -24,6 +24,8 @@ from structmat.nn.torch_internals import has_hooks
 class Adapter(NamedTuple):
     """One adapter of a layer: W' = s ⊙ (P·W·Rᵀ), where R, P and s may be missing.
 
+    For a complex weight, R and P are unitary, Rᴴ takes the place of Rᵀ, and s is real.
+
     Attributes
     ----------
     inputs : Orthogonal, optional
@@ -197,7 +199,9 @@ class Layout:
             neurons = neurons.to(at_least_float32(weight.dtype))
         for adapter in adapters:
             if adapter.inputs is not None:
-                neurons = cls.from_rows(base, adapter.inputs(cls.rows(base, neurons)))
+                rows = cls.rows(base, neurons)  # W·Rᴴ: the conjugate of R acts on complex rows
+                turned = adapter.inputs(rows.conj().resolve_conj()).conj().resolve_conj()
+                neurons = cls.from_rows(base, turned)
             if adapter.changes_outputs:
                 outputs = adapter.on_outputs(cls.by_outputs(base, neurons))
                 neurons = cls.from_outputs(base, outputs)

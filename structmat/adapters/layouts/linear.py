@@ -1,6 +1,7 @@
 """Linear layers: inputs are rotated in one operation with the layer if possible, outputs after it.
 
-Activations are rotated instead of the weight: (W·Rᵀ) x is W (Rᵀ x).
+Activations are rotated instead of the weight: (W·Rᵀ) x is W (Rᵀ x). Complex weights have unitary
+rotations, W·Rᴴ.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from structmat.adapters.layouts.base import Adapter, Layout
-from structmat.adapters.layouts.requirements import Layer, runs_together
+from structmat.adapters.layouts.requirements import Layer, plain_weight, runs_together
 
 
 class LinearLayout(Layout):
@@ -34,6 +35,11 @@ class LinearLayout(Layout):
     def output_width(cls, base: Layer) -> int:
         """Return out_features."""
         return int(base.out_features)
+
+    @classmethod
+    def check_weight(cls, base: Layer, *, scale: bool) -> None:  # noqa: ARG003
+        """Raise an error for a weight that cannot be rotated; complex weights can."""
+        plain_weight(base, or_complex=True)
 
     @classmethod
     def calls_base(cls, base: Layer) -> bool:

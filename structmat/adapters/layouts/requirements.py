@@ -15,6 +15,7 @@ from structmat.nn.torch_internals import has_hooks
 # layer, which determines its attributes.
 Layer: TypeAlias = Any
 
+COMPLEX = (torch.complex128, torch.complex64)  # of linear layers, rotated by unitary blocks
 ROTATED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _LISTED = ", ".join(str(dtype).removeprefix("torch.") for dtype in ROTATED)
 # The libraries whose layers or tensors are quantised.
@@ -53,6 +54,7 @@ def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == base.weight.dtype
+        and not x.dtype.is_complex
         and not torch.is_autocast_enabled("cpu")
         and not any(t is not None and t.requires_grad for t in kept)
         and "forward" not in base.__dict__
@@ -90,8 +92,14 @@ def class_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def plain_weight(base: Layer) -> None:
+def plain_weight(base: Layer, *, or_complex: bool = False) -> None:
     """Raise an error for a weight that is not a plain floating-point parameter.
+
+    Parameters
+    ----------
+    base : nn.Module
+    or_complex : bool
+        Whether complex parameters are accepted as well.
 
     Raises
     ------
@@ -99,17 +107,19 @@ def plain_weight(base: Layer) -> None:
         If the weight is quantised, parametrized or of a dtype that cannot be rotated.
     """
     weight = base.weight
-    plain = isinstance(weight, nn.Parameter) and is_rotated(weight.dtype)
+    rotated = is_rotated(weight.dtype) or (or_complex and weight.dtype in COMPLEX)
+    plain = isinstance(weight, nn.Parameter) and rotated
     if not plain or quantiser(base) is not None:
         raise StructmatError(
             f"a weight of type {type(weight).__name__} and dtype {weight.dtype}: only plain"
-            f" floating-point parameters ({_LISTED}) can be rotated; exclude quantised and"
-            " parametrized layers, or adapt the model before it is quantised or cast"
+            f" floating-point parameters ({_LISTED}), and complex ones of linear layers, can be"
+            " rotated; exclude quantised and parametrized layers, or adapt the model before it is"
+            " quantised or cast"
         )
 
 
 def is_rotated(dtype: torch.dtype) -> bool:
-    """Return whether weights of this dtype can be rotated.
+    """Return whether real weights of this dtype can be rotated.
 
     Weights of 8 bits or fewer cannot: their rounding errors are as large as the changes that
     training makes, and any scales are stored elsewhere.

@@ -43,7 +43,6 @@ function read(rest, width, text) {
     for (const wire of switches.flat()) {
       if (!/^\d+$/.test(wire) || Number(wire) >= width) throw unreadable(text, `"${wire}" is not one of ${width} wires`);
     }
-    if (switches.some((wires) => wires.length < 2)) throw unreadable(text, "a switch joins at least 2 wires");
     const numbers = switches.map((wires) => wires.map(Number));
     const seen = new Set();
     for (const wire of numbers.flat()) {

@@ -69,14 +69,14 @@ class PlanCache:
         """Return the steps of the network itself, for the reference implementation."""
         return self._cached(device, lambda: Steps.of(schedule(self.network), device, views=True))
 
-    def places(self, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
+    def places(self, device: torch.device, *, field: str) -> tuple[Tensor | None, ...]:
         """Return, for each bank, the indices of the generators that `reduced` keeps.
 
         A bank that keeps all of its generators yields None.
         """
-        kept = kept_generators(self.network, unitary=unitary)
+        kept = kept_generators(self.network, field=field)
         return self._cached(
-            (device, unitary),
+            (device, field),
             lambda: tuple(
                 None if k.all() else torch.tensor(np.flatnonzero(k), device=device) for k in kept
             ),
@@ -95,9 +95,9 @@ class PlanCache:
 
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths
-def kept_generators(net: Network, *, unitary: bool) -> tuple[npt.NDArray[np.bool_], ...]:
+def kept_generators(net: Network, *, field: str) -> tuple[npt.NDArray[np.bool_], ...]:
     """Return, for each bank, a mask (n, g) of the generators that `structmat.reduced` keeps."""
-    return gauge.reduced(net, unitary=unitary).kept
+    return gauge.reduced(net, field=field).kept
 
 
 @torch_internals.constant
@@ -107,9 +107,9 @@ def steps_of(key: str, device: torch.device) -> Steps:
 
 
 @torch_internals.constant
-def places_of(key: str, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
+def places_of(key: str, device: torch.device, *, field: str) -> tuple[Tensor | None, ...]:
     """Return `PlanCache.places` for the cache with this key."""
-    return found(key).places(device, unitary=unitary)
+    return found(key).places(device, field=field)
 
 
 def _key(net: Network) -> str:

@@ -13,7 +13,12 @@ from structmat.testing import networks
 TOKENS = st.sampled_from([0, 1, 7, 64, 2048, 10**6])
 
 
-@given(networks(max_width=20, max_depth=6), TOKENS, st.booleans(), st.sampled_from(sorted(RATES)))
+@given(
+    networks(max_width=20, max_depth=6, screens=True),
+    TOKENS,
+    st.booleans(),
+    st.sampled_from(sorted(RATES)),
+)
 def test_every_plan_partitions_the_stages_into_fusible_runs(net, tokens, reuse, device):
     plans = candidates(net, tokens, reuse=reuse, device=device)
     assert len(plans) == len({plan.ends for plan in plans}) <= len(LIMITS)
@@ -26,7 +31,7 @@ def test_every_plan_partitions_the_stages_into_fusible_runs(net, tokens, reuse, 
     assert seconds == sorted(seconds)
 
 
-@given(networks(max_width=12, max_depth=5), TOKENS)
+@given(networks(max_width=12, max_depth=5, screens=True), TOKENS)
 def test_the_first_plan_is_the_cheapest_of_all_partitions(net, tokens):
     """Exhaustive search finds no cheaper partition into fusible runs."""
     found = unions(net)
@@ -61,7 +66,9 @@ def test_costs_are_correct_and_proportional_to_the_number_of_vectors():
     assert 2 * half.bytes == ten.bytes
 
 
-@given(networks(max_width=20, max_depth=5), st.integers(1, 5000), st.integers(1, 5000))
+@given(
+    networks(max_width=20, max_depth=5, screens=True), st.integers(1, 5000), st.integers(1, 5000)
+)
 def test_a_weight_is_rotated_only_if_it_has_fewer_rows(net, tokens, outputs):
     if rotates_weight(net, tokens, outputs):
         assert outputs < tokens

@@ -68,7 +68,13 @@ def only_torch():
         yield
 
 
-@given(networks(max_width=20, max_depth=6), seeds(), DTYPES, st.booleans(), st.integers(0, 40))
+@given(
+    networks(max_width=20, max_depth=6, screens=True),
+    seeds(),
+    DTYPES,
+    st.booleans(),
+    st.integers(0, 40),
+)
 def test_every_plan_has_the_values_and_gradients_of_the_reference(
     net, seed, dtype, adjoint, tokens
 ):

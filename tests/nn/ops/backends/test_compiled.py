@@ -88,9 +88,9 @@ NETWORKS = [
     irregular(30, [[2] * 15, [3] * 8, [7, 2, 2]], 1, wired=True),
     irregular(19, [[2] * 4, [], [2] * 9], 2, wired=True),
 ]
-NETS = st.one_of(st.sampled_from(NETWORKS), networks(max_width=9, max_depth=3)).filter(
-    lambda net: net.banks
-)
+NETS = st.one_of(
+    st.sampled_from(NETWORKS), networks(max_width=9, max_depth=3, screens=True)
+).filter(lambda net: net.banks)
 TOKENS = st.sampled_from([0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 127, 129, 256, 257, 300])
 FEW = settings(max_examples=25)
 
@@ -471,7 +471,7 @@ def obey_the_order_of_the_switches(net):
         assert met[0] == met[1]
 
 
-@given(networks(max_width=20, max_depth=6))
+@given(networks(max_width=20, max_depth=6, screens=True))
 def test_cells_contain_every_switch_once_and_in_order(net):
     obey_the_order_of_the_switches(net.straightened()[0])
 

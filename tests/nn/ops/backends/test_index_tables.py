@@ -13,7 +13,7 @@ from structmat.nn.ops.backends import triton
 from structmat.nn.ops.backends.triton import index_tables
 from structmat.testing import networks, seeds
 
-WIDE = networks(max_width=40, max_depth=5)
+WIDE = networks(max_width=40, max_depth=5, screens=True)
 
 
 def built(net, *, adjoint=False, keep=False):

@@ -87,7 +87,7 @@ def check(net, seed, tokens, *, adjoint, dtype=torch.float32, **options):
 
 @FEW
 @given(
-    networks(max_width=12),
+    networks(max_width=12, screens=True),
     seeds(),
     st.sampled_from([0, 1, 17, 40]),
     st.booleans(),
@@ -156,7 +156,7 @@ def test_networks_without_blocks_are_permutations(adjoint):
 
 
 @FEW
-@given(networks(max_width=12), seeds())
+@given(networks(max_width=12, screens=True), seeds())
 def test_the_adjoint_inverts_the_network(net, seed):
     blocks, x, _ = drawn(net, seed, 20)
     made = prepared(net)
