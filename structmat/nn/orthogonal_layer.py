@@ -759,7 +759,7 @@ def generator_shapes(
 
 
 def shapes_of(layer: Orthogonal) -> list[tuple[int, ...]]:
-    """Return the shapes of the generators of a layer, whole even if the layer is sharded."""
+    """Return the shapes of a layer's generators, unsharded even if the layer is sharded."""
     return generator_shapes(layer.network, field=layer._field, reduced=layer.reduced)
 
 
