@@ -5,7 +5,7 @@ unitary. If no switch has more than b wires, n ≤ b^m after m stages, so if b^m
 the energy of any input evenly over d outputs. The bound is attained: in the first m stages of a
 mixed-radix network with flat blocks (all entries of the modulus r^(−1/2)), every non-zero entry has
 |R_ij|² = 1/n, n = r_1 ⋯ r_m. The same holds for rows: an output that n inputs influence has an
-entry of at least 1/n.
+entry with |R_ij|² ≥ 1/n.
 
 Proof. Column j has norm 1 and at most n non-zero entries, so the largest of their squares is at
 least their mean 1/n. Each stage multiplies the number of wires that the input influences by at most

@@ -3,8 +3,8 @@
 Statement. Let a d×d pattern, d ≥ 2, be fully indecomposable (it has no r×(d − r) zero submatrix, 1
 ≤ r < d) and quadrangular (two rows, or two columns, that overlap do so in at least two places; the
 support of every orthogonal matrix is quadrangular by T27). Then it has at least 4d − 4 ones. The
-product of the two stages of brickwall(d, 2) attains this bound for every d. So a layer of a grid
-graph with fewer edges is not fully indecomposable, or admits no orthogonal matrix. (A fully
+product of the two stages of brickwall(d, 2) attains this bound for every d ≥ 3. So a layer of a
+grid graph with fewer edges is not fully indecomposable, or admits no orthogonal matrix. (A fully
 indecomposable stage is a single switch, with d² non-zeros.)
 
 The source proves the bound for every d; the check enumerates every pattern up to d = 5. The product

@@ -90,7 +90,7 @@ def _fix(net: sm.Network, blocks: list[np.ndarray]) -> None:
 
 
 def _is_reached(sizes: tuple[int, ...], target: np.ndarray, rng: np.random.Generator) -> bool:
-    """Return whether exp(−Q)·target is in the subgroup for some Q in the span of those kept."""
+    """Return whether a Q in the span of the kept generators with exp(−Q)·target in H is found."""
     owner = np.repeat(np.arange(len(sizes)), sizes)
     first, second = np.triu_indices(len(owner), 1)
     kept = owner[first] != owner[second]

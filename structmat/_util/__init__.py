@@ -1,1 +1,1 @@
-"""Non-mathematical helpers: files, tables, progress bars, the host name."""
+"""Non-mathematical helpers: files, tables, progress bars, the name of the processor."""

@@ -1,4 +1,4 @@
-"""Atomic file writing: files are written under a temporary name and then renamed."""
+"""Reading of files, and atomic writing: files get a temporary name first, then their own."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from functools import cache
 def processor() -> str | None:
     """Return the name of the processor, as reported by Linux or otherwise by Python."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 (a device of the kernel)
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 (a pseudo-file of the kernel)
             names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
     except OSError:
         names = []

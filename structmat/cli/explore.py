@@ -127,4 +127,4 @@ def _save(options: argparse.Namespace) -> None:
         return
     widths = sorted({one["width"] for one in networks})
     sizes = f"{'width' if len(widths) == 1 else 'widths'} {', '.join(map(str, widths))}"
-    print(f"{path}: {counted(len(networks), 'network')} of {sizes}, and any layer drawn by hand")
+    print(f"{path}: {counted(len(networks), 'network')} of {sizes}, and any network drawn by hand")

@@ -108,8 +108,8 @@ def refusal(question: Any, error: StructmatError) -> Answer:
 def widths(family: Family) -> list[int]:
     """Return valid widths of a family: all widths up to 64 if they are few, otherwise a selection.
 
-    The selection consists of the valid ones among common widths or, if there are none, of every
-    k-th valid width.
+    The selection consists of the valid ones among common widths or, if there are fewer than five,
+    of every k-th valid width.
 
     Examples
     --------

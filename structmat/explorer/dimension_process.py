@@ -14,7 +14,7 @@ from structmat.errors import StructmatError
 from structmat.networks.network import Network
 
 SECONDS = 30.0
-_RANK = 4000  # above this size, computing a rank takes too long for an interactive page
+_RANK = 4000  # `largest` of `dimension`: larger ranks take too long for an interactive page
 _REMEMBERED = 256
 
 Process = subprocess.Popen[str]

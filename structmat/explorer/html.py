@@ -37,8 +37,8 @@ def page(
 ) -> str:
     """Return the page as HTML.
 
-    A content security policy permits only its own scripts and styles, by their hashes: a saved page
-    cannot fetch anything, and a served one can connect only to its own server.
+    A content security policy permits only the page's own scripts and styles, by their hashes: a
+    saved page cannot fetch anything, and a served one can connect only to its own server.
 
     Parameters
     ----------

@@ -73,6 +73,8 @@ def named(spec: Any) -> Family:
     ------
     SpecError
         As for `parse`.
+    StructmatError
+        If an option is a number above 1,024.
 
     Examples
     --------
@@ -90,7 +92,7 @@ def named(spec: Any) -> Family:
 def _parsed(spec: Any) -> Family:
     """Parse a spec, one at a time across threads.
 
-    Python's parser can fail (SystemError, recursion depth) in several threads of Python 3.11.
+    In Python 3.11, the parser can fail if several threads use it (SystemError, recursion depth).
     """
     with _READING:
         return parse(spec)

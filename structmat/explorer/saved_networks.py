@@ -11,7 +11,7 @@ from structmat.explorer.answers import answer
 from structmat.explorer.dimension_process import measured
 from structmat.explorer.queries import asked
 
-# One network of each kind, with block sizes and depths that show the effect of these options.
+# Most families, some with block sizes and depths that show the effect of these options.
 SPECS = (
     "block_diagonal(block=4)",
     "butterfly",

@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             found = answers[self.path](question)
-        except StructmatError as error:  # with status 200, too: browsers log others as errors
+        except StructmatError as error:  # also with status 200: browsers log others as errors
             found = refusal(question, error)
         self._json(HTTPStatus.OK, found)
 

@@ -102,7 +102,7 @@ def butterfly(width: int, block: int = 2, depth: int | None = None) -> Network:
     Parameters
     ----------
     width : int
-        A multiple of block·2^(depth−1).
+        block·2^k with k ≥ 0; with a given depth, a multiple of block·2^(depth−1).
     block : int
         Wires per switch, even.
     depth : int, optional
@@ -224,7 +224,7 @@ def mixed_radix(
     Raises
     ------
     WidthError
-        If the product of the radices is not the width.
+        For width 1 by default, or if the product of the radices is not the width.
 
     Examples
     --------
@@ -287,7 +287,7 @@ def monarch(width: int, radices: Sequence[int] | None = None) -> Network:
     Raises
     ------
     WidthError
-        For a prime width, or if p·q is not the width.
+        For width 1 or a prime width, or if p·q is not the width.
 
     References
     ----------

@@ -63,7 +63,7 @@ def random_regular(
     Raises
     ------
     WidthError
-        For any other width.
+        For any other width; StructmatError for more than 2^21 edges.
 
     References
     ----------
@@ -121,7 +121,8 @@ def ramanujan(
     Raises
     ------
     WidthError
-        For any other width; GraphError if 200 draws in a row fail.
+        For any other width; StructmatError for more than 2^21 edges; GraphError if 200 draws in a
+        row fail.
 
     References
     ----------
@@ -199,7 +200,7 @@ def margulis(width: int, repeat: int = 1) -> Network:
     Raises
     ------
     WidthError
-        For any other width.
+        For any other width; StructmatError for more than 2^21 edges.
 
     References
     ----------
@@ -251,7 +252,7 @@ def chordal_cycle(width: int, repeat: int = 1) -> Network:
     Raises
     ------
     WidthError
-        For any other width.
+        For any other width; StructmatError for more than 2^21 edges.
 
     References
     ----------

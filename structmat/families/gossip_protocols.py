@@ -29,10 +29,10 @@ def knodel(width: int, depth: int | None = None) -> Network:
     """Gossip among an even number of wires in the fewest rounds: the Knödel graph.
 
     The wires form d/2 pairs, and stage t joins the first wire of pair j to the second of pair
-    j + 2^k − 1 modulo d/2, where k = t mod ⌊log₂ d⌋: wires 2j and 2(j + 2^k − 1) + 1. After k
-    stages a wire depends on 2^(k−1) consecutive pairs. The network is therefore dense at depth
-    ⌈log₂ d⌉, the minimum for 2×2 switches, at every even width and not only at powers of two. It
-    has m·d/2 parameters.
+    j + 2^k − 1 modulo d/2, where k = t mod ⌊log₂ d⌋: wires 2j and 2(j + 2^k − 1) + 1. After
+    s ≤ ⌊log₂ d⌋ stages a wire depends on 2^(s−1) consecutive pairs. The network is therefore dense
+    at depth ⌈log₂ d⌉, the minimum for 2×2 switches, at every even width and not only at powers of
+    two. It has m·d/2 parameters.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ def circulant(width: int, offsets: Sequence[int] = (1, 2), repeat: int = 1) -> N
     Raises
     ------
     WidthError
-        For a smaller width.
+        For a smaller width; StructmatError for more than 2^21 edges.
 
     References
     ----------
@@ -262,7 +262,8 @@ def cayley_graph(width: int, generators: Sequence[Sequence[int]], repeat: int = 
     Raises
     ------
     WidthError
-        For any other width. The message states the order of the group.
+        For any other width; the message states the order of the group. StructmatError for invalid
+        generators, a group of more than 65,536 elements, or more than 2^21 edges.
 
     References
     ----------
@@ -330,7 +331,7 @@ def de_bruijn(width: int, symbols: int = 2, repeat: int = 1) -> Network:
     Raises
     ------
     WidthError
-        For a smaller width.
+        For a smaller width; StructmatError for more than 2^21 edges.
 
     References
     ----------

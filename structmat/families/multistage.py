@@ -40,9 +40,9 @@ def omega(width: int, block: int = 2) -> Network:
     As defined by Lawrie, the shuffle sends wire i to b·i mod d + ⌊b·i/d⌋, which rotates the base-b
     digits of i left by one, and each switch joins b neighbours. The n shuffles together are the
     identity, so identity blocks make the matrix the identity. There is exactly one path from each
-    input to each output, so the network is dense only after all n stages, and cannot route most
-    permutations (`structmat.route`). It has n·d(b−1)/2 parameters. It is the butterfly with its
-    inputs and outputs relabelled.
+    input to each output, so the network is dense only after all n stages, and for n ≥ 2 cannot
+    route every permutation (`structmat.route`). It has n·d(b−1)/2 parameters. It is the butterfly
+    (for b > 2, `mixed_radix` with n radices b) with its inputs and outputs relabelled.
 
     Parameters
     ----------
@@ -80,10 +80,10 @@ def baseline(width: int, block: int = 2) -> Network:
 
     As defined by Wu and Feng, each switch joins b neighbours, and its k-th wire leads to the k-th
     of the smaller networks, which are single switches in the last stage. There is exactly one path
-    from each input to each output, so the network is dense only after all n stages, and cannot
-    route most permutations (`structmat.route`). It has n·d(b−1)/2 parameters. It is the butterfly
-    with its inputs and outputs relabelled; with identity blocks it reverses the base-b digits of
-    each wire number.
+    from each input to each output, so the network is dense only after all n stages, and for n ≥ 2
+    cannot route every permutation (`structmat.route`). It has n·d(b−1)/2 parameters. It is the
+    butterfly (for b > 2, `mixed_radix` with n radices b) with its inputs and outputs relabelled;
+    with identity blocks it reverses the base-b digits of each wire number.
 
     Parameters
     ----------

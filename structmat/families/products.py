@@ -148,7 +148,7 @@ def product(width: int, graphs: Sequence[str], sides: Sequence[int], repeat: int
     Raises
     ------
     WidthError
-        If the product of the sides is not the width.
+        If the product of the sides is not the width; StructmatError for more than 2^21 edges.
 
     References
     ----------
@@ -190,7 +190,7 @@ def hypercube(width: int, repeat: int = 1) -> Network:
     Raises
     ------
     WidthError
-        For any other width.
+        For any other width; StructmatError for more than 2^21 edges.
 
     References
     ----------
@@ -252,8 +252,8 @@ def torus(width: int, sides: Sequence[int] | None = None, repeat: int = 1) -> Ne
     Raises
     ------
     WidthError
-        If the product of the sides is not the width, or if the width is prime and `sides` is not
-        given.
+        If the product of the sides is not the width, or if `sides` is not given and the width is
+        not a product of two factors above 1; StructmatError for more than 2^21 edges.
 
     References
     ----------
@@ -314,7 +314,8 @@ def hamming(width: int, radices: Sequence[int] | None = None, repeat: int = 1) -
     Raises
     ------
     WidthError
-        If the product of the radices is not the width, or a radix is above 64.
+        For width 1 by default, if the product of the radices is not the width, or if a radix is
+        above 64; StructmatError for more than 2^21 edges.
 
     References
     ----------

@@ -61,7 +61,7 @@ def check_words(widths: Any) -> None:
 
 
 def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str) -> None:
-    """Raise an error for a rule that cannot be called with the width and all options by name.
+    """Raise an error for a rule that cannot be called with the width and, by name, all options.
 
     Raises
     ------

@@ -114,7 +114,7 @@ class Entry:
     claims : function returning Claims
         Returns the claims; called like `refuses`, but only at accepted widths.
     choices : mapping from an option to a function of the width
-        Further values of an option to try.
+        Values of an option to try.
     """
 
     name: str
@@ -171,8 +171,8 @@ def family(
 ) -> Callable[[Callable[P, Network]], Callable[P, Network]]:
     """Register a function (width, options…) → Network under its own name.
 
-    The family can then be named in specs, is listed by `catalogue()`, `structmat list` and
-    `dense_networks`, and can be tested with `structmat.testing.check_family`. If a family has an
+    The family can then be named in specs, is listed by `catalogue()` and `structmat list`, is tried
+    by `dense_networks`, and can be tested with `structmat.testing.check_family`. If a family has an
     option named depth, the network of a smaller depth must consist of the first stages of the
     network of a larger one. A package makes its families available through an entry point of the
     group "structmat.families" that names the module.
@@ -188,7 +188,7 @@ def family(
     claims : callable
         Called in the same way, but only at accepted widths; returns the `Claims` about the network.
     choices : mapping from an option to a function of the width, optional
-        Values to try for an option whose name no built-in family uses.
+        Values of an option to try, in place of those tried for a common name such as block.
 
     Returns
     -------
@@ -199,9 +199,9 @@ def family(
     ------
     SpecError
         If the widths are not described, for example because the parentheses are missing; if
-        `refuses`, `claims` or `choices` do not fit the parameters of the family; or if the name is
-        taken. Families defined in `__main__` may be redefined there, so that a notebook cell can be
-        run again.
+        the first parameter is not named width; if `refuses`, `claims` or `choices` do not fit the
+        parameters of the family; or if the name is taken. Families defined in `__main__` may be
+        redefined there, so that a notebook cell can be run again.
 
     Examples
     --------

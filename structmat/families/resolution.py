@@ -84,7 +84,7 @@ def rule(topology: Any) -> Rule:
     Raises
     ------
     SpecError
-        If a spec cannot be parsed or names no family.
+        If a spec is invalid.
     FileError
         If a file is missing or truncated, or does not contain a network.
     GraphError
@@ -162,15 +162,15 @@ def checked(topology: Any, caller: str) -> Network:
 
     Parameters
     ----------
-    topology
-        Any topology that `rule` accepts.
+    topology : Network, networkx graph, or path
     caller : str
         The name of the function that needs a network, for messages.
 
     Raises
     ------
     StructmatError
-        For a spec or a family, which would need a width, and for any other value.
+        For a spec, a family or a function, which would need a width, and for any other value; for
+        graphs and files, as for `rule`.
 
     Examples
     --------

@@ -49,7 +49,7 @@ def shuffle(width: int, block: int, depth: int | None = None) -> Network:
     block : int
         Wires per switch, at least 2.
     depth : int, optional
-        The number of stages m; by default the smallest with which it is dense.
+        The number of stages m; by default the smallest at which the network is dense.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def kautz(width: int, block: int, depth: int | None = None) -> Network:
     block : int
         Wires per switch, at least 2.
     depth : int, optional
-        The number of stages m; by default the smallest with which it is dense.
+        The number of stages m; by default the smallest at which the network is dense.
 
     Raises
     ------
@@ -162,10 +162,10 @@ def deal(width: int, block: int, depth: int | None = None) -> Network:
     wires dealt one at a time to r new hands: from the top of the pile after even stages, from the
     bottom after odd ones. If b divides d, the network is `shuffle`.
 
-    The network is dense at depth ⌈log_b d⌉, the minimum for blocks of b, or one stage later. It is
-    always ⌈log_b d⌉ if b divides d, and one more at odd widths with b = 2, the minimum there.
-    (Checked for every block at every width up to 600. Dealing only from the top takes up to two
-    more stages.) With s = d mod r and q = ⌊d/r⌋, each stage has s·q(q+1)/2 + (r−s)·q(q−1)/2
+    The network is dense at depth ⌈log_b d⌉, the minimum for blocks of b, or one stage later. The
+    depth is always ⌈log_b d⌉ if b divides d, and one more at odd widths with b = 2, the minimum
+    there. (Checked for every block at every width up to 600. Dealing only from the top takes up to
+    two more stages.) With s = d mod r and q = ⌊d/r⌋, each stage has s·q(q+1)/2 + (r−s)·q(q−1)/2
     parameters.
 
     Parameters
@@ -175,7 +175,7 @@ def deal(width: int, block: int, depth: int | None = None) -> Network:
     block : int
         The largest radix, at least 2.
     depth : int, optional
-        The number of stages; by default the smallest with which it is dense.
+        The number of stages; by default the smallest at which the network is dense.
 
     Raises
     ------

@@ -225,6 +225,6 @@ def as_family(family: Family | str) -> Family:
     Raises
     ------
     SpecError
-        For any other value.
+        For an invalid spec, and for any other value.
     """
     return family if isinstance(family, Family) else parse(family)

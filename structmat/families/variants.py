@@ -41,7 +41,7 @@ def combinations(known: Entry, width: int, values: Mapping[str, Iterable[Any]]) 
 
 
 def accepts(rule: Family, width: int) -> bool | None:
-    """Return whether a family accepts a width, or None if its options exclude each other.
+    """Return whether a family accepts a width, or None if its options are invalid.
 
     Examples
     --------

@@ -28,7 +28,7 @@ def powers(blocks: Array, t: float) -> Array:
     Raises
     ------
     BlockError
-        For a real block of determinant −1 if t is not an integer: no real matrix is its power.
+        For a real block of determinant −1 if t is not an integer: its principal power is not real.
 
     References
     ----------
@@ -75,9 +75,9 @@ def _real_power(block: Array, t: float) -> Array:
         i += 1
     if len(reversing) % 2:
         raise BlockError(
-            f"a block {r}×{r} of determinant −1 to the power {t:g}: no real matrix is that power;"
-            " use blocks of determinant 1 (random_blocks(special=True), fit(special=True)), or"
-            " complex ones"
+            f"a block {r}×{r} of determinant −1 to the power {t:g}: its principal power is not"
+            " real; use blocks of determinant 1 (random_blocks(special=True), fit(special=True)),"
+            " or complex ones"
         )
     for pair in zip(reversing[::2], reversing[1::2], strict=True):
         made[np.ix_(pair, pair)] = _rotation(t * np.pi)

@@ -26,7 +26,7 @@ _PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459"
 _UNIT = 10**12  # unevenness is measured in units of 10⁻¹²
 
 # Difference sets: every residue but 0 is the difference of the same number of pairs of elements.
-# For a prime n ≡ 3 (mod 4), the squares modulo n are such a set.
+# For a prime n ≡ 3 (mod 4), the non-zero squares modulo n are such a set.
 _DIFFERENCE_SETS: dict[int, tuple[int, ...]] = {
     5: (0,),
     13: (0, 1, 3, 9),
@@ -74,7 +74,7 @@ def flat_block(order: int, *, field: str = "real") -> Array:
 
 
 def unevenness(order: int, *, field: str = "real") -> int:
-    """Return 10¹² ln(r·m²), rounded, where m is the largest entry of `flat_block` of order r.
+    """Return 10¹² ln(r·m²), rounded, where m is the largest |entry| of `flat_block` of order r.
 
     It is 0 for a block whose entries are all equal in absolute value. As an integer, it can be
     added up and compared exactly.

@@ -27,7 +27,7 @@ _MIXED = 3  # maximum number of distinct radices in a fused stage: each needs it
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """A network and a coarser network with the same matrices.
+    """A coarser network, which represents all matrices of a given one.
 
     Attributes
     ----------

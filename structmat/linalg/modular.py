@@ -17,7 +17,7 @@ Residues: TypeAlias = npt.NDArray[np.float64]
 MERSENNE = 2**31 - 1
 
 _HALF = 65_536.0
-_ROWS = 8  # below this number of rows, elimination proceeds row by row
+_ROWS = 8  # up to this number of rows, elimination proceeds row by row
 
 
 def reduced(x: Residues, prime: int) -> Residues:

@@ -1,9 +1,9 @@
 """Refinement: networks of smaller switches in place of blocks that are Kronecker products.
 
 A block A ⊗ B of order a·b is the product of A ⊗ I, which is b switches of radix a, and I ⊗ B, which
-is a switches of radix b: it takes a + b multiplications for each wire instead of a·b. A Hadamard
-block of order 16 becomes four stages of radix 2. This is the opposite of fusing stages
-(`structmat.linalg.fused_stages`).
+is a switches of radix b: it takes a + b multiplications for each wire instead of a·b. A
+Sylvester–Hadamard block of order 16 becomes four stages of radix 2. This is the opposite of fusing
+stages (`structmat.linalg.fused_stages`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from structmat.networks.stage import Bank, Stage
 
 Array = npt.NDArray[Any]
 
-_ULPS = 32  # largest difference between a block and a Kronecker product
+_ULPS = 32  # machine epsilons by which a block may differ from a Kronecker product
 
 
 def refined(rotation: Rotation) -> Rotation:
@@ -95,7 +95,7 @@ def _in_switches(values: Array, shape: list[int], axis: int) -> Array:
 
 
 def _kronecker_vectors(values: Array, shape: list[int]) -> list[Array]:
-    """Return signs s_1, s_2, … of which each row of `values` is the Kronecker product, or none."""
+    """Return signs s_1, s_2, … of which each row of `values` is the Kronecker product, or []."""
     first = values[0].reshape(shape)
     corner = first.flat[0]
     vectors = [

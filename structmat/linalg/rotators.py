@@ -29,7 +29,7 @@ from structmat.linalg.rotation import Rotation
 from structmat.linalg.shared_blocks import repeated
 from structmat.networks.network import Network
 
-VERSION = 1  # of the matrices: the same description means the same matrix in every release
+VERSION = 1  # of the blocks: the same description means the same blocks in every release
 WIDEST, LARGEST = 10**6, 256  # maximum width and block
 FIELDS = ("real", "complex")
 _BITS = 128  # maximum size of a seed
@@ -45,7 +45,7 @@ class Rotator(Rotation):
     ----------
     description : str
         The width, the options, the seed and the version of the construction. From the same
-        description, `from_description` makes the same matrix, bit by bit, on every machine and in
+        description, `from_description` makes the same blocks, bit by bit, on every machine and in
         every release. Pickling and copying use it.
 
     Examples

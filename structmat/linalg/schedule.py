@@ -229,7 +229,7 @@ def schedule(net: Network) -> Schedule:
     Raises
     ------
     StructmatError
-        For anything but a Network.
+        For a spec, a family, or anything else that is not a network.
 
     Examples
     --------

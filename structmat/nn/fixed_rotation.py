@@ -31,8 +31,8 @@ class FixedRotation(nn.Module):
 
     It follows its input: blocks are computed from the float64 blocks of the rotation for each
     device and precision that occurs, so `to()`, `half()` and the like have no effect on it, and
-    its state dict is empty. Pickling and copying keep the rotation, a `Rotator` as its
-    description.
+    its state dict is empty. Pickles and copies contain the rotation; that of a `Rotator` consists
+    of its description.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class FixedRotation(nn.Module):
     Products are accumulated in at least float32; the result has the dtype of x, or a complex dtype
     if the blocks are complex. Autocast has no effect. NaN and infinity pass through. For float16
     vectors on a CPU, a result that float16 cannot represent is an error; elsewhere, where checking
-    would stop the device, it is infinite.
+    would synchronise the device, it is infinite.
 
     With compiled kernels and more than a few vectors, blocks that are Kronecker products are split
     into smaller switches (`structmat.linalg.refinement`), so that a Hadamard block runs as a fast
@@ -95,8 +95,8 @@ class FixedRotation(nn.Module):
         Raises
         ------
         BlockError
-            If the size of the last axis is not the width, the dtype of x is not floating, or
-            a result overflows float16 on a CPU.
+            If x is not a tensor, the size of its last axis is not the width, its dtype is neither
+            floating nor complex, or a result overflows float16 on a CPU.
         """
         return self._rotate(x, adjoint=False)
 
@@ -215,6 +215,6 @@ def _check_overflow(x: Tensor, made: Tensor) -> None:
     if torch_internals.eager(x, made) and made.isinf().any() and not x.isinf().any():
         largest = torch.linalg.vector_norm(x.float(), dim=-1).max()
         raise BlockError(
-            f"a vector of norm {largest:.3g} in float16: its rotation has an entry above 65504, the"
-            " largest float16; use bfloat16 or float32, or scale the vectors"
+            f"vectors of norm up to {largest:.3g} in float16: an entry of a result exceeds 65504,"
+            " the largest float16; use bfloat16 or float32, or scale the vectors"
         )

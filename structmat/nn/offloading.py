@@ -114,7 +114,7 @@ def is_held(module: Any) -> bool:
 
 
 def applied(weight: nn.Parameter, fn: Callable[[Tensor], Tensor]) -> nn.Parameter:
-    """Return a parameter that belongs to no module after applying `nn.Module._apply` to it.
+    """Apply `nn.Module._apply` to a parameter that belongs to no module, and return the result.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def applied(weight: nn.Parameter, fn: Callable[[Tensor], Tensor]) -> nn.Paramete
 
 
 def device_of(module: Any, weight: Tensor) -> torch.device:
-    """Return the device on which a module computes: its weight's, or the one it is loaded to."""
+    """Return the device on which a module computes: its weight's, or that of its hooks."""
     hooks = _hooks(module)
     if not hooks or hooks[0].execution_device is None:
         return weight.device

@@ -183,7 +183,8 @@ class Orthogonal(nn.Module):
         Raises
         ------
         BlockError
-            If the size of the last axis is not the width, or the dtype of x is not floating.
+            If x is not a tensor, the size of its last axis is not the width, or its dtype is
+            neither floating nor complex.
         """
         return self._rotate(x, adjoint=False, drop=self.training)
 
@@ -289,7 +290,7 @@ class Orthogonal(nn.Module):
         Raises
         ------
         BlockError
-            If the parametrization cannot represent a block.
+            If the parametrization is another one, or cannot represent a block.
 
         Examples
         --------
@@ -402,8 +403,8 @@ class Orthogonal(nn.Module):
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return W Rᵀ x + c for each vector, the output of a frozen linear layer for `adjoint(x)`.
 
-        The rotated vectors are not saved, and are never all in memory at once. If the layer has few
-        outputs, its weight is rotated instead; see `explain`.
+        The rotated vectors are not saved, and are never all in memory at once. If the linear
+        layer has few outputs, its weight is rotated instead; see `explain`.
 
         Parameters
         ----------
@@ -420,7 +421,7 @@ class Orthogonal(nn.Module):
         Raises
         ------
         BlockError
-            As for `forward`, and for unitary blocks or weights that require a gradient.
+            As for `forward`, and for unitary blocks, or a weight or bias that requires a gradient.
 
         Examples
         --------
@@ -758,7 +759,7 @@ def generator_shapes(
 
 
 def shapes_of(layer: Orthogonal) -> list[tuple[int, ...]]:
-    """Return the shapes of the generators of a layer, whole even if the layer is sharded."""
+    """Return the shapes of a layer's generators, unsharded even if the layer is sharded."""
     return generator_shapes(layer.network, field=layer._field, reduced=layer.reduced)
 
 

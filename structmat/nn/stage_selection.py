@@ -13,7 +13,7 @@ from structmat.nn.parametrizations import powers
 
 
 def listed(stages: Any) -> list[Any] | slice:
-    """Return stages that can be read several times, without checking their indices.
+    """Return stages as a list or a slice, without checking their indices.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def checked_stages(stages: Iterable[int] | slice, depth: int) -> list[int]:
     Raises
     ------
     StructmatError
-        If the network has no stage with a given index.
+        If the stages are neither iterable nor a slice, or an index is not that of a stage.
 
     Examples
     --------

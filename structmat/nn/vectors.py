@@ -49,7 +49,7 @@ def rotate_parts(
 
     Returns
     -------
-    (..., width) of the dtype of x, or of `unitary` for real x
+    (..., width) of the dtype of x, or, for real x and unitary blocks, of `unitary`
 
     Examples
     --------

@@ -44,7 +44,7 @@ def orthogonal(
     `parametrize.remove_parametrizations` makes it a plain parameter again.
 
     Assigning a matrix to the weight fits the network to it: the weight becomes the closest matrix
-    found, with a warning if that differs from the assigned one.
+    found, with a warning if its relative Frobenius error is above 1e-3.
 
     Parameters
     ----------
@@ -219,6 +219,6 @@ def _remedy(columns: npt.NDArray[np.float64], error: float) -> str:
     if error > 1.01 * least + _NEAR:
         return "use a deeper network to approximate the weight better"
     return (
-        f"no topology has a smaller one than {least:.2g}, because the weight is not orthogonal or"
+        f"no topology has an error below {least:.2g}, because the weight is not orthogonal or"
         " has determinant −1"
     )

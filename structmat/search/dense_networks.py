@@ -27,10 +27,10 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     values of its options: blocks up to 256 that divide the width, are powers of two, or are near
     the minimum for each depth; the radices of smallest sum for each number of stages; and the
     choices that the family registers. The depth of a family, or the number of repetitions of a
-    graph, is the smallest one that makes the network dense, provided that it is at most a few
-    stages above the theoretical minimum. Seeds are 0. Networks are not built if their family claims
-    their parameters and density in closed form; others are built and checked up to width 16,384, or
-    2048 for families defined by a graph.
+    graph, is the smallest one that makes the network dense; where it is not claimed in closed form,
+    up to 8 stages beyond the theoretical minimum, or 32 repetitions, are tried. Seeds are 0.
+    Networks are not built if their family claims their parameters and density in closed form;
+    others are built and checked up to width 16,384, or 2048 for families defined by a graph.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     -------
     list of Family
         Sorted by parameters, then depth, then name. Of several networks of one family with the same
-        parameters and depth, only one is listed; so is only one of the families that reduce to a
+        parameters and depth, only one is listed, and only one of the families that reduce to a
         single switch on all wires. The list is empty only if the budget is too small: at every
         width `gossip` attains the minimum number of parameters of a dense network.
 
     Raises
     ------
     StructmatError
-        If the width is not an integer ≥ 2, or the budget is not an integer ≥ 0.
+        If the width is not an integer from 2 to 2^22, or the budget is not an integer ≥ 0.
     FamilyError
         If a user-defined family is faulty.
 

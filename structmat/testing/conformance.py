@@ -36,7 +36,7 @@ def check_family(
     stages; depth, parameters, density and isomorphism to another family are as claimed
     (`structmat.families.Claims`), each verified without the formulas of the family. At a rejected
     width, the error is a WidthError of one line, which contains the call, the nearest valid widths,
-    and a family that accepts this width.
+    and, unless the width is 1, a family that accepts this width.
 
     Parameters
     ----------
@@ -54,7 +54,9 @@ def check_family(
     Raises
     ------
     SpecError
-        If the argument is not a string that names a registered family.
+        If `family` is not a string that names a registered family.
+    StructmatError
+        If `widths` is not iterable.
     AssertionError
         If the family violates the contract, or accepts none of the widths; the message states the
         spec, the width, and the violated rule.
@@ -145,12 +147,12 @@ def _check_matrix(net: Network, who: str) -> None:
     straight, inputs, outputs = net.straightened()
     _check(straight.is_straight, f"{who} must be straight after straightening")
     same = matrix_of(straight, blocks)[outputs][:, np.argsort(inputs)]
-    _check(np.array_equal(matrix, same), f"{who} must be the same matrix after straightening")
+    _check(np.array_equal(matrix, same), f"{who} must have the same matrix after straightening")
     one = np.eye(net.width)
     crossing = np.array_equal(
         matrix_of(net, identity_blocks(net)), one[outputs][:, np.argsort(inputs)]
     )
-    _check(crossing, f"{who} with identity blocks must be its end permutations")
+    _check(crossing, f"{who} with identity blocks must equal its end permutations")
 
 
 def _check_claims(rule: Family, net: Network, who: str) -> None:

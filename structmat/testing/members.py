@@ -26,13 +26,13 @@ def cases(max_width: int, max_depth: int) -> dict[str, list[Case]]:
 
 
 def any_case(max_width: int, max_depth: int) -> bool:
-    """Return whether any family has a member within these bounds, without listing all."""
+    """Return whether any family has a network within these bounds, without listing all."""
     widths = range(1, max_width + 1)
     return any(_members(e, width, max_depth) for e in catalogue() for width in widths)
 
 
 def widest(known: Entry, max_width: int, max_depth: int) -> Iterator[Case]:
-    """Yield the members of one family within these bounds, the widest first."""
+    """Yield the cases of one family within these bounds, the widest first."""
     for width in range(max_width, 0, -1):
         yield from reversed(_members(known, width, max_depth))
 

@@ -32,7 +32,7 @@ _IDLE = [st.integers(0, 0)] * 30  # about as many draws as three small stages ta
 def networks(
     *, max_width: int = 12, max_depth: int = 4, wired: bool | None = None, screens: bool = False
 ) -> st.SearchStrategy[Network]:
-    """Draw networks of every form: mixed radices, idle wires, several banks, and every family.
+    """Draw networks with mixed radices, idle wires and several banks, and those of families.
 
     They shrink towards few wires, few stages, small switches, and wires in ascending order.
 
@@ -101,7 +101,7 @@ def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Ca
     depth = checked_integer(max_depth, "max_depth", 0)
     if not any_case(width, depth):
         raise StructmatError(
-            f"max_width={width}, max_depth={max_depth}: no family has such a network; raise one"
+            f"max_width={width}, max_depth={max_depth}: no family has such a network; raise a bound"
         )
     return st.deferred(lambda: _sampled(cases(width, depth)))  # listed when the first is drawn
 

@@ -1,4 +1,4 @@
-"""Plots of networks and of training; every function takes `ax=` and returns matplotlib Axes.
+"""Plots of networks and of training; functions that draw take `ax=` and return matplotlib Axes.
 
 Without `ax` a new figure is created that is not registered with pyplot: it need not be closed, and
 `plt.title` and `plt.show()` have no effect on it. Pass `ax=plt.subplots()[1]` to use them. Axes on

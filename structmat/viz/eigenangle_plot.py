@@ -27,9 +27,9 @@ def eigenangles(
 ) -> Axes:
     """Draw the distribution of eigenangles for random blocks, compared with Haar rotations.
 
-    The eigenvalues of a rotation are pairs exp(±iθ). Bars show the density of the angles θ between
-    0 and π for matrices of the network with Haar blocks, relative to the uniform density; the line
-    is the exact density for Haar rotations, averaged over each bar.
+    The eigenvalues of a rotation are pairs exp(±iθ), and a 1 at odd widths. Bars show the density
+    of the angles θ between 0 and π for matrices of the network with Haar blocks, relative to the
+    uniform density; the line is the exact density for Haar rotations, averaged over each bar.
 
     Parameters
     ----------

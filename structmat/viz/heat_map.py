@@ -19,7 +19,8 @@ def heat_map(matrix: npt.ArrayLike) -> str:
     """Return a matrix as one `<img>` element: blue for negative entries, orange for positive ones.
 
     The entry of largest magnitude has the full colour. For complex entries the magnitude is shown.
-    If there are more than 256 rows, each pixel shows the entry of largest magnitude among several.
+    If there are more than 256 rows or columns, each pixel shows the entry of largest magnitude
+    among several.
 
     Parameters
     ----------

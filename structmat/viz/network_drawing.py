@@ -42,7 +42,7 @@ def grid(
 
     More than 64 wires are grouped into at most 32 bundles of neighbours, shaded by the fraction of
     their wires that are influenced. A line is drawn between two bundles if any edge joins them; all
-    lines have the same colour.
+    coloured lines have the same colour.
 
     Parameters
     ----------

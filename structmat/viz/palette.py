@@ -1,4 +1,4 @@
-"""The colours of all pictures: of switches and curves, of lines and text, and of sequences."""
+"""The colours of plots and drawings: of switches, curves, lines and text, and in sequences."""
 
 from __future__ import annotations
 

@@ -201,8 +201,8 @@ def write(figure: Figure, target: Path | io.BytesIO, ending: str, *, dpi: int = 
 def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     """Save the figure of some axes as SVG or PNG, atomically.
 
-    A figure is always written as the same SVG, byte for byte, so the file can be kept under version
-    control.
+    With a given version of matplotlib, a figure is always written as the same SVG, byte for byte,
+    so the file can be kept under version control.
 
     Parameters
     ----------

@@ -28,11 +28,11 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     """Draw a network as text: one line per wire, with time from left to right.
 
     A switch is a vertical bar with a dot at each wire that it joins; a switch of radix 1 is a dot.
-    The switches of a stage act
-    simultaneously; those that would overlap are drawn in adjacent columns under the name of the
-    stage. A network with permutations between its stages is drawn in straightened form, and the
-    output that each wire becomes is shown at the right end. Wires are named by their labels, with
-    non-printable characters escaped. Networks of more than 64 wires are summarised by stage.
+    The switches of a stage act simultaneously; those that would overlap are drawn in adjacent
+    columns under the name of the stage. A network with permutations between its stages is drawn in
+    straightened form, and the output that each wire becomes is shown at the right end. Wires are
+    named by their labels, with non-printable characters escaped. Networks of more than 64 wires are
+    summarised by stage.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     Raises
     ------
     StructmatError
-        If `columns` is too small for the diagram, or `net` is not a Network.
+        If `columns` is not an integer ≥ 24, or `net` is not a network.
 
     Examples
     --------

@@ -38,7 +38,7 @@ QUANTITIES: Mapping[str, _Quantity] = {
 
 
 def frontier(given: Mapping[str, Series], *, best: str = "high") -> list[tuple[float, float]]:
-    """Return the Pareto frontier: the points for which no other has as small an x and a better y.
+    """Return the Pareto frontier: the points for which any other has a larger x or a worse y.
 
     Parameters
     ----------
@@ -182,13 +182,13 @@ def tradeoff(
     Returns
     -------
     matplotlib Axes
-        Axes as returned by `pareto`. For "dimension", a dashed line marks where the dimension
+        Axes as returned by `pareto`. For "dimension", a dotted line marks where the dimension
         equals the number of parameters.
 
     Raises
     ------
     StructmatError
-        If there is no network, the widths differ, or `y` is unknown.
+        If there is no network, the widths differ, `y` is unknown, or `log` is invalid.
 
     Examples
     --------

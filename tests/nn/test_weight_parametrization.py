@@ -244,11 +244,11 @@ def test_a_missing_topology_is_named():
 @pytest.mark.parametrize(
     ("weight", "depth", "remedy"),
     [
-        (2 * torch.eye(4), 1, "no topology has a smaller one than 0.5"),
+        (2 * torch.eye(4), 1, "no topology has an error below 0.5"),
         (
             torch.diag(torch.tensor([1.0, 1.0, 1.0, -1.0])),
             1,
-            "no topology has a smaller one than 1",
+            "no topology has an error below 1",
         ),
         (torch.eye(4)[[1, 2, 3, 0]] * torch.tensor([[1.0], [1.0], [1.0], [-1.0]]), 0, "deeper"),
     ],

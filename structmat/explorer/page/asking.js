@@ -53,7 +53,7 @@ const kept = {
     const found = data.saved.find((one) => one.spec === question.spec && one.width === question.width);
     if (!found) {
       const error = `${question.spec} at width ${question.width} is not in this page;`
-        + " structmat explore provides every network";
+        + " structmat explore can show other networks";
       throw new Refused({ error, widths: [] });
     }
     return found;

@@ -84,7 +84,7 @@ class Drawing {
     return wires;
   }
 
-  /** Undo the last step, or else deselect the wires selected for a switch. */
+  /** Deselect the wires selected for a switch or, if there are none, undo the last step. */
   undo() {
     const wires = this.letGo();
     if (wires.length) return { changed: false, said: `Deselected: ${wires.join(", ")}.` };

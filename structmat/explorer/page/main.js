@@ -90,7 +90,7 @@ function showGraph(net) {
   }
   graph.clear();
   byId("outline").textContent = net.summary;
-  byId("spreading").textContent = `Too large to draw: the limit is ${data.drawn} wires.`;
+  byId("spreading").textContent = `Too large to draw: there are more than ${data.drawn} wires, or very many edges.`;
 }
 
 function complain(message) {
@@ -218,6 +218,6 @@ function visit() {
 enableCopying();
 enableDrawing();
 byId("about").textContent = `structmat ${data.version}`
-  + (data.saved ? ", a saved page: nothing is fetched." : ": every number is computed by the library.");
+  + (data.saved ? ", a saved page: nothing is fetched." : ": the properties are computed by the library.");
 addEventListener("hashchange", visit);
 visit();

@@ -4,7 +4,7 @@ function showNumbers(net) {
   const home = byId("numbers");
   if (net.unmeasured) {
     const note = element("dd", { class: "more" }, `${net.unmeasured} The reachability in a`
-      + " drawn layer is shown nevertheless; to compute its numbers, serve the page with ",
+      + " drawn network is shown nevertheless; to compute its numbers, serve the page with ",
     element("code", {}, "structmat explore"), ".");
     home.replaceChildren(element("div", { class: "wide" }, element("dt", {}, "Drawn by hand"), note));
     return;

@@ -127,7 +127,7 @@ class Picking {
     byId("saved-spec").append(...specs.map((spec) => element("option", {}, spec)));
     byId("saved-note").textContent = `This page was saved with ${counted(data.saved.length, "network")}`
       + ` of ${counted(specs.length, "kind")}, each at those of the widths ${sizes.join(", ")} that it accepts.`
-      + " structmat explore provides all others.";
+      + " structmat explore shows other networks.";
     byId("saved-spec").addEventListener("change", () => {
       this.#listWidths(Number(byId("saved-width").value));
       this.#picked();

@@ -41,7 +41,7 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 @cache
 def _madvise() -> Any:
-    """Return the C library's `madvise`, or None if there is none."""
+    """Return the C library's `madvise` on Linux, and None elsewhere."""
     if not sys.platform.startswith("linux"):
         return None
     function = getattr(ctypes.CDLL(None), "madvise", None)

@@ -242,7 +242,7 @@ def _(grad: Tensor, x: Tensor, blocks: list[Tensor], *rest: Any) -> list[Tensor]
 
 
 def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield slices of vectors (tokens, width), each with a buffer of its size in shared memory."""
+    """Yield slices of vectors (tokens, width), each with a buffer of its size; buffers overlap."""
     tokens, width = x.shape
     most = max(1, min(tokens, _BETWEEN // (width * x.dtype.itemsize)))
     between = x.new_empty(most, width)

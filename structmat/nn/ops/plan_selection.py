@@ -5,9 +5,9 @@ The plan determines which stages are fused; `structmat.nn.ops.execution_plan` se
 The cost model depends only on the network, the number of vectors, the dtype and the type of device,
 so it selects the same plan in every process. With `plan="measure"`, a forward and a backward pass
 on random vectors are timed for each promising candidate. The times are cached in memory and, for
-later processes, in a file; the cache key consists of the network, the machine, the versions, the
-number of threads, the dtype, and the number of vectors rounded up to a power of two. All plans give
-the same result up to rounding.
+later processes, in a file; the cache key consists of the network, the machine, the versions of
+torch and structmat, the number of threads, the dtype, and the number of vectors rounded up to a
+power of two. All plans give the same result up to rounding.
 
 Other programs disturb timings. The candidates are therefore timed in interleaved rounds until the
 two halves of the rounds agree on the fastest plan and on the times; if they never do, a later
@@ -37,8 +37,8 @@ from structmat.nn.ops.execution_plan import Backend, backend_for
 from structmat.nn.ops.plan_cache import PlanCache
 from structmat.nn.ops.timing_cache import Ends, Timings
 
-SMALL = 1 << 18  # total size of the vectors below which plans are not timed
-_MOST = 1 << 24  # largest total size of the vectors timed; beyond it, time is proportional to size
+SMALL = 1 << 18  # total size of the vectors, in numbers, below which plans are not timed
+_MOST = 1 << 24  # most numbers in the vectors timed; beyond that, time is proportional to size
 _ROUNDS = 4, 32  # fewest and most rounds of timing
 _SECONDS = 2.0  # once this much time has been measured, no round after the second is started
 _TOLERANCE = 0.03  # the cost model decides between plans whose times differ by less

@@ -1,4 +1,4 @@
-"""What the functions that compute blocks and their gradients have in common, as LLVM code.
+"""LLVM code shared by the functions that compute blocks and their gradients.
 
 Eight blocks are computed at a time in float64, one in each lane of a SIMD vector; generators,
 blocks and gradients are stored in float32. No lane depends on the others.
@@ -82,7 +82,7 @@ def write_blocks(
 def write_gradient(
     module: ir.Module, name: str, radix: int, gradient: Callable[[Writer, Above, Matrix], Above]
 ) -> None:
-    """Write the function that computes the gradient for generators; `gradient` as `blocks` above.
+    """Write the function that computes the gradient for generators; `gradient` emits its code.
 
     Its arguments are the addresses of the generators, of the gradient for blocks, and of the
     result, the number of blocks, and the address of the counter.
@@ -98,7 +98,7 @@ def write_gradient(
 
 
 def number(w: Writer, value: float) -> Any:
-    """Return a constant in all lanes."""
+    """Return a vector with the same constant in all lanes."""
     return ir.Constant(w.n.vector, [value] * LANES)
 
 
@@ -226,7 +226,7 @@ def _places(m: Matrix, address: Any, lanes: Sequence[Any]) -> list[Any]:
 
 
 def _collected(made: Any, address: Any, lanes: Sequence[Any]) -> Any:
-    """Load the matrices of the lanes, and return the one that now contains them."""
+    """Load the matrices of all lanes into `made`, and return it."""
     w, places = made.w, _places(made, address, lanes)
     with w.loop(made.rows * made.columns) as k:
         entry: Any = ir.Constant(of(ir.FloatType(), LANES), ir.Undefined)
@@ -238,7 +238,7 @@ def _collected(made: Any, address: Any, lanes: Sequence[Any]) -> Any:
 
 
 def _spread(m: Matrix, address: Any, lanes: Sequence[Any]) -> None:
-    """Store the matrices of the lanes."""
+    """Store the matrices of all lanes."""
     w, places = m.w, _places(m, address, lanes)
     with w.loop(m.rows * m.columns) as k:
         narrow = w.b.fptrunc(m.load(k), of(ir.FloatType(), LANES))

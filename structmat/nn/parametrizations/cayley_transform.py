@@ -54,9 +54,9 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks (I+Q)(I−Q)⁻¹, which cover each rotation without eigenvalue −1 exactly once.
 
     The transform is computed exactly, not by a truncated series: the blocks are orthogonal up to
-    rounding for generators of any size, and exact in float32; in float64 their error is a few ulps,
-    or a few ulps times ‖Q‖ if Q is nearly singular. The gradient decreases as 1/‖Q‖² and is also
-    exact to rounding, even if it is far below one ulp of the blocks.
+    rounding for generators of any size, and exact to rounding in float32; in float64 their error is
+    a few ulps, or a few ulps times ‖Q‖ if Q is nearly singular. The gradient decreases as 1/‖Q‖²
+    and is also exact to rounding, even if it is far below one ulp of the blocks.
 
     Parameters
     ----------

@@ -251,6 +251,6 @@ def columns(generators: Tensor, radix: int) -> tuple[Tensor, Tensor | None]:
 
 
 def with_batch_first(blocks: Tensor, generators: Tensor) -> Tensor:
-    """Return blocks (r, r, n) as (..., r, r), with the dtype and batch shape of the generators."""
+    """Return blocks (r, r, n) as (..., r, r), with the generators' batch shape and precision."""
     made = narrowed(blocks.permute(2, 0, 1), generators.dtype)
     return made.view(*generators.shape[:-1], *made.shape[1:])

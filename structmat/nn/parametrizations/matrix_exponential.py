@@ -45,9 +45,10 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks exp(Q), which cover every rotation or unitary matrix.
 
     Real blocks of two wires consist of cosines and sines, exact to rounding for generators of any
-    size. All other blocks are orthogonal up to rounding and exact in float32; in float64 their
-    angles, and the gradient, are exact to a few ulps times ‖Q‖. Generators larger than 1e9 are
-    rejected, because float64 does not determine their angles.
+    size. All other blocks are orthogonal up to rounding and exact to rounding in float32; in
+    float64 their angles, and the gradient, are exact to a few ulps times ‖Q‖. Such blocks are
+    rejected if the norm of their generators is above 1e9, because float64 does not determine their
+    angles.
 
     Parameters
     ----------
@@ -64,8 +65,7 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     BlockError
         If the number of generators fits neither real nor unitary blocks, or finite generators of a
         block have a norm above 1e9, unless the radix is 2 and blocks are real. If the values cannot
-        be checked immediately (in compiled code, and on devices other than the CPU), such blocks
-        become NaN.
+        be checked, as in compiled or exported code, such blocks become NaN.
 
     Examples
     --------

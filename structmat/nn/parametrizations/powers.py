@@ -1,8 +1,8 @@
 """Fractional powers, logarithms and geodesic means of orthogonal and unitary blocks.
 
-A block is normal, so all of these act on its eigenangles θ in (−π, π]: the power t has the
-angles t·θ, and the logarithm is skew-symmetric with the eigenvalues iθ. Everything is computed in
-double precision, and results are orthogonal up to rounding.
+A block is normal, so all of these act on its eigenangles θ in (−π, π]: the power with exponent t
+has the angles t·θ, and the logarithm is skew-symmetric with the eigenvalues iθ. Everything is
+computed in double precision; powers and means are orthogonal up to rounding.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     Raises
     ------
     BlockError
-        If blocks are not orthogonal up to rounding, or a real one has determinant −1, so that it
-        has no real power.
+        If the exponent is not finite; unless it is 0 or 1, also if blocks are not orthogonal up to
+        rounding, a real one has determinant −1, so that it has no real power, or the power would be
+        exported, or compiled within a transform of `torch.func`.
 
     Notes
     -----
@@ -101,7 +102,7 @@ def logarithm(blocks: Tensor) -> Tensor:
     Raises
     ------
     BlockError
-        As for `power`.
+        If blocks are not orthogonal up to rounding, or a real one has determinant −1.
 
     Examples
     --------
@@ -193,8 +194,8 @@ def generators(blocks: Tensor, parametrization: str) -> Tensor:
     Raises
     ------
     BlockError
-        If the parametrization is a different one, or it is "cayley" and a block has the eigenvalue
-        −1.
+        As for `logarithm`; also if the parametrization is a different one, or it is "cayley" and a
+        block has the eigenvalue −1.
 
     Examples
     --------

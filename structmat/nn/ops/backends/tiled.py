@@ -265,8 +265,8 @@ def _loaded(
 ) -> tuple[Tensor, int]:
     """Return vectors (t, width) transposed to (width, t), and the next free buffer.
 
-    If the first step is a product over all wires, it reads a view; otherwise the vectors are copied
-    to buffer k.
+    If the first step is a product with one segment, and the vectors have the dtype of the blocks
+    and contiguous rows, it reads a view; otherwise the vectors are copied to buffer k.
     """
     first = steps[0]
     regular = isinstance(first, Product) and len(first.segments) == 1

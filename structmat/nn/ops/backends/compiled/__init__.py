@@ -35,7 +35,7 @@ FUSES_STAGES = True
 _OLDEST = "0.46"  # oldest llvmlite, as in the extra `cpu`; numba may have installed an older one
 LARGEST = 256  # largest radix
 _VECTOR = 64  # bytes in a SIMD vector
-_TILE = 1 << 19  # largest size of a tile in bytes: a good part of a core's L2 cache
+_TILE = 1 << 19  # target size of a tile in bytes: a good part of a core's L2 cache
 _TILES = 4  # smallest number of tiles if there are enough vectors, so that four threads have work
 FEW = 4  # up to this many vectors are processed one by one, without tiles
 _CHUNK, _CHUNKS = 128, 32  # smallest size and largest number of chunks of vectors
@@ -375,8 +375,8 @@ def _chunks(steps: Cells, tokens: int, tile: int, entries: int) -> tuple[int, in
     """Return the number of chunks and the number of tiles in each.
 
     The gradients for blocks are summed within each chunk, then over the chunks. The division must
-    not depend on the number of threads, since the rounding depends on it. The chunks' sums take up
-    at most a quarter as much memory as the vectors.
+    not depend on the number of threads, since the rounding depends on it. The sums of
+    several chunks contain at most a quarter as many numbers as the vectors.
     """
     most = max(1, min(_CHUNKS, tokens // _CHUNK, tokens * steps.width // (4 * max(1, entries))))
     tiles = -(-tokens // tile)

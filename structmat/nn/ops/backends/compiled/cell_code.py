@@ -97,7 +97,7 @@ def forward(
 def backward(
     module: ir.Module, name: str, numbers: Numbers, cell: Cell, *, adjoint: bool, saved: bool
 ) -> None:
-    """Emit the function that applies the adjoint to gradients and accumulates those of blocks.
+    """Emit the function that applies the adjoint to gradients and adds up gradients of blocks.
 
     The inputs of the cells have been saved, or are still in the tile of inputs.
     """
@@ -214,7 +214,7 @@ def _recomputed(
 
 
 def _batches(c: _Cells, *, adjoint: bool) -> list[list[int]]:
-    """Divide the switches, in order, into batches whose gradients fit into registers together."""
+    """Divide the switches, in order, into batches whose gradients fit in registers if possible."""
     batches: list[list[int]] = []
     used: set[int] = set()
     entries = 0

@@ -84,7 +84,7 @@ _pool = _Pool()
 
 
 # Held while llvmlite is imported or used, and while the process is forked: otherwise, the child
-# might inherit locked locks of llvmlite or of the import system, without a thread to release them.
+# might inherit held locks of llvmlite or of the import system, with no thread to release them.
 LLVM = threading.RLock()
 
 
@@ -123,14 +123,14 @@ _local = threading.local()
 
 
 _ALIGNMENT = 64  # bytes
-_KEPT = 1 << 25  # most bytes of scratch memory that a thread keeps
+_KEPT = 1 << 25  # maximum number of bytes of scratch memory that a thread keeps
 
 
 def scratch(size: int) -> npt.NDArray[np.uint8]:
     """Return at least `size` bytes, after alignment, for the calling thread.
 
-    The caller must keep a reference during the call: a signal handler may need more memory, which
-    then replaces the memory that the thread keeps.
+    The caller must hold a reference for as long as it uses the memory: a signal handler may need
+    more memory, which then replaces the memory that the thread keeps.
     """
     own: npt.NDArray[np.uint8] | None = getattr(_local, "memory", None)
     if own is None or len(own) < size + _ALIGNMENT:

@@ -1,9 +1,10 @@
-"""R x and its gradients in Triton; at any depth, every vector is read and written once.
+"""R x and its gradients in Triton: each program moves tiles of vectors through all stages.
 
 The reference implementation in `structmat.nn.ops.reference` passes over the vectors once per stage;
-here, a program applies all stages to a tile of vectors that stays in the cache. Results and
-gradients are the same up to rounding. This is a backend (`structmat.nn.ops.execution_plan`); if the
-kernels cannot run, `structmat.nn.ops.backends.tiled` is used instead.
+here, tiles stay in the cache if they fit, and R x then reads and writes each vector once in memory,
+at any depth. Results and gradients are the same up to rounding. This is a backend
+(`structmat.nn.ops.execution_plan`); if the kernels cannot run, `structmat.nn.ops.backends.tiled` is
+used instead.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ FUSES_STAGES = False
 
 
 def available(device: torch.device | str) -> bool:
-    """Return whether the kernels can run on a device: an NVIDIA GPU, with Triton installed.
+    """Return whether the kernels can run on a device: a recent NVIDIA GPU, with Triton installed.
 
-    With TRITON_INTERPRET=1 in the environment, Triton's interpreter runs them on the CPU, which is
-    slow and intended for tests.
+    The GPU must have compute capability 8.0 or higher. With TRITON_INTERPRET=1 in the environment,
+    Triton's interpreter runs them on the CPU, which is slow and intended for tests.
 
     Examples
     --------

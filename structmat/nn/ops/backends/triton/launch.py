@@ -45,10 +45,11 @@ class Config:
 def configured(tables: Tables, x: Tensor) -> Config:
     """Return the default configuration.
 
-    It has one program per multiprocessor. A tile has the largest number of vectors, from 16 to 64,
-    for which all strips together fit in three quarters of the L2 cache: x is then read from memory
-    once and y is written once, whatever the depth. Larger tiles reduce how often the blocks are
-    read, since every tile reads them; more programs leave less room for tiles.
+    It has one program per multiprocessor. A tile has 16, 32 or 64 vectors: as many as possible such
+    that all strips together fit in three quarters of the L2 cache and every program has a tile. If
+    the strips fit, x is read from memory once and y is written once, whatever the depth. Larger
+    tiles reduce how often the blocks are read, since every tile reads them; more programs leave
+    less room for tiles.
     """
     if x.device.type != "cuda":
         return Config(16, 2, 4, 1)
@@ -140,12 +141,13 @@ def gradients(
 
     Notes
     -----
-    The forward pass saves nothing. There are three launches: the first two apply R to x and Rᵀ to
-    `grad`, keeping the inputs of each unit; in the third, each unit's program multiplies the two
-    inputs and sums over vectors in registers. A single launch would have to sum in memory: every
-    tile of 16 to 64 vectors would add to an array as large as all blocks. That would cause more
-    traffic than keeping the inputs, or require atomic additions, whose rounding differs between
-    runs. These sums are deterministic.
+    The forward pass saves no intermediate results. There are three launches for each group of
+    tiles whose inputs fit in half a gigabyte: the first two apply R to x and Rᵀ to `grad`, keeping
+    the inputs of each unit; in the third, each unit's program multiplies the two inputs and sums
+    over vectors in registers. A single launch would have to sum in memory: every tile of 16 to 64
+    vectors would add to an array as large as all blocks. That would cause more traffic than keeping
+    the inputs, or require atomic additions, whose rounding differs between runs. These sums are
+    deterministic.
     """
     x, grad = _checked(tables, blocks, x), _checked(tables, blocks, grad.to(x.dtype))
     if grad.shape != x.shape:
