@@ -134,5 +134,5 @@ def test_the_names_of_transforms_elsewhere_are_known():
         with pytest.raises(AttributeError, match=f"'{name}'; use {re.escape(use)}$"):
             getattr(sm.transforms, name)
         assert set(re.findall(call, use)) <= set(sm.transforms.__all__)
-    with pytest.raises(AttributeError, match=r"'dtc'; did you mean dct"):
+    with pytest.raises(AttributeError, match=r"'dtc'; did you mean dst or dft"):
         _ = sm.transforms.dtc
