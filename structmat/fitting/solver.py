@@ -112,7 +112,7 @@ class Fit:
 
 def fit(
     net: Network,
-    target: npt.ArrayLike,
+    target: npt.ArrayLike | Rotation,
     *,
     rng: Any = None,
     starts: int = 4,
