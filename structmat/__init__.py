@@ -5,7 +5,9 @@ Importing this package does not load torch; `structmat.nn` does. The ten most us
 here, and all families are in `structmat.families`.
 """
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from structmat import errors, families
@@ -121,14 +123,39 @@ if not TYPE_CHECKING:
         "rotator": "structmat.linalg.rotators",
         "symbolic": "structmat.analysis.symbolic",
     }
+    _HINTS = {  # for names that users expect here
+        "load": "use structmat.Rotation.load(path)",
+        "from_matrix": "structmat.fit(net, matrix).rotation is a network close to a matrix",
+        "random_rotation": "use rotator(width), or Rotation(net, random_blocks(net, rng=0))",
+        "rotation": "use rotator(width), or Rotation(net, random_blocks(net, rng=0))",
+        "draw": "use net.plot(), or print(structmat.diagram(net))",
+        "plot": "use net.plot(), or print(structmat.diagram(net))",
+        "operations": "transforms and schedules count them: r.operations, schedule(net)",
+    }
 
     def __getattr__(name: str) -> Any:
         if name in _DEFERRED:
             return getattr(import_module(_DEFERRED[name]), name)
         if name == "transforms":
             return import_module("structmat.linalg.transforms")
+        raise AttributeError(f"module 'structmat' has no attribute {name!r}{_elsewhere(name)}")
+
+    def __dir__() -> list[str]:
+        loaded = (name for name in globals() if f"structmat.{name}" in sys.modules)
+        return sorted({*__all__, *loaded})
+
+    def _elsewhere(name: str) -> str:
+        """Return where a name that this package lacks can be found, for a message."""
+        if name.startswith("_"):  # asked by Python and by notebooks
+            return ""
         if name in families.__all__:
-            raise AttributeError(
-                f"module 'structmat' has no attribute {name!r}; it is structmat.families.{name}"
-            )
-        raise AttributeError(f"module 'structmat' has no attribute {name!r}")
+            return f"; it is structmat.families.{name}"
+        if (Path(__file__).parent / name / "__init__.py").is_file():
+            return f"; it is a package: import structmat.{name}"
+        transforms = import_module("structmat.linalg.transforms")
+        if transform := transforms.named(name):
+            return f"; structmat.transforms has {transform}"
+        if name in _HINTS:
+            return f"; {_HINTS[name]}"
+        known = {*__all__, *families.__all__, *transforms.__all__}
+        return errors.suggest(name, known, "dir(structmat) lists its names")

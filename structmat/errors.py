@@ -101,6 +101,7 @@ def abbreviated(value: Any, longest: int = _LONGEST) -> str:
     """
     if isinstance(value, int) and value.bit_length() > _BITS:
         return f"an integer of {value.bit_length():,} bits"
+    shape = getattr(value, "shape", None)
     try:
         text = repr(value)
         if "\n" in text:  # as in the repr of an array
@@ -109,6 +110,8 @@ def abbreviated(value: Any, longest: int = _LONGEST) -> str:
         return f"a {type(value).__name__} that cannot be printed"
     if len(text) <= longest:
         return text
+    if isinstance(shape, tuple):
+        return f"{type(value).__name__} of shape {tuple(shape)}"
     mark = f"…({len(text):,})…"
     kept = max(longest - len(mark), 2)
     return f"{text[: kept - kept // 2]}{mark}{text[len(text) - kept // 2 :]}"

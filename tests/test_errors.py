@@ -112,6 +112,8 @@ def test_values_that_cannot_be_printed_are_named_by_their_type():
 
     with pytest.raises(StructmatError, match=r"^depth=a Broken that cannot be printed: depth must"):
         checked_integer(Broken(), "depth")
+    with pytest.raises(StructmatError, match=r"^depth=ndarray of shape \(99,\): depth must"):
+        checked_integer(np.arange(99), "depth")
 
 
 def test_long_numbers_are_abbreviated_in_every_message():

@@ -1,6 +1,7 @@
 """The modules that an import loads, and the layers of imports."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,41 @@ def test_the_error_for_a_missing_top_level_family_names_its_module():
     with pytest.raises(AttributeError, match=r"'omega'; it is structmat\.families\.omega"):
         sm.omega  # noqa: B018
     assert len(sm.__all__) <= 55
+
+
+def test_dir_lists_every_public_name():
+    """Notebooks complete names by it, also those that are imported when they are first used."""
+    listed = set(dir(sm))
+    assert set(sm.__all__) <= listed
+    assert not {"Any", "TYPE_CHECKING", "import_module"} & listed
+    assert all(hasattr(sm, name) for name in listed)
+    assert set(dir(sm.transforms)) == set(sm.transforms.__all__)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("omega", r"; it is structmat\.families\.omega"),
+        ("audit", r"; it is a package: import structmat\.audit"),
+        ("dct", r"; structmat\.transforms has dct"),
+        ("Hadamard", r"; structmat\.transforms has hadamard"),
+        ("fft", r"; structmat\.transforms has dft\(n\)"),
+        ("load", r"; use structmat\.Rotation\.load\(path\)"),
+        ("rotatr", r"; did you mean rotator or Rotator\?"),
+        ("quantise", r"; dir\(structmat\) lists its names"),
+        ("_repr_html_", ""),
+    ],
+)
+def test_a_missing_name_says_where_it_is(name, hint):
+    with pytest.raises(AttributeError, match=f"'structmat' has no attribute '{name}'{hint}$"):
+        getattr(sm, name)
+
+
+def test_the_names_of_transforms_elsewhere_are_known():
+    call = r"([a-z_]+)\("
+    for name, use in sm.transforms._OTHER_NAMES.items():
+        with pytest.raises(AttributeError, match=f"'{name}'; use {re.escape(use)}$"):
+            getattr(sm.transforms, name)
+        assert set(re.findall(call, use)) <= set(sm.transforms.__all__)
+    with pytest.raises(AttributeError, match=r"'dtc'; did you mean dst or dft"):
+        _ = sm.transforms.dtc

@@ -346,8 +346,7 @@ on one of them
 
     if not isinstance(rotation, Rotation):
         raise StructmatError(
-            f"certify of {abbreviated(rotation)}: it takes a Rotation, such as"
-            " Rotation(net, random_blocks(net, rng=0))"
+            f"certify of {abbreviated(rotation)}: it takes a Rotation, {_remedy(rotation)}"
         )
     net, width = rotation.network, rotation.network.width
     chosen = _inputs(inputs, width)
@@ -452,3 +451,16 @@ def _share(energy: float) -> str:
         if n and abs(energy * n / numerator - 1) < 1e-9:
             return f"{numerator}/{n:,}" if n > 1 else f"{numerator}"
     return f"{energy:.4f}"
+
+
+def _remedy(value: Any) -> str:
+    """Return how to make a Rotation of a value that is none."""
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        whole = f"Network.of({len(value)}, [[range({len(value)})]])"
+        return f"such as one switch with this matrix: Rotation({whole}, [matrix[None]])"
+    held = getattr(value, "rotation", None)
+    if hasattr(held, "network"):  # of a Fit, or a module with a fixed rotation
+        return "which is its attribute rotation"
+    if callable(held):  # of a layer
+        return "which its method rotation() returns"
+    return "such as Rotation(net, random_blocks(net, rng=0))"

@@ -172,7 +172,8 @@ class SymbolicMatrix:
         ----------
         values : mapping or sequence
             Expressions or numbers for some symbols, or for other expressions in the blocks such as
-            cos(θ); or one for each symbol, in the order of `symbols`.
+            cos(θ); or one for each symbol, in the order of `symbols`. A key may be the name of a
+            symbol.
 
         Raises
         ------
@@ -298,16 +299,18 @@ class SymbolicMatrix:
                     " order of `symbols`, or a mapping"
                 )
             values = dict(zip(self.symbols, listed, strict=True))
-        given = {expression(key): expression(value) for key, value in values.items()}
-        unknown = given.keys() - set(self.symbols)
-        if unknown:
+        names = {str(symbol): symbol for symbol in self.symbols}
+        keys = {k: names.get(k) if isinstance(k, str) else expression(k) for k in values}
+        unknown = {k: found for k, found in keys.items() if found not in self.symbols}
+        if any(found is not None for found in unknown.values()):
             entries = (e for block in self.blocks for e in block.flat)
-            unknown -= {part for e in entries for part in sympy.preorder_traversal(e)}
+            parts = {part for e in entries for part in sympy.preorder_traversal(e)}
+            unknown = {k: found for k, found in unknown.items() if found not in parts}
         for key in unknown:
             raise StructmatError(
                 f"{key}: it does not occur in the blocks; the symbols are {_listed(self.symbols)}"
             )
-        return given
+        return {keys[k]: expression(value) for k, value in values.items()}
 
     def __repr__(self) -> str:
         net = self.network

@@ -104,6 +104,10 @@ def rule(topology: Any) -> Rule:
         return parse(topology)
     if isinstance(topology, Network):
         return Fixed(topology)
+    if not isinstance(topology, Fixed) and isinstance(getattr(topology, "network", None), Network):
+        raise StructmatError(
+            f"topology={abbreviated(topology)}: it has a network; use its attribute network"
+        )
     if callable(topology) and not isinstance(topology, type):
         made: Rule = topology
         return made
@@ -185,6 +189,10 @@ butterfly(8), network(spec, width), from_graph(graph) or Network.of
     named = isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology))
     if named or is_graph(topology):
         return network(topology)
+    if isinstance(getattr(topology, "network", None), Network):
+        raise StructmatError(
+            f"{caller} of {abbreviated(topology)}: it takes a network; use its attribute network"
+        )
     raise StructmatError(
         f"{caller} of {abbreviated(topology)}: it takes a network; build one with butterfly(8),"
         " network(spec, width), from_graph(graph) or Network.of"

@@ -86,6 +86,11 @@ class Fit:
         """Copies of the blocks, one (n, r, r) array for each bank, as in `random_blocks`."""
         return [block.copy() for block in self.rotation.blocks]
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("matrix", "factors"):
+            raise AttributeError(f"a Fit has no {name}: use its attribute rotation.{name}()")
+        raise AttributeError(f"a Fit has no attribute {name!r}")
+
     def __str__(self) -> str:
         found = "exact" if self.exact else f"lower bound {self.lower_bound:.3g}"
         text = f"relative Frobenius error {self.error:.3g} ({found}), by {self.method}"
@@ -108,7 +113,7 @@ class Fit:
 
 def fit(
     net: Network,
-    target: npt.ArrayLike,
+    target: npt.ArrayLike | Rotation,
     *,
     rng: Any = None,
     starts: int = 4,
@@ -144,7 +149,7 @@ def fit(
     ----------
     net : Network
         Any network; it need not be straight.
-    target : (width, width) real or complex
+    target : (width, width) real or complex, or a Rotation
         The matrix T, not zero and usually orthogonal. The blocks are unitary for a complex target,
         and float32 for a float32 target; all computations are in double precision.
     rng : seed or numpy Generator, optional
@@ -204,7 +209,11 @@ permuted
     The target's norm is 3 times that of an orthogonal matrix; the error against target / 3 is 0, \
 so the target is 3 times the fitted matrix
     """
+    from structmat.linalg.rotation import Rotation  # deferred: it loads scipy.sparse
+
     net = checked(net, "fit")
+    if isinstance(target, Rotation):
+        target = target.matrix()
     count, most, source = (
         checked_integer(starts, "starts", 1),
         checked_integer(sweeps, "sweeps", 1),

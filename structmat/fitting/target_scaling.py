@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, abbreviated
 from structmat.linalg.blocks import Array
 from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
@@ -88,6 +88,11 @@ def scaled(target: npt.ArrayLike, width: int) -> Scaled:
         given = np.asarray(target)
     except ValueError:
         given = np.empty(0)
+    if given.dtype == object and not given.shape:
+        raise StructmatError(
+            f"target={abbreviated(target)}: it must be an array of shape {(width, width)}, or a"
+            " Rotation"
+        )
     if given.shape != (width, width):
         raise StructmatError(
             f"target of shape {given.shape}: this network has matrices of shape {(width, width)}"

@@ -43,9 +43,13 @@ _HINTS = {  # for attributes that users expect on a matrix
     "inv": "r.H",
     "inverse": "r.H",
     "net": "r.network",
+    "conj": "r.T.H",
+    "seed": "r.description, which contains it, if r is a Rotator",
     "toarray": "r.matrix()",
     "todense": "r.matrix()",
     "det": "numpy.linalg.det(r.matrix()), the product of the determinants of the blocks",
+    "certify": "structmat.certify(r)",
+    "schedule": "structmat.schedule(r.network)",
     "random": "Rotation(net, random_blocks(net, rng=0))",
 }
 _SHOWN = 1024  # maximum width of a matrix that is drawn
@@ -119,6 +123,8 @@ class Rotation(LinearOperator):
     def __getattr__(self, name: str) -> Any:
         if name in _HINTS:
             raise AttributeError(f"a Rotation has no {name}: use {_HINTS[name]}")
+        if not name.startswith("_") and hasattr(Network, name):
+            raise AttributeError(f"a Rotation has no {name}: use r.network.{name}")
         raise AttributeError(f"a Rotation has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:

@@ -69,6 +69,11 @@ class Rotator(Rotation):
         seed: int = 0,
         field: str = "real",
     ) -> None:
+        if abbreviated(width).startswith("'rotator("):
+            raise StructmatError(
+                f"width={abbreviated(width)}: this is a description; use"
+                " Rotator.from_description(text)"
+            )
         wires = checked_integer(width, "width", 2)
         if wires > WIDEST:
             raise WidthError(f"width={abbreviated(wires)}: a rotator has at most {WIDEST:,} wires")

@@ -273,11 +273,25 @@ def test_text_html_and_json_agree(r):
     assert len(table.splitlines()) == 2 + len(found._rows())
 
 
+def test_the_remedies_for_matrices_and_layers_work():
+    from structmat.nn import Orthogonal
+
+    matrix = scipy.stats.ortho_group.rvs(7, random_state=0)
+    r = sm.Rotation(sm.Network.of(7, [[range(7)]]), [matrix[None]])
+    assert sm.certify(r).one.energy == pytest.approx((matrix**2).max(), rel=1e-12)
+    layer = Orthogonal(sm.butterfly(4))
+    with pytest.raises(StructmatError, match=r"which its method rotation\(\) returns$"):
+        sm.certify(layer)
+    assert sm.certify(layer.rotation()).one.energy == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ((sm.butterfly(4),), StructmatError, r"certify of .*: it takes a Rotation, such as"),
-        ((np.eye(4),), StructmatError, r"it takes a Rotation"),
+        ((np.eye(4),), StructmatError, r"with this matrix: Rotation\(Network\.of\(4, \[\[range"),
+        ((np.eye(99),), StructmatError, r"^certify of ndarray of shape \(99, 99\): it takes"),
+        ((sm.fit(sm.butterfly(4), np.eye(4)),), StructmatError, "is its attribute rotation$"),
         ((None,), StructmatError, r"certify of None"),
     ],
 )

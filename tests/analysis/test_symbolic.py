@@ -269,6 +269,7 @@ def test_wires_are_checked(wire):
         ([1, 2, 3, math.nan], "nan: give finite numbers or sympy expressions"),
         ([1, 2, 3, math.inf], "inf: give finite"),
         ([1, 2, 3, "__import__('os')"], "give finite numbers or sympy expressions"),
+        ({"x": 1, "theta_1_0_1": 1}, "^x: it does not occur in the blocks; the symbols are theta"),
         ({sympy.Symbol("x"): 1}, "x: it does not occur in the blocks; .* theta_1_0_1, theta_1_2_3"),
     ],
 )
@@ -277,6 +278,12 @@ def test_values_are_checked(values, message):
     for use in (r.subs, r.rotation):
         with pytest.raises(StructmatError, match=message):
             use(values)
+
+
+def test_symbols_are_also_substituted_by_name():
+    r = sm.symbolic("butterfly", 4)
+    named = r.subs({str(symbol): k for k, symbol in enumerate(r.symbols)})
+    assert named.matrix() == r.subs(range(4)).matrix()
 
 
 def test_rotations_need_every_value_and_orthogonal_blocks():

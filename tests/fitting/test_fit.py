@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -252,6 +253,7 @@ def test_a_progress_bar_counts_the_sweeps_on_request(monkeypatch):
         ({"target": [[1], [1, 2]]}, "target of shape"),
         ({"target": np.full((4, 4), np.nan)}, "NaN or infinity"),
         ({"target": np.zeros((4, 4))}, "the target is zero"),
+        ({"target": scipy.sparse.eye_array(4)}, r"it must be an array of shape \(4, 4\), or a Rot"),
         ({"target": np.full((4, 4), "a")}, "real or complex"),
         ({"starts": 0}, "starts=0: starts must be an integer ≥ 1"),
         ({"sweeps": 0.5}, "sweeps=0.5: sweeps must be an integer ≥ 1"),
@@ -284,3 +286,13 @@ def test_blocks_of_the_wrong_shape_are_rejected():
     net = sm.butterfly(4)
     with pytest.raises(BlockError, match="start has complex blocks"):
         sm.fit(net, np.eye(4), start=sm.random_blocks(net, dtype=complex))
+
+
+def test_rotations_are_targets():
+    r = sm.transforms.dct(8)
+    found = sm.fit(r.network, r)
+    assert found.error == sm.fit(r.network, r.matrix()).error < 1e-14
+    with pytest.raises(AttributeError, match=r"a Fit has no matrix: use its attribute rotation\.m"):
+        _ = found.matrix
+    with pytest.raises(AttributeError, match="a Fit has no attribute 'loss'"):
+        _ = found.loss

@@ -212,6 +212,14 @@ def test_a_rotation_is_immutable():
     ("call", "message"),
     [
         (lambda: sm.Rotation("benes", []), "Rotation of 'benes': it takes a network"),
+        (
+            lambda: sm.mixing(sm.transforms.dct(4)),
+            r"^mixing of dct\(4.*; use its attribute network",
+        ),
+        (
+            lambda: sm.symbolic(sm.transforms.dct(4)),
+            r"^topology=dct\(4.*: it has a network; use its",
+        ),
         (lambda: sm.Rotation(sm.butterfly(4), []), "0 arrays of blocks: the network has 2 banks"),
         (lambda: sm.Rotation(sm.butterfly(4), [np.ones((2, 2, 2))] * 2), "must be orthogonal"),
         (lambda: sm.Rotation(sm.butterfly(4), [np.eye(2)[None]] * 2), r"this bank needs \(2, 2, 2"),
@@ -301,5 +309,7 @@ def test_missing_arguments_and_attributes_say_what_to_use():
     r = sm.Rotation(net, sm.identity_blocks(net))
     with pytest.raises(AttributeError, match=r"a Rotation has no toarray: use r\.matrix\(\)"):
         _ = r.toarray
+    with pytest.raises(AttributeError, match=r"a Rotation has no width: use r\.network\.width"):
+        _ = r.width
     with pytest.raises(AttributeError, match="a Rotation has no attribute 'widht'"):
         _ = r.widht

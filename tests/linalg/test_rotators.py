@@ -321,6 +321,9 @@ def test_bad_input_is_rejected_in_one_line(given, message):
 
 
 def test_a_width_beyond_the_maximum_is_a_width_error():
+    text = sm.rotator(768).description
+    with pytest.raises(StructmatError, match=r"a description; use Rotator\.from_description"):
+        sm.rotator(text)
     with pytest.raises(WidthError, match="width=10000000: a rotator has at most"):
         sm.rotator(10**7)
 
