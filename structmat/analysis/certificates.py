@@ -277,7 +277,7 @@ class Certificate:
     @property
     def _title(self) -> str:
         kind = "unitary" if self.field == "complex" else "orthogonal"
-        seen = "all inputs" if self.complete else f"{self.examined:,} inputs"
+        seen = "all inputs" if self.complete else counted(self.examined, "input")
         stages = counted(self.depth, "stage")
         return f"{kind}, width {self.width:,}, {stages}; {seen} examined"
 

@@ -95,6 +95,8 @@ def distortion(
     """
     m = _checked_outputs(outputs, width)
     count = checked_integer(vectors, "vectors", 1)
+    if count >= 2**64:
+        raise StructmatError(f"vectors={abbreviated(count)}: at most 2^64 − 1")
     given: Any = failure
     if not isinstance(given, Real) or not 0 < failure < 1:
         raise StructmatError(

@@ -13,7 +13,7 @@ import sympy
 
 from structmat._util.text_table import counted
 from structmat.analysis.reachability import path_counts
-from structmat.errors import BlockError, StructmatError, abbreviated, suggest
+from structmat.errors import BlockError, StructmatError, abbreviated, checked_integer, suggest
 from structmat.families.resolution import checked, network
 from structmat.linalg.blocks import Array, by_stage, check_shapes
 from structmat.linalg.rotation import Rotation
@@ -76,7 +76,7 @@ class SymbolicMatrix:
 
     def __post_init__(self) -> None:
         net = checked(self.network, "SymbolicMatrix")
-        _check_width(net)
+        _check_width(net.width)
         blocks = _held(net, self.blocks)
         free = set().union(*(e.free_symbols for block in blocks for e in block.flat))
         first = [s for s in dict.fromkeys(self.symbols) if s in free]
@@ -375,9 +375,11 @@ def symbolic(
     >>> sympy.simplify(r.matrix().T * r.matrix()) == sympy.eye(4)
     True
     """
-    net = network(topology, width)
     _check_options(parametrization, field)
-    _check_width(net)
+    if width is not None:  # a network of a million wires takes minutes to build
+        _check_width(checked_integer(width, "width", 1))
+    net = network(topology, width)
+    _check_width(net.width)
     _check_size(net, parametrization)
     blocks, symbols = symbolic_blocks(net, parametrization, unitary=field == "complex")
     return SymbolicMatrix(net, tuple(blocks), tuple(symbols))
@@ -398,10 +400,10 @@ def _check_options(parametrization: Any, field: Any) -> None:
         )
 
 
-def _check_width(net: Network) -> None:
-    if net.width > _WIDEST:
+def _check_width(width: int) -> None:
+    if width > _WIDEST:
         raise StructmatError(
-            f"symbolic of {net.width:,} wires: it takes at most {_WIDEST:,}; use fewer wires, or"
+            f"symbolic of {width:,} wires: it takes at most {_WIDEST:,}; use fewer wires, or"
             " compute with numbers, by structmat.Rotation"
         )
 

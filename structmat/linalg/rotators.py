@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from structmat._util.text_table import counted
 from structmat.errors import StructmatError, WidthError, abbreviated, checked_integer
 from structmat.families.butterflies import mixed_radix
 from structmat.families.number_theory import ceil_log, divisors, prime_factors
@@ -33,6 +34,8 @@ VERSION = 1  # of the blocks: the same description means the same blocks in ever
 WIDEST, LARGEST = 10**6, 256  # maximum width and block
 FIELDS = ("real", "complex")
 _BITS = 128  # maximum size of a seed
+_STAGES = 2**12  # maximum depth: a short description must not take minutes, nor all memory:
+_ENTRIES = 2**28  # maximum number of entries of all blocks, 2 GiB in float64
 
 _FORM = "rotator(WIDTH, block=B, [rounds=N,] [depth=K,] [field=complex,] seed=S, version=1)"
 _KEYS = ("block", "rounds", "depth", "field", "seed", "version")
@@ -80,15 +83,15 @@ class Rotator(Rotation):
         largest = checked_integer(block, "block", 2)
         if largest > LARGEST:
             raise StructmatError(f"block={abbreviated(largest)}: block must be at most {LARGEST}")
-        if field not in FIELDS:
+        if not isinstance(field, str) or field not in FIELDS:
             raise StructmatError(f"field={abbreviated(field)}: it must be {' or '.join(FIELDS)}")
         times = checked_integer(rounds, "rounds", 1)
         whole = topology(wires, largest, field=field)
         kept = whole.depth if depth is None else checked_integer(depth, "depth", 1)
         if kept > whole.depth:
             raise StructmatError(
-                f"depth={kept}: a round of this rotator has {whole.depth} stages, so depth must be"
-                " at most that; rounds= repeats them"
+                f"depth={kept}: a round of this rotator has {counted(whole.depth, 'stage')}, so"
+                " depth must be at most that; rounds= repeats them"
             )
         options = [f"{wires}", f"block={largest}"]
         options += [f"rounds={times}"] * (times > 1)
@@ -96,6 +99,7 @@ class Rotator(Rotation):
         options += [f"field={field}"] * (field != "real")
         text = f"rotator({', '.join(options)}, seed={_checked_seed(seed)}, version={VERSION})"
         one = whole[:kept]
+        _check_size(one, times)
         network = one.repeat(times)
         # With several paths from an input to an output, only signs in every stage make their sums
         # random.
@@ -178,7 +182,8 @@ def rotator(
     Raises
     ------
     StructmatError
-        If an option is not of the right kind, or outside its range.
+        If an option is not of the right kind, or outside its range, or if there are more than 4,096
+        stages or 2²⁸ entries of blocks in all.
 
     Notes
     -----
@@ -247,6 +252,24 @@ def factors(width: int, block: int, *, field: str = "real") -> tuple[int, ...] |
             for before, depth, used in [best[whole // r]]
         )
     return tuple(-r for r in best[width][2])
+
+
+def _check_size(one: Network, rounds: int) -> None:
+    """Raise an error if so many rounds would have too many stages or entries of blocks."""
+    for each, most, what in (
+        (one.depth, _STAGES, "stages"),
+        (one.nonzeros, _ENTRIES, "entries of blocks"),
+    ):
+        if each > most:
+            raise StructmatError(
+                f"width={one.width}: a round would have {each:,} {what}, and a rotator has at most"
+                f" {most:,}; use a smaller block or depth"
+            )
+        if each * rounds > most:
+            raise StructmatError(
+                f"rounds={abbreviated(rounds)}: a rotator has at most {most:,} {what}, and a round"
+                f" of this one has {each:,}, so rounds must be at most {most // each:,}"
+            )
 
 
 def _round(network: Network, text: str, *, signed: int, field: str) -> list[npt.NDArray[Any]]:

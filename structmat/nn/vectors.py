@@ -18,7 +18,7 @@ def check_vectors(x: Any, width: int) -> None:
     Raises
     ------
     BlockError
-        If x is not a tensor, or its last axis or its dtype does not fit.
+        If x is not a dense tensor, or its last axis or its dtype does not fit.
 
     Examples
     --------
@@ -28,6 +28,12 @@ def check_vectors(x: Any, width: int) -> None:
         raise BlockError(
             f"x has type {type(x).__name__}: the layer takes a torch.Tensor; make one with"
             " torch.as_tensor(x, dtype=torch.float32)"
+        )
+    if x.is_nested or x.layout != torch.strided:
+        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
+        raise BlockError(
+            f"x is a {kind} tensor: it must be dense; use x.to_dense(), or pad nested tensors by"
+            " torch.nested.to_padded_tensor(x, 0)"
         )
     if x.ndim < 1 or torch_internals.sizes(x)[-1] != width:
         raise BlockError(f"x of shape {tuple(x.shape)}: its last axis must be the width {width}")

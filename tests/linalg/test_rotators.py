@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import StructmatError, WidthError
 from structmat.families.number_theory import factorizations, prime_factors
+from structmat.linalg import rotators
 from structmat.linalg.flat_blocks import flat_block, unevenness
 from structmat.linalg.rotators import drawn_seed, factors, topology
 from structmat.linalg.shared_blocks import distinct
@@ -299,7 +300,10 @@ def test_seeds_come_from_any_numpy_source():
         ({"block": 257}, "block=257: block must be at most 256"),
         ({"block": 8.0}, "block=8.0: block must be an integer"),
         ({"rounds": 0}, "rounds=0: rounds must be an integer ≥ 1"),
-        ({"rounds": 10**9}, r"repeat\(1000000000\): .*use fewer stages or wires"),
+        ({"rounds": 10**9}, "rounds=1000000000: .* 4,096 stages, .* rounds must be at most 1,365"),
+        ({"width": 17, "depth": 9}, "a round of this rotator has 3 stages"),
+        ({"width": 12, "depth": 2}, "a round of this rotator has 1 stage, so"),
+        ({"field": np.array("real")}, "it must be real or complex"),
         ({"depth": 0}, "depth=0: depth must be an integer ≥ 1"),
         ({"depth": 4}, "depth=4: a round of this rotator has 3 stages"),
         ({"rng": -1}, r"rng=-1: it must be an integer from 0 to 2\^128 − 1 or a numpy Generator"),
@@ -318,6 +322,16 @@ def test_bad_input_is_rejected_in_one_line(given, message):
     with pytest.raises(StructmatError, match=message) as caught:
         sm.rotator(**{"width": 768, **given})
     assert "\n" not in str(caught.value)
+
+
+def test_the_number_of_entries_of_blocks_is_limited(monkeypatch):
+    entries = sm.rotator(12, block=4).network.nonzeros
+    monkeypatch.setattr(rotators, "_ENTRIES", 2 * entries)
+    assert sm.rotator(12, block=4, rounds=2).network.nonzeros == 2 * entries
+    with pytest.raises(StructmatError, match=r"entries of blocks, .* rounds must be at most 2"):
+        sm.rotator(12, block=4, rounds=3)
+    with pytest.raises(StructmatError, match=r"would have 289 entries .* a smaller block or depth"):
+        sm.rotator(17, block=17)
 
 
 def test_a_width_beyond_the_maximum_is_a_width_error():
@@ -350,6 +364,7 @@ def test_a_width_beyond_the_maximum_is_a_width_error():
         ("rotator(768, block=16, rounds=1, seed=0, version=1)", "the description of this rotator"),
         ("rotator(768, block=16, depth=3, seed=0, version=1)", "the description of this rotator"),
         ("rotator(1, block=16, seed=0, version=1)", "width=1: width must be"),
+        (f"rotator(2, block=2, rounds={'9' * 40}, seed=0, version=1)", "rounds=.* at most 4,096"),
         ("rotator(768, block=16, field=odd, seed=0, version=1)", "field='odd': it must be real or"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -211,6 +212,13 @@ def test_bad_input_is_rejected_in_one_line():
         q(torch.ones(2, 9))
     with pytest.raises(BlockError, match=r"x has type ndarray: the layer takes a torch\.Tensor"):
         q(np.ones(8))
+    with pytest.raises(BlockError, match=r"x is a sparse_coo tensor: it must be dense"):
+        q(torch.eye(8).to_sparse())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # strided nested tensors are a prototype
+        nested = torch.nested.nested_tensor([torch.ones(1, 8), torch.ones(2, 8)])
+    with pytest.raises(BlockError, match=r"x is a nested tensor: it must be dense"):
+        q(nested)
     with pytest.raises(BlockError, match=r"x of dtype torch.int64: it must be floating"):
         q(torch.ones(8, dtype=torch.int64))
 
