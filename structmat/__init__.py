@@ -51,6 +51,7 @@ from structmat.viz.text_diagram import diagram
 if TYPE_CHECKING:
     from structmat.analysis.symbolic import symbolic
     from structmat.linalg.rotation import Rotation
+    from structmat.linalg.rotators import Rotator, rotator
 
 __version__ = "0.1.0"
 
@@ -94,6 +95,8 @@ __all__ = [
     "conditioning",
     "isomorphism",
     "Rotation",
+    "Rotator",
+    "rotator",
     "random_blocks",
     "identity_blocks",
     "adjoint_blocks",
@@ -110,6 +113,8 @@ __all__ = [
 if not TYPE_CHECKING:
     _DEFERRED = {  # importing scipy.sparse takes a while, and sympy longer
         "Rotation": "structmat.linalg.rotation",
+        "Rotator": "structmat.linalg.rotators",
+        "rotator": "structmat.linalg.rotators",
         "symbolic": "structmat.analysis.symbolic",
     }
 

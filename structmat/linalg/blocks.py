@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from structmat.errors import BlockError, abbreviated, random_source
 from structmat.families.resolution import checked
+from structmat.linalg.shared_blocks import distinct, each
 from structmat.networks.network import Network
 
 Array = npt.NDArray[Any]
@@ -413,14 +414,14 @@ def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
     try:
         arrays = [np.asarray(b) for b in blocks]
         dtype = np.result_type(np.float32, *(a.dtype for a in arrays))
-        arrays = [a.astype(dtype, copy=False) for a in arrays]
+        arrays = [each(lambda a: a.astype(dtype, copy=False), a) for a in arrays]
     except (ValueError, TypeError):
         raise BlockError("blocks must be arrays of real or complex numbers") from None
     if dtype.kind not in "fc":
         raise BlockError(f"blocks of dtype {dtype}: they must be real or complex numbers")
     check_shapes(net, arrays)
     for k, array in enumerate(arrays):
-        if not np.isfinite(array).all():
+        if not np.isfinite(distinct(array)).all():
             raise BlockError(f"blocks {k} contain NaN or infinity: every entry must be finite")
     return arrays
 

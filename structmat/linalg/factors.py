@@ -21,7 +21,8 @@ Blocks = Sequence[npt.ArrayLike]
 def product(net: Network, blocks: Sequence[Any], columns: Any) -> Any:
     """Return R X for columns X (width, k), by the schedule of the network, without any checks.
 
-    The blocks and X are arrays of one dtype, of any library that follows the array API standard.
+    The blocks and X are arrays of one dtype, of any library that follows the array API standard. A
+    bank of equal blocks may be given as one block (1, r, r).
     """
     xp, device = array_api_compat.array_namespace(columns), array_api_compat.device(columns)
     y, (width, k) = columns, columns.shape

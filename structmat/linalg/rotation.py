@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any
 
 import array_api_compat
 import numpy as np
@@ -33,6 +33,7 @@ from structmat.linalg.blocks import (
     generators_per_block,
 )
 from structmat.linalg.factors import factors, product
+from structmat.linalg.shared_blocks import distinct, each, repeated_in
 from structmat.networks.network import Network
 
 Array = Any  # an array of any library that follows the array API standard
@@ -66,7 +67,9 @@ class Rotation(LinearOperator):
     network : Network
     blocks : sequence of (n, r, r) arrays
         One array of orthogonal or unitary blocks for each bank, in the order of `random_blocks`.
-        numpy arrays are copied and checked; the values of other arrays are not examined.
+        numpy arrays are copied and checked; the values of other arrays are not examined. Where all
+        blocks of a bank are equal, `numpy.broadcast_to(block, (n, r, r))` makes them share memory,
+        also in products, transposes, powers and files.
 
     Attributes
     ----------
@@ -228,7 +231,8 @@ class Rotation(LinearOperator):
         """
         if not math.isfinite(t):
             raise StructmatError(f"t={t}: a power must be a finite number")
-        return Rotation(self.network, [powers(b, t) for b in self._numpy("power")])
+        made = [each(lambda block: powers(block, t), b) for b in self._numpy("power")]
+        return Rotation(self.network, made)
 
     # Contents ------------------------------------------------------------------------------
 
@@ -312,7 +316,7 @@ class Rotation(LinearOperator):
             f"blocks.{k}": np.ascontiguousarray(
                 np.stack([b.real, b.imag], axis=-1) if np.iscomplexobj(b) else b
             )
-            for k, b in enumerate(blocks)
+            for k, b in enumerate(map(distinct, blocks))
         }
         about = {
             "format": _FORMAT,
@@ -323,9 +327,9 @@ class Rotation(LinearOperator):
         make_directory(Path(path).parent)
         write_bytes(Path(path), numbers.save(tensors, metadata=about))
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a rotation from a file that `save` wrote.
+    @staticmethod
+    def load(path: str | Path) -> Rotation:
+        """Read a rotation from a file that `save` wrote; the result is a plain `Rotation`.
 
         Raises
         ------
@@ -359,12 +363,12 @@ class Rotation(LinearOperator):
             dtype = np.dtype(about["dtype"])
             if dtype.kind == "c":
                 blocks = [b[..., 0] + 1j * b[..., 1] for b in blocks]
-            return cls(net, [b.astype(dtype) for b in blocks])
+            return Rotation(net, repeated_in(net, [b.astype(dtype) for b in blocks]))
         except (KeyError, IndexError, TypeError, StructmatError) as error:
             raise FileError(f"{where}: damaged ({error}); {expected}") from None
 
     def __reduce__(self) -> Any:
-        return type(self), (self.network, self.blocks)
+        return _rebuilt, (type(self), self.network, [distinct(b) for b in self.blocks])
 
     def __repr__(self) -> str:
         net = self.network
@@ -399,7 +403,7 @@ class Rotation(LinearOperator):
 
     def _apply(self, xp: ModuleType, columns: Any) -> Any:
         """Return R X for columns X (width, k), by the schedule of the network."""
-        given = (columns, *self.blocks)
+        given = (columns, *map(distinct, self.blocks))
         foreign = [array for array in given if not isinstance(array, np.ndarray)]
         device = array_api_compat.device(foreign[0] if foreign else columns)
 
@@ -414,7 +418,7 @@ class Rotation(LinearOperator):
                 raise BlockError(f"x of dtype {columns.dtype}: it must consist of numbers")
             columns = xp.astype(columns, blocks[0].dtype if blocks else xp.float64)
         dtype = xp.result_type(columns, *blocks)
-        blocks = [xp.astype(b, dtype) for b in blocks]
+        blocks = [xp.astype(b, dtype, copy=False) for b in blocks]
         return product(self.network, blocks, xp.astype(columns, dtype))
 
 
@@ -430,7 +434,7 @@ def _array(x: Any) -> Any:
 
 def _transposed(block: Any, *, conjugate: bool) -> Any:
     if isinstance(block, np.ndarray):
-        return adjoint(block) if conjugate else np.swapaxes(block, -1, -2)
+        return each(adjoint, block) if conjugate else np.swapaxes(block, -1, -2)
     xp = array_api_compat.array_namespace(block)
     transposed = xp.matrix_transpose(block)
     is_complex = xp.isdtype(block.dtype, "complex floating")
@@ -446,10 +450,7 @@ def _held(net: Network, blocks: Sequence[Array]) -> tuple[Array, ...]:
     if not foreign:
         arrays = checked_blocks(net, given)
         _check_orthogonal(arrays)
-        held = tuple(array.copy() for array in arrays)
-        for own in held:
-            own.flags.writeable = False
-        return held
+        return tuple(each(_frozen, array) for array in arrays)
     try:
         array_api_compat.array_namespace(*given)
     except TypeError:
@@ -460,6 +461,16 @@ def _held(net: Network, blocks: Sequence[Array]) -> tuple[Array, ...]:
     return tuple(given)
 
 
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    own = array.copy()
+    own.flags.writeable = False
+    return own
+
+
+def _rebuilt(cls: type[Rotation], net: Network, blocks: Sequence[Array]) -> Rotation:
+    return cls(net, repeated_in(net, blocks))
+
+
 def _result_type(blocks: Sequence[Array]) -> Any:
     if not blocks:
         return np.dtype(float)
@@ -468,7 +479,8 @@ def _result_type(blocks: Sequence[Array]) -> Any:
 
 def _check_orthogonal(arrays: Sequence[npt.NDArray[Any]]) -> None:
     for k, array in enumerate(arrays):
-        wide = array.astype(np.result_type(array, np.float64))
+        own = distinct(array)
+        wide = own.astype(np.result_type(own, np.float64))
         gram = adjoint(wide) @ wide - np.eye(array.shape[-1])
         deviation = float(np.abs(gram).max(initial=0))
         if deviation > (_ORTHOGONAL if array.dtype.itemsize >= 4 else _COARSE):

@@ -1,6 +1,10 @@
-"""The torch layer `Orthogonal`, and orthogonal parametrizations. Importing this loads torch."""
+"""The torch layer `Orthogonal`, fixed rotations, and orthogonal parametrizations.
 
+Importing this loads torch.
+"""
+
+from structmat.nn.fixed_rotation import FixedRotation
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.weight_parametrization import orthogonal
 
-__all__ = ["Orthogonal", "orthogonal"]
+__all__ = ["Orthogonal", "orthogonal", "FixedRotation"]

@@ -28,6 +28,7 @@ from structmat.nn.parametrizations import powers
 from structmat.nn.parametrizations.generators import promoted, real_dtype
 from structmat.nn.precision import product, without_autocast
 from structmat.nn.stage_selection import checked_stages
+from structmat.nn.vectors import check_vectors, rotate_parts
 
 PLANS = ("auto", "measure", "reference")
 _FEW = 64  # largest number of vectors for which blocks are cached between calls
@@ -431,7 +432,7 @@ class Orthogonal(nn.Module):
                 "linear: the weight and the bias get no gradient; freeze them with"
                 " requires_grad_(False), or apply the layer to adjoint(x)"
             )
-        self._check(x)
+        check_vectors(x, self.width)
         if x.is_complex():
             return functional.linear(self.adjoint(x), weight, bias)
         return self._run(x, (weight, bias), adjoint=True, drop=self.training)
@@ -531,29 +532,9 @@ class Orthogonal(nn.Module):
         return made.train(self.training)
 
     def _rotate(self, x: Tensor, *, adjoint: bool, drop: bool) -> Tensor:
-        self._check(x)
-        if self.unitary:
-            dtype = self._compute_dtype(x.dtype)
-            made = self._run(x.to(dtype), adjoint=adjoint, drop=drop)
-            return made.to(x.dtype) if x.is_complex() else made
-        if not x.is_complex():
-            return self._run(x, adjoint=adjoint, drop=drop)
-        # Not view_as_real, whose backward pass fails for no vectors.
-        parts = torch.stack([x.real, x.imag])
-        return torch.complex(*self._run(parts, adjoint=adjoint, drop=drop))
-
-    def _check(self, x: Tensor) -> None:
-        if not isinstance(x, Tensor):
-            raise BlockError(
-                f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
-                " torch.as_tensor(x, dtype=torch.float32)"
-            )
-        if x.ndim < 1 or torch_internals.sizes(x)[-1] != self.width:
-            raise BlockError(
-                f"x of shape {tuple(x.shape)}: its last axis must be the width {self.width}"
-            )
-        if not (x.is_floating_point() or x.is_complex()):
-            raise BlockError(f"x of dtype {x.dtype}: it must be floating; use x.float()")
+        check_vectors(x, self.width)
+        unitary = self._compute_dtype(x.dtype) if self.unitary else None
+        return rotate_parts(x, lambda y: self._run(y, adjoint=adjoint, drop=drop), unitary)
 
     def _run(
         self,

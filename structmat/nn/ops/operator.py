@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from structmat.networks.network import Network
 from structmat.nn import torch_internals
 from structmat.nn.ops import huge_pages, plan_cache, plan_selection, reference
 from structmat.nn.ops.backends import tiled
@@ -49,6 +50,7 @@ def rotated(
     ----------
     cache : PlanCache
     blocks : one (n, r, r) tensor for each bank, all of one dtype; at least one
+        A bank of equal blocks may be given as one block (1, r, r).
     x : (..., width), in the dtype of the blocks or a less precise one; complex if they are
     weight : (outputs, width) in the dtype of x, optional
         The weight of a linear layer that follows. Its gradient is not computed.
@@ -82,6 +84,7 @@ def plain(
 ) -> Tensor:
     """Return `rotated` by the reference implementation, which torch differentiates."""
     dtype = blocks[0].dtype if blocks else x.dtype
+    blocks = banks(cache.network, blocks)
     steps = plan_cache.steps_of(cache.key, x.device)
     y = reference.apply(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
     if weight is None:
@@ -94,6 +97,21 @@ def plain(
         flat = torch.cat([flat, flat.new_ones(len(flat), 1)], dim=1)
         transposed = torch.cat([transposed, bias[None]])
     return product(flat[None], transposed[None]).view(*y.shape[:-1], len(weight))
+
+
+def banks(net: Network, blocks: Sequence[Tensor]) -> list[Tensor]:
+    """Return one (n, r, r) tensor for each bank; blocks given once become views of stride 0.
+
+    Examples
+    --------
+    >>> net = Network.of(4, [[[0, 1], [2, 3]]])
+    >>> banks(net, [torch.eye(2)[None]])[0].shape
+    torch.Size([2, 2, 2])
+    """
+    return [
+        block if torch_internals.sizes(block)[0] == bank.count else block.expand(bank.count, -1, -1)
+        for bank, block in zip(net.banks, blocks, strict=True)
+    ]
 
 
 def _plain_gradients(
@@ -142,7 +160,7 @@ def _run(
     *,
     adjoint: bool,
 ) -> Tensor:
-    flat = x.reshape(-1, x.shape[-1])
+    flat, blocks = x.reshape(-1, x.shape[-1]), banks(cache.network, blocks)
     if weight is None:
         selected, fused = _selected(cache, flat, blocks, plan)
         return selected.apply(fused, flat, adjoint=adjoint).view(x.shape)
@@ -184,6 +202,7 @@ def _gradients(
 ) -> list[Tensor]:
     """Return the gradient for x, empty if not required, and any required gradients of blocks."""
     cache = plan_cache.found(key)
+    given, blocks = blocks, banks(cache.network, blocks)
     flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     sums: list[Tensor] | None = None
     with without_autocast(x.device.type):
@@ -209,7 +228,10 @@ def _gradients(
                     fused, flat[rows], between, adjoint=adjoint, grad_x=part, sums=sums
                 )
         made = [x.new_empty(0) if grad_x is None else grad_x.view(x.shape)]
-        return made if sums is None else made + selected.gradients_of_blocks(blocks, sums)
+        if sums is None:
+            return made
+        of_each = selected.gradients_of_blocks(blocks, sums)
+        return made + [g.sum_to_size(b.shape) for g, b in zip(of_each, given, strict=True)]
 
 
 @_gradients.register_fake
@@ -256,13 +278,15 @@ def _selected(
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
     x, blocks, weight, _, key, plan, adjoint = inputs
-    ctx.save_for_backward(x, weight, *blocks)
+    needed = weight is not None or any(b.requires_grad for b in blocks)
+    ctx.save_for_backward(x if needed else None, weight, *blocks)
     ctx.cache = plan_cache.found(key)  # keeps the cache alive as long as the graph
     ctx.how = plan, adjoint
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *blocks = ctx.saved_tensors
+    x = grad if x is None else x  # for fixed blocks, only the shape matters
     plan, adjoint = ctx.how
     wanted = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1])
     if torch_internals.transformed():

@@ -37,7 +37,7 @@ LARGEST = 256  # largest radix
 _VECTOR = 64  # bytes in a SIMD vector
 _TILE = 1 << 19  # largest size of a tile in bytes: a good part of a core's L2 cache
 _TILES = 4  # smallest number of tiles if there are enough vectors, so that four threads have work
-_FEW = 4  # up to this many vectors are processed one by one, without tiles
+FEW = 4  # up to this many vectors are processed one by one, without tiles
 _CHUNK, _CHUNKS = 128, 32  # smallest size and largest number of chunks of vectors
 _ALONE = 1 << 17  # work (numbers × passes) that one thread finishes before another could start
 
@@ -132,6 +132,8 @@ class _Kind:
     row : int
         The number of registers that a row of a tile fills.
     adjoint, gradients : bool
+    shared : tuple of bool
+        For each bank, whether all its switches use one block.
     """
 
     dtype: torch.dtype
@@ -140,6 +142,7 @@ class _Kind:
     row: int
     adjoint: bool
     gradients: bool
+    shared: tuple[bool, ...]
 
 
 def prepared(plan: Schedule, device: torch.device) -> Cells:  # noqa: ARG001 (as for other backends)
@@ -191,7 +194,10 @@ class _Call:
                     gradients=kind.gradients,
                     last=last and kind.gradients,
                 )
-                tables: list[npt.NDArray[Any]] = [s.wires, s.banks, s.offsets]
+                offsets = s.offsets
+                if any(kind.shared):
+                    offsets = np.where(np.take(kind.shared, s.banks), 0, offsets)
+                tables: list[npt.NDArray[Any]] = [s.wires, s.banks, offsets]
                 segments += [*functions, len(s.wires), *map(_address, tables), self.saved]
                 self._read += tables
                 if kind.gradients and not last:
@@ -220,9 +226,10 @@ def apply(
         out = huge_pages.empty(tuple(x.shape), x)
     if not x.numel():
         return out
-    x, blocks = _rows(x), [_dense(b) for b in blocks]
+    x, shared = _rows(x), _shared(blocks)
+    blocks = [_dense(b) for b in blocks]
     made = out if _is_rows(out) else _like(x)
-    call = steps.call(_kind(steps, x, blocks[0], adjoint=adjoint))
+    call = steps.call(_kind(steps, x, blocks[0], shared, adjoint=adjoint))
     bases = _array([b.data_ptr() for b in blocks])
     counter = c_int64(0)
     given = (*_place(x), *_place(made), len(x), _address(bases), addressof(counter))
@@ -244,14 +251,14 @@ def fixed(
 
     For a single vector, preparing a call takes longer than the call itself, so it is prepared once.
     """
-    kept = [_dense(b) for b in blocks]
-    call = steps.call(_Kind(dtype, kept[0].dtype, 1, 1, adjoint, gradients=False))
+    kept, shared = [_dense(b) for b in blocks], _shared(blocks)
+    call = steps.call(_Kind(dtype, kept[0].dtype, 1, 1, adjoint, gradients=False, shared=shared))
     bases = _array([b.data_ptr() for b in kept])
     address, size, driver, plan = _address(bases), call.tile + call.spare, call.driver, call.plan
 
     def applied(x: Tensor) -> Tensor:
-        if len(x) > _FEW:
-            return apply(steps, kept, x, adjoint=adjoint)
+        if len(x) > FEW:
+            return apply(steps, blocks, x, adjoint=adjoint)
         x = _rows(x)
         out = _like(x)
         counter = c_int64(0)
@@ -310,9 +317,10 @@ def gradients(
         return
     if not x.numel():
         return
-    x, grad, blocks = _rows(x), _rows(grad), [_dense(b) for b in blocks]
+    x, grad, blocks = _rows(x), _rows(grad), [b.contiguous() for b in map(_plain, blocks)]
     made = grad_x if grad_x is None or _is_rows(grad_x) else _like(x)
-    kind = _kind(steps, x, blocks[0], adjoint=adjoint, gradients=True)
+    shared = (False,) * len(blocks)  # each block has its own gradient
+    kind = _kind(steps, x, blocks[0], shared, adjoint=adjoint, gradients=True)
     call = steps.call(kind)
     sizes = [b.numel() for b in blocks]
     chunks, tiles = _chunks(steps, len(x), kind.lanes * kind.row, sum(sizes))
@@ -346,15 +354,21 @@ def gradients(
 
 
 def _kind(
-    steps: Cells, x: Tensor, block: Tensor, *, adjoint: bool, gradients: bool = False
+    steps: Cells,
+    x: Tensor,
+    block: Tensor,
+    shared: tuple[bool, ...],
+    *,
+    adjoint: bool,
+    gradients: bool = False,
 ) -> _Kind:
-    if len(x) <= _FEW and not gradients:
-        return _Kind(x.dtype, block.dtype, 1, 1, adjoint, gradients)
+    if len(x) <= FEW and not gradients:
+        return _Kind(x.dtype, block.dtype, 1, 1, adjoint, gradients, shared)
     lanes = _VECTOR // block.dtype.to_real().itemsize
     fit = _TILE // (steps.width * (1 + block.is_complex()) * _VECTOR)
     row = max(1, min(VECTORS, fit, len(x) // (_TILES * lanes)))
     power = 1 << (row.bit_length() - 1)  # a power of two, so that few kinds of calls are compiled
-    return _Kind(x.dtype, block.dtype, lanes, power, adjoint, gradients)
+    return _Kind(x.dtype, block.dtype, lanes, power, adjoint, gradients, shared)
 
 
 def _chunks(steps: Cells, tokens: int, tile: int, entries: int) -> tuple[int, int]:
@@ -386,8 +400,19 @@ def _like(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _dense(block: Tensor) -> Tensor:
-    return block.resolve_conj().resolve_neg().contiguous()
+def _shared(blocks: Sequence[Tensor]) -> tuple[bool, ...]:
+    """Return for each bank whether its blocks are views of one block."""
+    return tuple(len(b) > 1 and b.stride(0) == 0 for b in blocks)
+
+
+def _dense(bank: Tensor) -> Tensor:
+    """Return the blocks of a bank, or the one block that they share, in contiguous memory."""
+    (shared,) = _shared([bank])
+    return _plain(bank[:1] if shared else bank).contiguous()
+
+
+def _plain(block: Tensor) -> Tensor:
+    return block.resolve_conj().resolve_neg()
 
 
 def _place(x: Tensor) -> tuple[int, int]:

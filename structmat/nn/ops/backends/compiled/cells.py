@@ -130,7 +130,8 @@ def _several(union: Stage, stages: Sequence[Stage], first_bank: int) -> tuple[Se
         key = Cell(len(own), tuple(switches[k])), tuple(banks[k])
         alike.setdefault(key, []).append(k)
     if any(
-        len(members) < _ALIKE or sum(len(wires) ** 2 for wires in cell.switches) > _ENTRIES
+        len(cell.switches) > 1  # the code for a single switch is needed anyway
+        and (len(members) < _ALIKE or sum(len(wires) ** 2 for wires in cell.switches) > _ENTRIES)
         for (cell, _), members in alike.items()
     ):
         return None  # compiling a function would take longer than it saves

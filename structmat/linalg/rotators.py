@@ -1,0 +1,318 @@
+"""Rotators: fixed random rotations of any width, described in one line of text.
+
+R is a product of rounds, each of them M·D: D flips random signs, and M is a network of flat blocks
+that spreads every input over all outputs. The signs are folded into the blocks. For a width whose
+prime factors are at most the block size, M is a mixed-radix network: there is one path from each
+input to each output, so every entry of M is a product of entries of flat blocks, and the energy of
+every input is spread evenly, as far as the blocks are flat. Any other width has no such network (a
+product of averages over switches of at most b wires has no denominator with a prime factor above
+b), and M deals the wires to switches of nearly equal size until they are mixed evenly to a per
+cent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.errors import StructmatError, WidthError, abbreviated, checked_integer
+from structmat.families.butterflies import mixed_radix
+from structmat.families.factorization import ceil_log, divisors, prime_factors
+from structmat.families.shuffles import deal
+from structmat.linalg.flat_blocks import flat_block, unevenness
+from structmat.linalg.rotation import Rotation
+from structmat.linalg.shared_blocks import repeated
+from structmat.networks.network import Network
+
+VERSION = 1  # of the matrices: the same description means the same matrix in every release
+WIDEST, LARGEST = 10**6, 256  # maximum width and block
+FIELDS = ("real", "complex")
+_BITS = 128  # maximum size of a seed
+
+_FORM = "rotator(WIDTH, block=B, [rounds=N,] [depth=K,] [field=complex,] seed=S, version=1)"
+_KEYS = ("block", "rounds", "depth", "field", "seed", "version")
+
+
+class Rotator(Rotation):
+    """A fixed random rotation that its description determines; `structmat.rotator` makes it.
+
+    Attributes
+    ----------
+    description : str
+        The width, the options, the seed and the version of the construction. From the same
+        description, `from_description` makes the same matrix, bit by bit, on every machine and in
+        every release. Pickling and copying use it.
+
+    Examples
+    --------
+    >>> r = rotator(768, rng=0)
+    >>> r.description
+    'rotator(768, block=16, seed=0, version=1)'
+    >>> bool((Rotator.from_description(r.description).matrix() == r.matrix()).all())
+    True
+    """
+
+    description: str
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        block: int = 16,
+        rounds: int = 1,
+        depth: int | None = None,
+        seed: int = 0,
+        field: str = "real",
+    ) -> None:
+        wires = checked_integer(width, "width", 2)
+        if wires > WIDEST:
+            raise WidthError(f"width={abbreviated(wires)}: a rotator has at most {WIDEST:,} wires")
+        largest = checked_integer(block, "block", 2)
+        if largest > LARGEST:
+            raise StructmatError(f"block={abbreviated(largest)}: block must be at most {LARGEST}")
+        if not (isinstance(field, str) and field in FIELDS):
+            raise StructmatError(f"field={abbreviated(field)}: it must be {' or '.join(FIELDS)}")
+        times = checked_integer(rounds, "rounds", 1)
+        whole = topology(wires, largest, field=field)
+        kept = whole.depth if depth is None else checked_integer(depth, "depth", 1)
+        if kept > whole.depth:
+            raise StructmatError(
+                f"depth={kept}: a round of this rotator has {whole.depth} stages, so depth must be"
+                " at most that; rounds= repeats them"
+            )
+        options = [f"{wires}", f"block={largest}"]
+        options += [f"rounds={times}"] * (times > 1)
+        options += [f"depth={kept}"] * (depth is not None and kept < whole.depth)
+        options += [f"field={field}"] * (field != "real")
+        text = f"rotator({', '.join(options)}, seed={_checked_seed(seed)}, version={VERSION})"
+        one = whole[:kept]
+        network = one.repeat(times)
+        blocks = [block for k in range(times) for block in _round(one, f"{text} round {k}", field)]
+        super().__init__(network, blocks)
+        object.__setattr__(self, "description", text)
+
+    @classmethod
+    def from_description(cls, text: str) -> Rotator:
+        """Return the rotator with this description.
+
+        Raises
+        ------
+        StructmatError
+            If the text is not a description, is of another version, or describes no rotator.
+
+        Examples
+        --------
+        >>> Rotator.from_description("rotator(6, block=16, seed=1, version=1)")
+        Rotator('rotator(6, block=16, seed=1, version=1)')
+        """
+        made = cls(**_parsed(text))
+        if made.description != text:
+            raise StructmatError(
+                f"{abbreviated(text)}: the description of this rotator is {made.description!r}"
+            )
+        return made
+
+    def __reduce__(self) -> Any:
+        return Rotator.from_description, (self.description,)
+
+    def __repr__(self) -> str:
+        return f"Rotator({self.description!r})"
+
+    __str__ = __repr__
+
+
+def rotator(
+    width: int,
+    *,
+    block: int = 16,
+    rounds: int = 1,
+    depth: int | None = None,
+    rng: Any = 0,
+    field: str = "real",
+) -> Rotator:
+    """Return a fixed random rotation that spreads every input evenly over all outputs.
+
+    It is R = M·D, with random signs D and flat blocks (`structmat.linalg.flat_blocks`) on a network
+    M of any width; vectors are neither padded nor cut. If all prime factors of the width are at
+    most `block`, the network mixes exactly: `structmat.mixing` is 0. For any other width, it is at
+    most 0.01 with the default block.
+
+    Parameters
+    ----------
+    width : int
+        From 2 to 1,000,000.
+    block : int
+        The largest number of wires in a switch, from 2 to 256.
+    rounds : int
+        The number of times that signs and network are applied, each time with new signs.
+    depth : int, optional
+        Keep only the first stages of each round. With `depth=1`, R is block diagonal.
+    rng : int, numpy Generator, SeedSequence or None
+        The seed, at least 0, or a source from which it is drawn; None draws a new one from the
+        operating system. The description contains it.
+    field : {"real", "complex"}
+        With "complex", the blocks are Fourier transforms and the signs are fourth roots of unity.
+
+    Returns
+    -------
+    Rotator
+        A `Rotation` with float64 or complex128 blocks and the attribute `description`.
+
+    Raises
+    ------
+    StructmatError
+        If an option is not of the right kind, or outside its range.
+
+    Notes
+    -----
+    Among all factorizations of the width into factors of at most `block`, the radices are those
+    with the smallest bound on the entries of R (for one round, the largest entry of M), then those
+    with the fewest stages, then those with the largest radices first. 768 is 16·12·4, all three of
+    them orders of Hadamard matrices, so all entries are ±1/√768; with 16·16·3 the largest would be
+    15 % larger. With a prime factor above `block`, the wires are dealt
+    (`structmat.families.deal`), in one stage more than are needed for density.
+
+    The random bits come from SHAKE-256 of the description, and the entries of the blocks are
+    rounded correctly, so the same description makes the same bits everywhere.
+
+    Examples
+    --------
+    >>> r = rotator(1000, rng=7)
+    >>> r.description
+    'rotator(1000, block=16, seed=7, version=1)'
+    >>> x = np.ones(1000)
+    >>> bool(np.allclose(r.T(r(x)), x))
+    True
+    >>> [stage.banks[0].radix for stage in r.network.stages]
+    [10, 10, 10]
+    """
+    seed = drawn_seed(rng)
+    return Rotator(width, block=block, rounds=rounds, depth=depth, seed=seed, field=field)
+
+
+def topology(width: int, block: int, *, field: str = "real") -> Network:
+    """Return the network of one round, for blocks of at most `block` wires.
+
+    Examples
+    --------
+    >>> [stage.banks for stage in topology(768, 16).stages]     # doctest: +NORMALIZE_WHITESPACE
+    [(Bank(48 switches of radix 16),), (Bank(64 switches of radix 12),),
+     (Bank(192 switches of radix 4),)]
+    >>> topology(17, 16).stages[0]
+    Stage(width=17, 1×8 + 1×9)
+    """
+    radices = factors(width, block, field=field)
+    if radices is None:
+        return deal(width, block=block, depth=ceil_log(width, block) + 1)
+    return mixed_radix(width, radices=radices)
+
+
+def factors(width: int, block: int, *, field: str = "real") -> tuple[int, ...] | None:
+    """Return the radices of the mixed-radix network of a rotator, or None if there is none.
+
+    Examples
+    --------
+    >>> factors(768, 16), factors(3072, 16), factors(1000, 16), factors(17, 16)
+    ((16, 12, 4), (16, 16, 12), (10, 10, 10), None)
+    """
+    if max(prime_factors(width)) > block:
+        return None
+    # For each divisor, its best factorization: unevenness, depth, and the radices, negated.
+    best: dict[int, tuple[int, int, tuple[int, ...]]] = {1: (0, 0, ())}
+    parts = divisors(width)
+    radices = [r for r in parts[1:] if r <= block]
+    own = {r: unevenness(r, field=field) for r in radices}
+    for whole in parts[1:]:
+        best[whole] = min(
+            (before + own[r], depth + 1, tuple(sorted((*used, -r))))
+            for r in radices
+            if whole % r == 0 and whole // r in best
+            for before, depth, used in [best[whole // r]]
+        )
+    return tuple(-r for r in best[width][2])
+
+
+def _round(network: Network, text: str, field: str) -> list[npt.NDArray[Any]]:
+    """Return the blocks of one round, with the signs of the wires in the blocks that meet first."""
+    signs = _signs(network.width, text, field)
+    blocks = []
+    for bank in network.banks:
+        block = flat_block(bank.radix, field=field)
+        own = signs[bank.reads]
+        if (own == 1).all():
+            blocks.append(repeated(block[None], bank.count))
+        else:
+            blocks.append(block * own[:, None, :] + 0)  # no zero is negative
+            signs[bank.reads] = 1
+    return blocks
+
+
+def _signs(width: int, text: str, field: str) -> npt.NDArray[Any]:
+    """Return random signs, or fourth roots of unity, from the digest of a text."""
+    size = 2 if field == "complex" else 1
+    digest = hashlib.shake_256(text.encode()).digest(-(-width * size // 8))
+    bits = np.unpackbits(np.frombuffer(digest, dtype=np.uint8), count=width * size)
+    values = np.array([1, -1, 1j, -1j] if size == 2 else [1.0, -1.0])
+    return values[bits.reshape(width, size) @ (1, 2)[:size]]
+
+
+def drawn_seed(rng: Any) -> int:
+    """Return a seed: an integer itself, or one drawn from a numpy source of random numbers.
+
+    Raises
+    ------
+    StructmatError
+        If `rng` is neither an integer at least 0 nor a Generator, a SeedSequence or None.
+
+    Examples
+    --------
+    >>> drawn_seed(3), drawn_seed(np.random.SeedSequence(0))
+    (3, 15793235383387715774)
+    """
+    if rng is None:
+        return secrets.randbits(64)
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(2**64, dtype=np.uint64))
+    if isinstance(rng, np.random.SeedSequence):
+        return int(rng.generate_state(1, np.uint64)[0])
+    return _checked_seed(rng, "rng", " or a numpy Generator or SeedSequence, or None")
+
+
+def _checked_seed(seed: Any, name: str = "seed", others: str = "") -> int:
+    integer = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not integer or not 0 <= int(seed) < 2**_BITS:
+        raise StructmatError(
+            f"{name}={abbreviated(seed)}: it must be an integer from 0 to 2^{_BITS} − 1{others}"
+        )
+    return int(seed)
+
+
+def _parsed(text: Any) -> dict[str, Any]:
+    """Return the arguments of `Rotator` in a description."""
+    wrong = f"{abbreviated(text)}: a description has the form {_FORM}"
+    if not isinstance(text, str):
+        raise StructmatError(wrong)
+    found = re.fullmatch(r"rotator\((\d{1,7})((?:, [a-z]+=[a-z0-9]{1,40})+)\)", text, re.ASCII)
+    if found is None:
+        raise StructmatError(wrong)
+    pairs = [part.split("=") for part in found[2].split(", ")[1:]]
+    given = dict(pairs)
+    if [name for name, _ in pairs] != [key for key in _KEYS if key in given]:
+        raise StructmatError(wrong)
+    if not {"block", "seed", "version"} <= set(given):
+        raise StructmatError(wrong)
+    version = given.pop("version")
+    if version != str(VERSION):
+        raise StructmatError(
+            f"{abbreviated(text)}: version {version} is unknown; this structmat makes version"
+            f" {VERSION}, so upgrade structmat"
+        )
+    field = given.pop("field", "real")
+    if not all(value.isdigit() for value in given.values()):
+        raise StructmatError(wrong)
+    return {"width": int(found[1]), "field": field, **{k: int(v) for k, v in given.items()}}
