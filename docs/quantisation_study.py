@@ -13,8 +13,9 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +124,7 @@ METHODS: dict[str, Callable[[int, int], Any] | None] = {
 LEARNED = f"learned from {FULL}"
 NAMES = (*METHODS, LEARNED)
 AT_8_BITS = (PLAIN, "Hadamard, blocks of 16", "Hadamard, sliced", HAAR, FULL)
+QUICK_NAMES = (PLAIN, "Hadamard, padded", HAAR, FULL, LEARNED)
 APPROXIMATE = ("Hadamard, sliced",)  # the model changes before anything is rounded
 
 
@@ -220,7 +222,7 @@ def loaded(sizes: Sizes) -> Data:
     tokenizer = source.tokenizer()
     with quiet():
         model = require("transformers", "finetune").AutoModel.from_pretrained(source.place)
-    model = model.eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)  # noqa: FBT003 (torch's signature)
     texts = list(itertools.islice(pairs(sizes.libraries), sizes.index + sizes.calibration))
     cut = lambda part: tokenizer(part, truncation=True, max_length=LENGTH)["input_ids"]  # noqa: E731
     begins, rests = (cut([pair[k] for pair in texts]) for k in (0, 1))
@@ -296,11 +298,11 @@ def learned(
     inputs: dict[str, list[Tensor]] = {}
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(
-            lambda _, args, key=site(name): inputs.setdefault(key, []).append(
+            lambda _, args, key=key: inputs.setdefault(key, []).append(
                 args[0].reshape(-1, args[0].shape[-1])
             )
         )
-        for name in {site(name): name for name in targets}.values()
+        for key, name in {site(name): name for name in targets}.items()
     ]
     embedded(model, data.calibration)
     for hook in hooks:
@@ -348,7 +350,7 @@ def run(
     name: str,
     bits: int,
     seed: int,
-    outliers: bool,
+    outliers: bool,  # noqa: FBT001
     data: Data,
     sizes: Sizes,
 ) -> studies.Row:
@@ -405,22 +407,13 @@ def measured(found: Tensor, data: Data, seed: int, sizes: Sizes) -> dict[str, fl
 
 
 def shape(name: str, width: int = 384) -> dict[str, float]:
-    """Return what mixing says of a rotation of this width: of its squared entries, for seed 0.
-
-    `sigma` is the second singular value of the matrix of squared entries, how far they are from
-    spreading every input evenly; `coherence` the largest entry times √d.
-    """
+    """Return how uneven the entries of a rotation of this width are, for seed 0."""
     make = METHODS[name]
     made = np.eye(width) if make is None else make(width, 0)
-    matrix = made.matrix() if isinstance(made, sm.Rotation) else made
-    spread = np.square(matrix) - 1 / len(matrix)
-    return {
-        "sigma": float(np.linalg.norm(spread, 2)),
-        "coherence": float(np.abs(matrix).max() * math.sqrt(len(matrix))),
-    }
+    return studies.unevenness(made.matrix() if isinstance(made, sm.Rotation) else made)
 
 
-def cases(sizes: Sizes) -> Iterator[tuple[str, int, int, bool]]:
+def cases(sizes: Sizes, names: Collection[str] = NAMES) -> Iterator[tuple[str, int, int, bool]]:
     """Yield the method, the bits, the seed and whether there are synthetic outliers, of each run.
 
     With 8 bits, and with learned rotations, there are none.
@@ -428,35 +421,158 @@ def cases(sizes: Sizes) -> Iterator[tuple[str, int, int, bool]]:
     for seed in range(sizes.seeds):
         for outliers in (False, True):
             for bits in sizes.bits:
-                for name in NAMES if not outliers else METHODS:
+                for name in [n for n in NAMES if n in names and not (outliers and n == LEARNED)]:
                     if bits != 8 or (name in AT_8_BITS and not outliers):
                         yield name, bits, seed, outliers
 
 
-def studied(path: Path | None, sizes: Sizes) -> dict[str, Any]:
+def studied(path: Path | None, sizes: Sizes, names: Collection[str] = NAMES) -> dict[str, Any]:
     """Do the runs that the file does not contain yet, and return the record."""
     plain = json.loads(json.dumps(vars(sizes)))
     known = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
-    kept = known.get("runs", []) if known.get("sizes") == plain else []
+    kept_of = known if known.get("sizes") == plain else {}
+    kept = kept_of.get("runs", [])
     data = loaded(sizes)
     record = {
         "description": "all-MiniLM-L6-v2 with rotated activations, rounded",
         "command": "python docs/quantisation_study.py",
         "machine": torch_machine(),
+        "date": kept_of.get("date", datetime.now(UTC).date().isoformat()),
         "versions": {m.__name__: m.__version__ for m in (np, scipy, torch, transformers, sm)},
         "sizes": plain,
         "exact": [measured(data.exact[s], data, s, sizes) for s in range(sizes.seeds)],
-        "shapes": {name: shape(name) for name in METHODS if name not in APPROXIMATE},
+        "shapes": {name: shape(name) for name in METHODS if name in set(names) - {*APPROXIMATE}},
         "runs": kept,
     }
     done = {(r["method"], r["bits"], r["seed"], r["outliers"]) for r in kept}
-    wanted = list(cases(sizes))
+    wanted = list(cases(sizes, names))
     for key in tqdm([key for key in wanted if key not in done], unit="run"):
         record["runs"].append(run(*key, data, sizes))
         studies.write(path, record)
     return record
 
 
+# The tables of the page -----------------------------------------------------------------------
+
+
+def tables(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tables of the page, as Markdown."""
+    yield studies.about(record)
+    exact = [studies.interval([row[key] for row in record["exact"]]) for key in ("recall", "mrr")]
+    yield (
+        f"Without rounding, recall@1 is {100 * exact[0][0]:.1f} ± {100 * exact[0][1]:.1f} % and the"
+        f" mean reciprocal rank {exact[1][0]:.3f} ± {exact[1][1]:.3f}."
+    )
+    for outliers in (False, True):
+        yield f"Results with {_inputs(outliers)}:\n\n{_results(record, outliers=outliers)}"
+    yield f"Error relative to that of {HAAR}, by seed:\n\n{_ratios(record)}"
+    yield (
+        "Rank correlation over the methods between the error of embeddings and measures of the"
+        f" rotation, or of what it rotates:\n\n{_correlations(record)}"
+    )
+
+
+def _inputs(outliers: bool) -> str:  # noqa: FBT001
+    return f"synthetic outliers (×{FACTOR:g})" if outliers else "the model's own inputs"
+
+
+def _rows(record: Mapping[str, Any], name: str, bits: int, *, outliers: bool) -> list[studies.Row]:
+    key = name, bits, outliers
+    rows = [r for r in record["runs"] if (r["method"], r["bits"], r["outliers"]) == key]
+    return sorted(rows, key=lambda row: row["seed"])
+
+
+def _results(record: Mapping[str, Any], *, outliers: bool) -> str:
+    every = [b for b in record["sizes"]["bits"] if not (outliers and b == 8)]
+    head = ["method", "σ₂", "√d · largest", "fourth", "peak"]
+    head += [f"error, {b} bits" for b in every]
+    head += [f"recall@1, {b} bits" for b in every if b != 8]
+    lines = []
+    for name in NAMES:
+        rows = {b: _rows(record, name, b, outliers=outliers) for b in every}
+        if not any(rows.values()):
+            continue
+        own = record["shapes"].get(name, {})
+        cells = [f"{own[k]:.2f}" if own else "—" for k in ("sigma", "coherence", "fourth")]
+        peaks = [row["peak"] for b in every for row in rows[b] if b != 8]
+        cells += [f"{statistics.fmean(peaks):.2f}"]
+        for key, sign in (("error", 1), ("recall", 100)):
+            for b in every:
+                if b == 8 and key == "recall":
+                    continue
+                values = [sign * row[key] for row in rows[b]]
+                mean, half = studies.interval(values) if values else (0.0, 0.0)
+                digits = 3 if sign == 1 else 1
+                cells.append(f"{mean:.{digits}f} ± {half:.{digits}f}" if values else "—")
+        lines.append([f"`{name}`" if name.startswith("rotator") else name, *cells])
+    return studies.markdown(head, lines)
+
+
+def _ratios(record: Mapping[str, Any]) -> str:
+    """Return the table of ratios of errors; a star marks those that exclude 1 for all methods."""
+    places = [(b, o) for o in (False, True) for b in record["sizes"]["bits"] if b != 8]
+    head = ["method", *(f"{b} bits, {'outliers' if o else 'natural'}" for b, o in places)]
+    lines = []
+    for name in NAMES:
+        cells = []
+        for bits, outliers in places:
+            mine, base = (_rows(record, n, bits, outliers=outliers) for n in (name, HAAR))
+            if not mine or name == HAAR:
+                cells.append("—")
+                continue
+            pairs = zip(mine, base, strict=True)
+            logs = [math.log(a["error"] / b["error"]) for a, b in pairs]
+            mean, half = studies.interval(logs)
+            wide = studies.interval(logs, comparisons=len(NAMES) - 1)[1]
+            low, high = (math.exp(mean + sign * half) for sign in (-1, 1))
+            star = "\\*" if abs(mean) > wide else ""
+            cells.append(f"{math.exp(mean):.2f} ({low:.2f} to {high:.2f}){star}")
+        if name != HAAR:
+            lines.append([f"`{name}`" if name.startswith("rotator") else name, *cells])
+    return studies.markdown(head, lines)
+
+
+MEASURES = {
+    "σ₂": "sigma",
+    "√d · largest entry": "coherence",
+    "fourth moment": "fourth",
+    "peak of the inputs": "peak",
+    "peak of the weights": "weight_peak",
+}
+
+
+def _correlations(record: Mapping[str, Any]) -> str:
+    places = [(b, o) for o in (False, True) for b in record["sizes"]["bits"] if b != 8]
+    head = ["measure", *(f"{b} bits, {'outliers' if o else 'natural'}" for b, o in places)]
+    names = list(record["shapes"])
+    lines = []
+    for title, key in MEASURES.items():
+        cells = []
+        for bits, outliers in places:
+            rows = [_rows(record, name, bits, outliers=outliers) for name in names]
+            found = []
+            for seed in range(record["sizes"]["seeds"]):
+                own = [row[seed] | record["shapes"][n] for n, row in zip(names, rows, strict=True)]
+                found.append(
+                    studies.rank_correlation([r[key] for r in own], [r["error"] for r in own])
+                )
+            mean, half = studies.interval(found)
+            cells.append(f"{mean:+.2f} ± {half:.2f}")
+        lines.append([title, *cells])
+    return studies.markdown(head, lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do the runs that the file does not contain yet, and print the tables of the page."""
+    studies.main(
+        "Quantise a language model after rotating its activations.",
+        PATH,
+        lambda path, quick: list(
+            tables(studied(path, *((QUICK, QUICK_NAMES) if quick else (Sizes(),))))
+        ),
+        arguments,
+    )
+
+
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    studied(PATH, Sizes())
+    main()

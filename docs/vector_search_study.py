@@ -7,8 +7,10 @@ and an interrupted study resumes. It takes about half an hour on one core; `--qu
 """
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,13 @@ def run(data: str, width: int, seed: int, every: Tensor, sizes: Sizes) -> Iterat
         }
 
 
+def shapes(width: int) -> dict[str, dict[str, float]]:
+    """Return how uneven the entries of the matrix of each method are, for seed 0."""
+    eye = torch.eye(width)
+    names = [name for name in METHODS if name != OPQ]  # OPQ depends on the data
+    return {n: studies.unevenness(METHODS[n](width, 0, eye)(eye).numpy().T) for n in names}
+
+
 def timed(width: int, sizes: Sizes) -> dict[str, float]:
     """Return the least milliseconds in which each method rotates 1,000 vectors, interleaved."""
     x = torch.randn(sizes.timed, width)
@@ -251,8 +260,10 @@ def studied(path: Path | None, sizes: Sizes) -> dict[str, Any]:
         "description": "vectors that are rotated, rounded to 1 and 4 bits an entry, and searched",
         "command": "python docs/vector_search_study.py",
         "machine": torch_machine(),
+        "date": kept.get("date", datetime.now(UTC).date().isoformat()),
         "versions": {m.__name__: m.__version__ for m in (np, scipy, torch, faiss(), sm)},
         "sizes": plain,
+        "shapes": {str(d): shapes(d) for d in sizes.widths},
         "milliseconds": kept.get("milliseconds", {}),
         "runs": kept.get("runs", []),
     }
@@ -273,6 +284,101 @@ def studied(path: Path | None, sizes: Sizes) -> dict[str, Any]:
     return record
 
 
+# The tables of the page -----------------------------------------------------------------------
+
+
+def tables(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tables of the page, as Markdown."""
+    yield studies.about(record)
+    for data in reversed(DATA):
+        for bits in (1, 4):
+            plural = "bit" if bits == 1 else "bits"
+            yield (
+                f"Recall@{NEAREST} in per cent, {data}, {bits} {plural} an entry, by width:\n\n"
+                f"{_recalls(record, data, str(bits))}"
+            )
+    yield f"Milliseconds to rotate 1,000 vectors, by width:\n\n{_times(record)}"
+    yield (
+        f"Rank correlation over the methods, without OPQ, between recall@{NEAREST} and measures of"
+        f" the rotation, or of the rotated vectors:\n\n{_correlations(record)}"
+    )
+
+
+def _shown(name: str) -> str:
+    return f"`{name}`" if name.startswith("rotator") else name
+
+
+def _rows(record: Mapping[str, Any], **wanted: Any) -> list[studies.Row]:
+    return [r for r in record["runs"] if all(r[key] == value for key, value in wanted.items())]
+
+
+def _recalls(record: Mapping[str, Any], data: str, bits: str) -> str:
+    every = record["sizes"]["widths"]
+    lines = []
+    for name in METHODS:
+        cells = []
+        for width in every:
+            rows = _rows(record, data=data, width=width, method=name)
+            cells.append(studies.shown([row[bits] for row in rows]) if rows else "—")
+        lines.append([_shown(name), *cells])
+    return studies.markdown(["method", *(f"{d:,}" for d in every)], lines)
+
+
+def _times(record: Mapping[str, Any]) -> str:
+    every = [str(d) for d in record["sizes"]["widths"]]
+    names = list(record["milliseconds"][every[0]])
+    lines = [
+        [_shown(name), *(f"{record['milliseconds'][d][name]:.2f}" for d in every)] for name in names
+    ]
+    return studies.markdown(["method", *(f"{int(d):,}" for d in every)], lines)
+
+
+def _correlations(record: Mapping[str, Any]) -> str:
+    """Return the mean over the widths of rank correlations, with intervals over the seeds."""
+    places = [(data, bits) for data in reversed(DATA) for bits in ("1", "4")]
+    names = [name for name in METHODS if name != OPQ]
+    titles = {
+        "σ₂": lambda row: row["sigma"],
+        "√d · largest entry": lambda row: row["coherence"],
+        "fourth moment": lambda row: row["fourth"],
+        "distance of the fourth moment from 3 (logarithms)": lambda row: abs(
+            math.log(row["fourth"] / 3)
+        ),
+        "peak of the rotated vectors": lambda row: row["peak"],
+    }
+    lines = []
+    for title, measure in titles.items():
+        cells = []
+        for data, bits in places:
+            found = []
+            for seed in range(record["sizes"]["seeds"]):
+                by_width = []
+                for width in record["sizes"]["widths"]:
+                    shape = record["shapes"][str(width)]
+                    rows = {
+                        r["method"]: r for r in _rows(record, data=data, width=width, seed=seed)
+                    }
+                    own = [rows[name] | shape[name] for name in names]
+                    by_width.append(
+                        studies.rank_correlation([measure(r) for r in own], [r[bits] for r in own])
+                    )
+                found.append(sum(by_width) / len(by_width))
+            mean, half = studies.interval(found)
+            cells.append(f"{mean:+.2f} ± {half:.2f}")
+        lines.append([title, *cells])
+    heads = [f"{data}, {bits} bit{'s' * (bits != '1')}" for data, bits in places]
+    return studies.markdown(["measure", *heads], lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do the runs that the file does not contain yet, and print the tables of the page."""
+    studies.main(
+        "Search vectors that are rotated and quantised.",
+        PATH,
+        lambda path, quick: list(tables(studied(path, QUICK if quick else Sizes()))),
+        arguments,
+    )
+
+
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    studied(PATH, Sizes())
+    main()
