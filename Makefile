@@ -9,11 +9,15 @@ BIN := $(VENV)/bin
 ALL := $(VENV)/.ready-all
 DEV := $(VENV)/.ready-dev
 
-# One thread per process where pytest runs two processes, to avoid oversubscription.
+# One thread per process where several processes run, to avoid oversubscription. There is one more
+# than the two cores of a small machine, because some tests wait for a browser or another process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
+ifndef TOGETHER
 .NOTPARALLEL:
+endif
 .PHONY: help demo notebooks test quick lint types layers docs links short-demo browser tests coverage \
   peft-suite pictures constraints release-check clean
 
@@ -30,14 +34,18 @@ demo: $(ALL) ## Compare networks, then finetune a pretrained model with them (ab
 notebooks: $(VENV)/.ready-notebooks ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-test: lint types layers docs short-demo tests ## Every check
+test: lint types layers ## Every check
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target TOGETHER=1 docs short-demo
+	@$(MAKE) --no-print-directory tests
 	@echo "==> All checks passed."
 
 # What takes long together: a browser, other libraries, compilers, processes, and whole searches.
 LONG := docs tests/bench tests/cli tests/explorer tests/finetune tests/nn tests/peft tests/routing \
-  tests/viz tests/analysis/test_mixing.py tests/analysis/test_report.py \
+  tests/testing tests/viz tests/adapters/layouts tests/adapters/test_distributed.py \
+  tests/analysis/test_mixing.py tests/analysis/test_report.py tests/fitting/test_fit.py \
   tests/search/test_dense_networks.py tests/test_browser.py tests/test_environments.py \
-  tests/test_imports.py tests/test_notebooks.py tests/test_package.py tests/test_theory.py
+  tests/test_imports.py tests/test_notebooks.py tests/test_package.py tests/test_theory.py \
+  tests/test_user_script.py
 
 quick: lint types layers ## The fast checks: no demo, and no docs or tests that take long
 	STRUCTMAT_EXAMPLES=10 $(PYTEST) -n 2 --dist worksteal -m "not slow" $(LONG:%=--ignore=%)
@@ -62,8 +70,8 @@ docs: $(VENV)/.ready-docs ## The documentation, as build/docs/index.html
 
 short-demo: $(ALL)
 	@echo "==> The demo in short"
-	$(BIN)/structmat compare
-	$(BIN)/structmat finetune --quick --output build/demo
+	OMP_NUM_THREADS=1 $(BIN)/structmat compare
+	OMP_NUM_THREADS=1 $(BIN)/structmat finetune --quick --output build/demo
 
 browser: $(DEV)
 	@echo "==> Browser: a Chromium for the tests of the explorer; BROWSER=none leaves them out"
@@ -71,7 +79,7 @@ browser: $(DEV)
 
 tests: $(DEV) browser
 	@echo "==> Tests, doctests, theory and notebooks: pytest"
-	$(PYTEST) -n 2 --dist worksteal
+	$(PYTEST) -n $(WORKERS) --dist worksteal
 
 coverage: browser ## All tests, with line and branch coverage: build/coverage/html
 	@mkdir -p build/coverage
@@ -85,7 +93,7 @@ peft-suite: $(DEV) ## Run PEFT's own tests with our method and with its OFT; a p
 links: $(VENV)/.ready-docs ## Check the links to other sites; needs network access
 	$(BIN)/sphinx-build -b linkcheck -q -d build/doctrees docs build/links
 
-pictures: $(ALL) ## Draw the pictures of README and docs again
+pictures: $(ALL) ## Draw the figures of the README and the documentation again
 	$(BIN)/python docs/logo.py
 	$(BIN)/python docs/pictures.py
 

@@ -19,7 +19,7 @@ from structmat.families import Entry
 from structmat.testing.members import tried
 from structmat.viz import network_drawing
 
-# Families are read in this order; a file of them that is not named here comes last.
+# The order of the files with families; a file that is not listed here comes last.
 KINS = (
     "butterflies",
     "shuffles",
@@ -34,8 +34,8 @@ KINS = (
 DRAWN = (8, 9, 6, 12, 16, *range(10, 17), 7, 5, 4, 3, 2)  # widths of drawings, the best first
 TELLING = {"mixed_radix": 12, "monarch": 12, "clos": 12, "deal": 7}  # widths unlike powers of two
 COUNTED = (64, 60, 48, 72, 80, 81, *range(63, 1, -1))  # widths of the table's examples
-LONGEST = 60  # letters of a call that a table shows well
-DEEPEST = 9  # stages that a drawing shows well
+LONGEST = 60  # maximum number of characters of a call in a table
+DEEPEST = 9  # maximum number of stages in a drawing
 
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 
@@ -58,7 +58,7 @@ def page(pictures: Path, shown: str) -> Iterator[str]:
                 drawn.add(path)
                 head = f"{{figure}} {shown}/{path.name}\n:alt: The grid graph of {call}."
                 yield f"```{head}\n\n`{call}`\n```"
-    for path in set(pictures.iterdir()) - drawn:  # of families as they were
+    for path in set(pictures.iterdir()) - drawn:  # drawings that are out of date
         path.unlink()
 
 
@@ -177,6 +177,5 @@ def _picture(rule: sm.Family, width: int, folder: Path) -> Path:
         size = (min(1.1 + 1.5 * net.depth, 7.4), 0.9 + 0.28 * width)  # as wide as the page's text
         figure = Figure(figsize=size, layout="constrained")
         viz.grid(net, ax=figure.add_subplot())
-        with mpl.rc_context({"svg.hashsalt": "structmat"}):  # the same picture, the same file
-            figure.savefig(path, metadata={"Date": None})
+        viz.save(figure, path)
     return path

@@ -41,7 +41,7 @@ def execute(source):
     notebook = nbformat.read(source, as_version=4)
     client = NotebookClient(
         notebook,
-        timeout=600,  # seconds a cell; it only ends hangs
+        timeout=600,  # seconds per cell; only stops hangs
         resources={"metadata": {"path": str(NOTEBOOKS)}},
     )
     client.execute()  # raises for a cell that fails
@@ -58,7 +58,7 @@ with ThreadPoolExecutor(2) as pool:
 
 def claims():
     """Yield the table of the claims of theory/, then a section for each: title, status, text."""
-    yield theory.table(files=False)  # each stands above its claim
+    yield theory.table(files=False)  # each file is named above its claim
     for claim in theory.claims():
         head = f"## {claim.NUMBER}. {theory.title(claim)}"
         yield f"{head}\n\n*{claim.STATUS}* (`theory/{theory.name(claim)}.py`)"
@@ -158,16 +158,16 @@ copybutton_prompt_is_regexp = True
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-# `make links` asks the network; `python docs/links.py` lists what it would ask.
+# `make links` accesses the network; `python docs/links.py` lists the links that it checks.
 linkcheck_timeout = 15
 linkcheck_retries = 2
 linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)"]
 
 nb_execution_mode = "force"  # a cache would not notice that the library changed
 nb_execution_excludepatterns = ["notebooks/*"]  # those are executed above, two at a time
-nb_execution_timeout = 600  # seconds a cell; it only ends hangs
+nb_execution_timeout = 600  # seconds per cell; only stops hangs
 nb_execution_raise_on_error = True
-nb_merge_streams = True  # what a cell prints is one output
+nb_merge_streams = True  # all that a cell prints is one output
 nb_ipywidgets_js = {}  # scripts from the network, for widgets that no notebook has
 
 
@@ -199,7 +199,7 @@ def check_offline(app, error):
 
 
 def setup(app):
-    # It only copies files at the end, but does not declare that pages can be read in parallel.
+    # This extension only copies files, but does not declare that pages can be read in parallel.
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
     app.connect("autodoc-process-docstring", prepare, priority=400)
     app.connect("doctree-read", trim)

@@ -1,9 +1,9 @@
-"""Adapt a small vision transformer to digits it has not seen: `python docs/digits_study.py`.
+"""Adapt a small vision transformer to unseen digits: `python docs/digits_study.py`.
 
-It makes docs/results/digits.json, the numbers of docs/digits-study.md. A transformer is pretrained
-on the digits 0 to 4 of scikit-learn, 8×8 pixels, then adapted to the digits 5 to 9 by each method.
-It takes about ten minutes on one core, saves each run, and resumes where it was interrupted.
-`--quick` takes seconds and checks that everything works.
+The program writes docs/results/digits.json, the results of docs/digits-study.md. A transformer is
+pretrained on the digits 0 to 4 of scikit-learn (8×8 pixels), then adapted to the digits 5 to 9 by
+each method. It takes about ten minutes on one core, saves each run, and resumes where it was
+interrupted. `--quick` takes seconds and checks that everything works.
 """
 
 import copy
@@ -126,7 +126,7 @@ METHODS: dict[str, Method] = {
     "ruler, first 15 stages": by_rotations(lambda width: sm.ruler(width)[:15]),
     "random": by_rotations("random(block=4, depth=5, rng=0)"),
 }
-HEAD_ONLY = "head only"  # to see what adapting is worth: no rate to choose
+HEAD_ONLY = "head only"  # the baseline without adaptation, which has no rate to select
 EVERYTHING = {**METHODS, HEAD_ONLY: frozen}
 
 
@@ -138,7 +138,7 @@ Images = tuple[Tensor, Tensor]
 def images_of(digits: Sequence[int]) -> Images:
     """Return the images of some digits, in a fixed random order, and their labels.
 
-    The digit is counted from the first of them.
+    Labels are numbered from 0, starting with the first of these digits.
     """
     data = load_digits()
     picked = np.flatnonzero(np.isin(data.target, digits))
@@ -262,7 +262,7 @@ def run(name: str, rate: float, seed: int, start: Pretrained, sizes: Sizes) -> d
 
 
 def tables(record: dict[str, Any]) -> list[str]:
-    """Return the tables of the page: each method, each against LoRA by seed, and the rates."""
+    """Return the tables of the page: the methods, their differences from LoRA, and the rates."""
 
     def spent(name: str) -> str:
         return f"{statistics.median(row['step_ms'] for row in final(record, name)):.0f}"
@@ -277,7 +277,7 @@ def plan() -> Plan:
 
 
 def studied(path: Path | None, sizes: Sizes) -> dict[str, Any]:
-    """Do the runs that the file does not contain yet, and return the record."""
+    """Perform the runs that the file does not contain yet, and return the record."""
     about = {
         "description": "a vision transformer pretrained on the digits 0 to 4, adapted to 5 to 9",
         "threads": 1,
@@ -294,7 +294,7 @@ def studied(path: Path | None, sizes: Sizes) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do the runs that the file does not contain yet, and print the tables of the page."""
+    """Perform the runs that the file does not contain yet, and print the tables of the page."""
     studies.main(
         "Adapt a small vision transformer to new digits.",
         PATH,

@@ -1,9 +1,9 @@
 """Adapt a small language model to classify docstrings: `python docs/docstrings_study.py`.
 
-It makes docs/results/docstrings.json, the numbers of docs/docstrings-study.md: the task and the
-model of `structmat finetune`, with less text, more seeds, and a measure of forgetting. It takes
-about forty minutes on one core, saves each run, and resumes where it was interrupted. `--quick`
-takes about a minute and checks that everything works.
+The program writes docs/results/docstrings.json, the results of docs/docstrings-study.md. The study
+uses the task and the model of `structmat finetune`, with less text, more seeds, and a measure of
+forgetting. It takes about forty minutes on one core, saves each run, and resumes where it was
+interrupted. `--quick` takes about a minute and checks that everything works.
 """
 
 import math
@@ -36,7 +36,7 @@ from structmat.finetune.docstring_task import (
     openings,
     paragraphs,
 )
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Method, named
 from structmat.finetune.models import Pretrained, pretrained
 from structmat.finetune.step_times import seconds_a_step
@@ -92,7 +92,7 @@ METHODS: dict[str, Method] = {
     "ruler, first 15 stages": named("ruler"),
     "random": by_rotations("random(block=4, depth=5, rng=0)"),
 }
-HEAD_ONLY = "head only"  # to see what adapting is worth: no rate to choose
+HEAD_ONLY = "head only"  # the baseline without adaptation, which has no rate to select
 EVERYTHING = {**METHODS, HEAD_ONLY: named("head")}
 
 
@@ -114,7 +114,7 @@ class Pair(NamedTuple):
 def texts() -> tuple[Task, dict[str, list[Pair]]]:
     """Return the task of `structmat finetune`, and the docstrings by library, split in two.
 
-    The beginnings are none of the task's texts, nor nearly the same as one.
+    No beginning is a text of the task or a near duplicate of one.
     """
     kept = distinct({label: list(openings(package)) for label, package in LIBRARIES.items()})
     task = balanced("docstrings", kept, train=TRAIN, validation=VALIDATION, test=TEST)
@@ -130,7 +130,7 @@ def texts() -> tuple[Task, dict[str, list[Pair]]]:
             if len(rest) >= SHORTEST and masked(begin) in free:
                 found[label].setdefault(masked(begin), rest)
     own = distinct({label: list(group.values()) for label, group in found.items()})
-    # Near duplicates are out. Equal rests are not: the record was made with the two that are left.
+    # Near duplicates are removed, but not equal rests: the record includes two of them.
     rests = {rest for group in own.values() for rest in group}
     return task, {
         label: [Pair(*pair) for pair in group.items() if pair[1] in rests]
@@ -196,7 +196,7 @@ def embedded(model: Any, data: Data, parts: Sequence[str]) -> Tensor:
 
 
 def found_again(model: Any, data: Data) -> float:
-    """Return the fraction of docstrings whose beginning is nearest to their own rest."""
+    """Return the fraction of docstrings whose own rest is the nearest to their beginning."""
     begins, rests = (embedded(model, data, side) for side in zip(*data.pairs, strict=True))
     nearest = (begins @ rests.T).argmax(-1)
     return float((nearest == torch.arange(len(nearest))).float().mean())
@@ -268,7 +268,7 @@ def run(name: str, rate: float, seed: int, data: Data, sizes: Sizes, before: flo
     )
     torch.manual_seed(1000 + seed)  # the same dropout, whatever the method has drawn
     right = trained(model, data, classifier.head, rate=rate, seed=seed, sizes=sizes)
-    plain = method.merged(model)  # quicker to run, and the same to rounding
+    plain = method.merged(model)  # faster, and equal up to rounding
     valid, loss = judged(plain, data, data.task.validation)
     return {
         "method": name,
@@ -287,7 +287,7 @@ def run(name: str, rate: float, seed: int, data: Data, sizes: Sizes, before: flo
 
 
 def tables(record: dict[str, Any]) -> list[str]:
-    """Return the tables of the page: each method, each against LoRA by seed, and the rates."""
+    """Return the tables of the page: the methods, their differences from LoRA, and the rates."""
     ratios = relative(record["seconds"], BASELINE)
     methods = plan(record["selected_rates"])
     main_table = results(
@@ -301,7 +301,7 @@ def tables(record: dict[str, Any]) -> list[str]:
 
 
 def studied(path: Path | None, sizes: Sizes, names: Collection[str] = METHODS) -> dict[str, Any]:
-    """Do the runs that the file does not contain yet, and return the record."""
+    """Perform the runs that the file does not contain yet, and return the record."""
     data = loaded(sizes)
     before = found_again(data.source.classifier(data.task.labels).model, data)
     used = (np, scipy, torch, transformers, accelerate, peft, sm)
@@ -326,16 +326,18 @@ def studied(path: Path | None, sizes: Sizes, names: Collection[str] = METHODS) -
 def timed(data: Data, sizes: Sizes, names: Sequence[str]) -> dict[str, list[float]]:
     """Return the seconds of a training step by each method, interleaved.
 
-    Two rounds warm up: what chooses by measuring does so in its first passes.
+    Two rounds warm up, since methods that select by timing do so in their first passes.
     """
     methods = [replace(EVERYTHING[name], name=name) for name in names]
-    recipe = Recipe(batch=sizes.batch, max_length=LENGTH)
-    found = seconds_a_step(methods, data.source, data.task, recipe=recipe, rounds=sizes.rounds + 1)
+    hyperparameters = Hyperparameters(batch=sizes.batch, max_length=LENGTH)
+    found = seconds_a_step(
+        methods, data.source, data.task, hyperparameters=hyperparameters, rounds=sizes.rounds + 1
+    )
     return {name: [round(s, 4) for s in seconds[1:]] for name, seconds in found.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do the runs that the file does not contain yet, and print the tables of the page."""
+    """Perform the runs that the file does not contain yet, and print the tables of the page."""
     studies.main(
         "Adapt a small language model to tell docstrings apart.",
         PATH,

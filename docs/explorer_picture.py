@@ -13,7 +13,7 @@ PATH = Path(__file__).parent / "_static" / "explorer.png"
 
 
 def take(path: Path = PATH) -> None:
-    """Save a screenshot with the pointer on a wire, in few colours, as it is a drawing."""
+    """Save a screenshot with the pointer on a wire, in few colours, which suffice for a drawing."""
     from playwright.sync_api import sync_playwright
 
     with Server() as server, sync_playwright() as driver:

@@ -1,7 +1,7 @@
 """Fit a random 512×512 orthogonal matrix on many networks: `python docs/fit_512.py`.
 
-It makes docs/results/fit-512.json, the numbers of docs/fitting.md. It takes some 40 minutes on one
-core, saves each seed, and resumes where it was interrupted.
+The program writes docs/results/fit-512.json, the results of docs/fitting.md. It takes about 40
+minutes on one core, saves each seed, and resumes where it was interrupted.
 """
 
 import json
@@ -41,7 +41,7 @@ def series() -> dict[str, list[tuple[str, sm.Network]]]:
             (f"random(512, block={block}, depth={k}, rng=0)", sm.random(WIDTH, block, k, rng=0))
             for k in depths
         ]
-    # shuffle with blocks of 2 is BOFT with blocks of 2 under other names of the wires
+    # up to a relabelling of wires, shuffle with blocks of 2 is BOFT with blocks of 2
     for block, deepest in ((4, 8), (16, 6)):
         found[f"shuffle, blocks of {block}"] = [
             (f"shuffle(512, block={block}, depth={k})", sm.shuffle(WIDTH, block, k))
@@ -128,7 +128,7 @@ def verdict_rows(record: dict[str, Any]) -> list[list[str]]:
 
 
 def main() -> None:
-    """Do the fits that the file does not contain yet, and print the tables of the page."""
+    """Perform the fits that the file does not contain yet, and print the tables of the page."""
     record = json.loads(PATH.read_text("utf-8")) if PATH.exists() else {"networks": []}
     record |= {
         "description": "relative Frobenius errors of fits to Haar random orthogonal matrices",

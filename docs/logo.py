@@ -14,13 +14,13 @@ import numpy as np
 import structmat as sm
 
 STATIC = Path(__file__).parent / "_static"
-COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito, one a stage, as in structmat.viz
-QUIET = "#8A8F98"  # what the input has not reached
+COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito; one per stage, as in structmat.viz
+QUIET = "#8A8F98"  # of edges and wires that the input does not influence
 GAP, EDGE = 22, 9  # between wires, around the picture
 
 
 def logo() -> str:
-    """Return the butterfly of eight wires as SVG, with what one input reaches in colour."""
+    """Return the butterfly of eight wires as SVG, with the paths from one input in colour."""
     return drawn(sm.butterfly(8), source=0, thin=2.0, thick=4.0, dot=4.5)
 
 
@@ -30,7 +30,7 @@ def icon() -> str:
 
 
 def drawn(net: sm.Network, *, source: int, thin: float, thick: float, dot: float) -> str:
-    """Return the grid graph of a network; what `source` reaches is drawn last, in colour."""
+    """Return the grid graph of a network; the paths from `source` are drawn last, in colour."""
     reached = [np.arange(net.width) == source]
     reached += [sm.reach(net[: t + 1])[:, source] for t in range(net.depth)]
     wide = (net.width - 1) * GAP + 2 * EDGE  # a square

@@ -1,4 +1,4 @@
-"""Draw the pictures of README and docs: `make pictures`."""
+"""Draw the figures of the README and the documentation: `make pictures`."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from structmat import viz
 
 HERE = Path(__file__).parent
 STATIC = HERE / "_static"
-sys.path[:0] = [str(HERE)]  # where tests read this file
+sys.path[:0] = [str(HERE)]  # for tests, which load this file by its path
 import scaling  # noqa: E402
 
 
@@ -39,7 +39,7 @@ def spreading() -> Figure:
 
 
 def fitting() -> Figure:
-    """Plot the errors of fits to random targets of width 512 against the parameters."""
+    """Plot the errors of fits to random targets of width 512 against the number of parameters."""
     path = HERE / "results" / "fit-512.json"
     left_out = ("random, blocks of 4", "random, blocks of 16", "mixed radix, once")
     curves: dict[str, list[tuple[int, float]]] = {}
@@ -49,19 +49,22 @@ def fitting() -> Figure:
             curves.setdefault(row["topology"], []).append(point)
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     viz.curves(
-        curves, x="trainable parameters", y="relative error, median of 10", ax=figure.add_subplot()
+        curves,
+        x="number of parameters",
+        y="relative error (median of 10 targets)",
+        ax=figure.add_subplot(),
     )
     return figure
 
 
-KINDS = {"forward": "forward", "step": "training step"}
+KINDS = {"forward": "forward pass", "step": "training step"}
 QUIET = {"fontsize": 8, "color": "#666666", "textcoords": "offset points"}
 
 
 def growth() -> Figure:
-    """Plot how the time of a rotation grows with the width and the tokens."""
+    """Plot the time of a rotation against the width and against the number of tokens."""
     figure = timings(
-        {"width": "width d, {tokens:,} tokens", "tokens": "tokens in a batch, width {width:,}"}
+        {"width": "width d ({tokens:,} tokens)", "tokens": "tokens per batch (width {width:,})"}
     )
     shared = figure.axes[0].get_legend_handles_labels()
     figure.legend(*shared, loc="outside upper center", ncols=5, frameon=False)
@@ -71,17 +74,17 @@ def growth() -> Figure:
 
 
 def stages() -> Figure:
-    """Plot the time against the depth and against the radix."""
+    """Plot the time against the number of stages and against the largest radix."""
     return timings(
         {
-            "depth": "stages, width {width:,}, {tokens:,} tokens",
-            "radix": "largest radix, width {width:,}, {tokens:,} tokens",
+            "depth": "number of stages (width {width:,}, {tokens:,} tokens)",
+            "radix": "largest radix (width {width:,}, {tokens:,} tokens)",
         }
     )
 
 
 def timings(names: Mapping[str, str]) -> Figure:
-    """Plot medians of a training step and, below, of a forward pass, with references in grey."""
+    """Plot medians of a forward pass and, below, of a training step, with references in grey."""
     record = json.loads(scaling.PATH.read_text("utf-8"))
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, len(names), sharey="row")
@@ -90,7 +93,7 @@ def timings(names: Mapping[str, str]) -> Figure:
             rows = scaling.curves(record, axis)
             timed(rows, kind, ax)
             ax.set_xlabel(name.format(**record["axes"][axis][0]))
-            ax.set_ylabel(f"milliseconds, {KINDS[kind]}" if ax is row[0] else "")
+            ax.set_ylabel(f"{KINDS[kind]} (ms)" if ax is row[0] else "")
             first = next(iter(rows.values()))
             if axis != "radix":
                 reference(ax, "linear", float, first, kind, above=True)
@@ -129,7 +132,7 @@ def reference(
     *,
     above: bool,
 ) -> None:
-    """Plot a growth law through the last point, down to the lowest of the others."""
+    """Plot a growth law through the last point, down to half the smallest value on the axes."""
     last = max(points)
     scale = 1e3 * points[last][kind]["median"] / law(last)
     lowest = min(line.get_ydata().min() for line in ax.lines) / 2

@@ -1,10 +1,10 @@
 """Measure how the time of a rotation grows: `python docs/scaling.py`.
 
-It makes docs/results/scaling.json, from which the docs build makes the tables of
-docs/benchmarks.md, and `make pictures` the curves. `Orthogonal` is timed alone, without a frozen
-layer, against the width, the tokens, the depth and the radix; so is the dense product, up to 8,192
-wires. All points of an axis are interleaved. It takes about ten minutes on two cores; `--quick`
-takes seconds and checks on small sizes that everything works.
+The program writes docs/results/scaling.json, from which the documentation build generates the
+tables of docs/benchmarks.md, and `make pictures` the curves. `Orthogonal` alone, without a frozen
+layer, is timed at several widths, numbers of tokens, depths and radices; so is the dense product,
+up to width 8,192. The measurements along an axis are interleaved. A run takes about ten minutes on
+two cores; `--quick` takes seconds, and only checks at small sizes that everything works.
 """
 
 import argparse
@@ -36,8 +36,8 @@ SPECS = (
     "butterfly(block=8, depth=4)",
 )
 DENSE, WIDEST_DENSE = "dense d×d", 8192
-FIT_FROM = 1024  # wires: below, what does not depend on the width weighs more
-# Of the time that is given, by axis: long rounds need more of it.
+FIT_FROM = 1024  # below this width, costs that do not depend on the width matter
+# The share of the time for each axis; axes with long rounds need more.
 SHARES = {"width": 0.3, "tokens": 0.4, "depth": 0.2, "radix": 0.1}
 
 
@@ -46,7 +46,7 @@ class Point:
     """A case to time, the rotation of a spec or a dense product; `x` is its value on the axis."""
 
     curve: str
-    x: int | None  # None: it has no place on this axis, and is a level to compare with
+    x: int | None  # None for a reference, which has no place on this axis
     spec: str
     width: int
     tokens: int
@@ -138,7 +138,7 @@ def measured(
 
 
 def curves(record: Mapping[str, Any], axis: str) -> dict[str, dict[int, dict[str, Any]]]:
-    """Return the rows of an axis by curve and place; levels are left out."""
+    """Return the rows of an axis by curve and place, without the reference."""
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for row in record["axes"][axis]:
         if row["x"] is not None:
@@ -153,7 +153,7 @@ def level(record: Mapping[str, Any], axis: str) -> dict[str, Any]:
 
 
 def exponent(rows: Mapping[int, Mapping[str, Any]], kind: str) -> float | None:
-    """Return p of the fit seconds ∝ d^p for 1,024 wires and more, if there are two such points."""
+    """Return p of the fit seconds ∝ d^p for widths from 1,024, or None if there is only one."""
     wide = [d for d in rows if d >= FIT_FROM]
     if len(wide) < 2:
         return None
@@ -279,16 +279,16 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write the record, and print the tables."""
     parser = argparse.ArgumentParser(description="Measure how the time of a rotation grows.")
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see whether it runs")
+    parser.add_argument("--quick", action="store_true", help="small sizes, as a smoke test")
     parser.add_argument(
         "--minutes",
         type=float,
         default=None,
-        help="in all, of what is kept; three rounds at least (default: 8, with --quick none)",
+        help="total time without warm-up; at least three rounds (default: 8, with --quick 0)",
     )
-    parser.add_argument("--warmup", type=int, default=2, help="rounds before (default: 2)")
+    parser.add_argument("--warmup", type=int, default=2, help="warm-up rounds (default: 2)")
     parser.add_argument(
-        "--output", type=Path, help=f"(default: {PATH.name} in docs/results; with --quick nowhere)"
+        "--output", type=Path, help=f"(default: {PATH.name} in docs/results; none with --quick)"
     )
     options = parser.parse_args(arguments)
     minutes = (0.0 if options.quick else 8.0) if options.minutes is None else options.minutes

@@ -1,8 +1,8 @@
 """Time the training steps of the finetuning tables again: `python docs/step_times.py`.
 
-Five minutes on a machine that does nothing else. It changes the times in the records of
-docs/finetuning.md and docs/docstrings-study.md and in the tables there. Nothing else changes: the
-accuracies are those of the runs.
+This takes five minutes on an otherwise idle machine. It replaces the times in the records of
+docs/finetuning.md and docs/docstrings-study.md, and in the tables of these pages. The accuracies
+remain those of the original runs.
 """
 
 import json
@@ -19,7 +19,7 @@ from structmat.bench.machine import machine
 from structmat.finetune import record as results
 from structmat.finetune import result_tables
 from structmat.finetune.docstring_task import docstring_task
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import METHODS
 from structmat.finetune.models import pretrained
 from structmat.finetune.step_times import seconds_a_step
@@ -36,7 +36,7 @@ def full(path: Path = FULL, page: Path = DOCS / "finetuning.md") -> None:
         METHODS,
         pretrained(),
         docstring_task(),
-        recipe=Recipe(**record["recipe"]),
+        hyperparameters=Hyperparameters(**record["hyperparameters"]),
         rounds=record["rounds"],
     )
     ratios = relative(seconds)
@@ -72,7 +72,7 @@ def quoted(page: Path, before: Sequence[str], after: Sequence[str]) -> None:
     text = page.read_text("utf-8")
     for old, new in zip(before, after, strict=True):
         if old not in text:
-            raise SystemExit(f"{page} does not have\n{old}")
+            raise SystemExit(f"{page} does not contain\n{old}")
         text = text.replace(old, new)
     page.write_text(text, "utf-8")
 

@@ -1,8 +1,8 @@
 """Functions shared by the finetuning studies: resumable runs, rates, intervals and tables.
 
-A record is plain JSON. It holds `runs`, one for each method, rate and seed, with the accuracies on
-validation and test data (`valid`, `test`), what was `forgotten`, and the step at which a target was
-`reached`, or None; and `selected_rates`, one for each method.
+A record is plain JSON. It contains `runs`, one for each method, rate and seed, with the accuracies
+on validation and test data (`valid`, `test`), the accuracy lost on the original task (`forgotten`),
+and the step at which a target was `reached`, or None; and `selected_rates`, one for each method.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def studied(
     path: Path | None,
     run: Callable[[str, float, int], Row],
 ) -> dict[str, Any]:
-    """Do the runs that the file does not contain yet, and return the record.
+    """Perform the runs that the file does not contain yet, and return the record.
 
     Every method tries every rate of `sizes` on the first seeds (`sizes.tuning`), and uses the
     best of them for the other seeds. Runs in the file are reused only if its sizes and its task are
@@ -256,7 +256,7 @@ def main(
     tables: Callable[[Path | None, bool], Sequence[str]],
     arguments: Sequence[str] | None,
 ) -> None:
-    """Parse the options, do the runs on one thread, and print the tables of the page.
+    """Parse the options, perform the runs on one thread, and print the tables of the page.
 
     `tables` takes the file of the record, or None, and whether this is the quick run.
     """

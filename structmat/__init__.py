@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from structmat import errors, families
+from structmat.analysis.certificates import certify
 from structmat.analysis.comparison import compare
 from structmat.analysis.dimension import dimension
 from structmat.analysis.gauge import reduced
@@ -81,6 +82,7 @@ __all__ = [
     "dense_networks",
     "report",
     "compare",
+    "certify",
     "diagram",
     "reach",
     "is_dense",

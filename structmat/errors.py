@@ -1,4 +1,4 @@
-"""Exception classes, and argument checks shared by all layers of the library."""
+"""Exception classes, and argument checks used throughout the library."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WiringError(StructmatError):
 
 
 class WidthError(StructmatError):
-    """A family does not accept a width, or the width exceeds the maximum of a network."""
+    """A width is not supported by a family, differs from a network's, or is out of range."""
 
 
 class SpecError(StructmatError):
@@ -49,7 +49,7 @@ class UnknownFamilyError(SpecError):
 
 
 class FamilyError(SpecError):
-    """A registered family is faulty: a function of it fails or returns a value of wrong type."""
+    """A function of a registered family raises an exception or returns an invalid value."""
 
 
 class GraphError(StructmatError):
@@ -57,7 +57,10 @@ class GraphError(StructmatError):
 
 
 class BlockError(StructmatError):
-    """The number, shape or values of the blocks do not fit the network."""
+    """Blocks, or vectors to rotate, have an unsuitable number, shape, dtype, value or exponent.
+
+    An unknown parametrization raises it, too.
+    """
 
 
 class RoutingError(StructmatError):
@@ -69,14 +72,17 @@ class UndecidedError(StructmatError):
 
 
 class FileError(StructmatError):
-    """A file is missing, truncated, of a newer version, or of the wrong kind."""
+    """A file is missing, damaged or of the wrong kind or version, or cannot be written.
+
+    Conversion also raises it for contents that the requested format cannot represent.
+    """
 
 
 class MissingExtraError(StructmatError, ImportError):
     """An optional dependency is not installed; the message names the extra that installs it."""
 
 
-WIDEST = 2**22  # maximum width: a matrix with this many rows does not fit into memory
+WIDEST = 2**22  # maximum width; a square float64 matrix of this size takes 128 TiB
 _LONG = re.compile(r"\d{60,}")  # long numbers, which messages abbreviate
 _LONGEST = 200  # maximum length in characters of a value in a message
 _BITS = 512  # maximum size of an integer in a message; Python refuses to print very long ones
@@ -84,7 +90,9 @@ _DIGITS = 640  # the lowest limit on integer digits to which Python can be set
 
 
 def abbreviated(value: Any, longest: int = _LONGEST) -> str:
-    """Return repr(value) for use in a message, abbreviated if long; never raises.
+    """Return repr(value) for use in a message, abbreviated if long.
+
+    An exception raised by `repr` is caught.
 
     Examples
     --------
@@ -95,9 +103,9 @@ def abbreviated(value: Any, longest: int = _LONGEST) -> str:
         return f"an integer of {value.bit_length():,} bits"
     try:
         text = repr(value)
-        if "\n" in text:  # of an array
+        if "\n" in text:  # as in the repr of an array
             text = " ".join(text.split())
-    except (ValueError, RecursionError):  # a huge integer inside, or deep nesting
+    except Exception:  # for example for a huge integer inside, or deep nesting
         return f"a {type(value).__name__} that cannot be printed"
     if len(text) <= longest:
         return text
@@ -107,12 +115,12 @@ def abbreviated(value: Any, longest: int = _LONGEST) -> str:
 
 
 def checked_integer(value: Any, name: str, least: int = 0) -> int:
-    """Return `value` as an int that is at least `least`; reject floats, bools and NaN.
+    """Return `value` as an int that is at least `least`.
 
     Raises
     ------
     StructmatError
-        If `value` is not an integer, or is below `least`.
+        If `value` is not an integer (floats and bools are not), or is below `least`.
 
     Examples
     --------
@@ -121,9 +129,9 @@ def checked_integer(value: Any, name: str, least: int = 0) -> int:
     >>> checked_integer(2.5, "depth")
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: depth=2.5: depth must be an integer, at least 0
+    structmat.errors.StructmatError: depth=2.5: depth must be an integer ≥ 0
     """
-    rule = f"{name} must be an integer, at least {least}"
+    rule = f"{name} must be an integer ≥ {least}"
     if isinstance(value, bool):
         raise StructmatError(f"{name}={value!r}: {rule}")
     try:
@@ -135,8 +143,36 @@ def checked_integer(value: Any, name: str, least: int = 0) -> int:
     return number
 
 
+def checked_field(value: Any) -> str:
+    """Return "real" or "complex", the field of the entries of the blocks.
+
+    Raises
+    ------
+    StructmatError
+        For any other value.
+
+    Examples
+    --------
+    >>> checked_field("complex")
+    'complex'
+    >>> checked_field("unitary")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: field='unitary': it must be "real" (orthogonal blocks) or \
+"complex" (unitary blocks)
+    """
+    if isinstance(value, str) and value in ("real", "complex"):
+        return value
+    raise StructmatError(
+        f'field={abbreviated(value)}: it must be "real" (orthogonal blocks) or "complex" (unitary'
+        " blocks)"
+    )
+
+
 def check_digits(value: Any, name: str) -> None:
-    """Raise an error if a value is or contains an integer too long for Python to print.
+    """Raise an error for an integer that Python may refuse to print, also in lists and tuples.
+
+    Python's limit on the digits of an integer can be set to 640 or more.
 
     Raises
     ------
@@ -181,7 +217,7 @@ def checked_width(value: Any) -> int:
 
 
 def is_sequence(value: Any) -> bool:
-    """Return whether `value` is an ordered collection: a tuple, a list, or an array with an axis.
+    """Return whether `value` is an array with an axis, or a `Sequence`: also a str or a range.
 
     Examples
     --------
@@ -196,8 +232,10 @@ def plain(value: Any) -> Any:
 
     Raises
     ------
-    TypeError, ValueError
-        If the value cannot be written as a Python literal, such as infinity or NaN.
+    ValueError
+        For infinity and NaN, which cannot be written as Python literals.
+    TypeError
+        For values of any other type.
 
     Examples
     --------
@@ -221,7 +259,7 @@ def check_format(data: Any, *, what: str, form: str, version: int, writer: str) 
     Raises
     ------
     FileError
-        If they differ; the message states the expected format or version.
+        If the format or the version differs from the expected one.
 
     Examples
     --------
@@ -230,35 +268,35 @@ def check_format(data: Any, *, what: str, form: str, version: int, writer: str) 
     ... )
     Traceback (most recent call last):
     ...
-    structmat.errors.FileError: a.json of version 2: this structmat reads version 1; upgrade \
-structmat or write the file again
+    structmat.errors.FileError: a.json has schema version 2, but this version of structmat reads \
+version 1; upgrade structmat or write the file again
     """
     if not isinstance(data, dict) or data.get("format") != form:
-        raise FileError(f'{what} has no "format": "{form}": expected the output of {writer}')
+        raise FileError(f'{what} lacks "format": "{form}"; expected the output of {writer}')
     if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
-            f"{what} of version {abbreviated(data.get('version'))}: this structmat reads version"
-            f" {version}; upgrade structmat or write the file again"
+            f"{what} has schema version {abbreviated(data.get('version'))}, but this version of"
+            f" structmat reads version {version}; upgrade structmat or write the file again"
         )
 
 
-def suggest(name: str, names: Iterable[str], far: str | None = None) -> str:
+def suggest(name: str, names: Iterable[str], fallback: str | None = None) -> str:
     """Return the end of an error message about an unknown name: close matches, or all known names.
 
-    If there is no close match and there are too many names, `far` is used instead.
+    If there is no close match, `fallback` replaces the list of names, if given.
 
     Examples
     --------
     >>> suggest("cayly", ["cayley", "exp"]), suggest("qr", ["cayley", "exp"])
-    ('; did you mean cayley?', '; there are cayley, exp')
+    ('; did you mean cayley?', '; the choices are cayley, exp')
     """
     known = sorted(names)
     near = difflib.get_close_matches(name, known, n=2)
     if near:
         return f"; did you mean {' or '.join(near)}?"
-    if far is not None:
-        return f"; {far}"
-    return f"; there are {', '.join(known)}" if known else "; it takes none"
+    if fallback is not None:
+        return f"; {fallback}"
+    return f"; the choices are {', '.join(known)}" if known else "; there are none"
 
 
 def random_source(rng: Any) -> np.random.Generator:
@@ -274,18 +312,20 @@ def random_source(rng: Any) -> np.random.Generator:
     >>> random_source(-1)
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: rng=-1: rng must be a Generator, an integer at least 0, or None
+    structmat.errors.StructmatError: rng=-1: rng must be a Generator, an integer ≥ 0 or None
     """
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError):
         raise StructmatError(
-            f"rng={abbreviated(rng)}: rng must be a Generator, an integer at least 0, or None"
+            f"rng={abbreviated(rng)}: rng must be a Generator, an integer ≥ 0 or None"
         ) from None
 
 
 def check_source(rng: Any) -> None:
-    """Raise an error for any `rng` that `random_source` would reject, without making a generator.
+    """Raise an error for any `rng` that `random_source` would reject.
+
+    None and non-negative ints are accepted without making a generator, which takes time.
 
     Raises
     ------
@@ -319,5 +359,5 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
         raise MissingExtraError(
-            f'{module} is not installed; it comes with: pip install "structmat[{extra}]"'
+            f'{module} is not installed; install it with: pip install "structmat[{extra}]"'
         ) from error

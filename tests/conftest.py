@@ -6,6 +6,7 @@ import tempfile
 
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # while modules are imported
 collect_ignore = ["user_script.py"]  # it registers a family: tests run it as a program
 
 # No test asks the Hub; read when a library that could is imported.
@@ -28,6 +29,8 @@ settings.load_profile("structmat")
 
 
 def pytest_collection_finish():
-    """Exempt what lives until the end, such as imported modules, from garbage collection."""
+    """Exempt what lives until the end from garbage collection, which is rare later, too."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)  # a passage over all takes 0.1 s
+    gc.enable()

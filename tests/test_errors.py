@@ -34,7 +34,7 @@ def test_integers_are_accepted_from_the_minimum(value, least):
     if value >= least:
         assert checked_integer(value, "depth", least) == value
     else:
-        with pytest.raises(StructmatError, match=f"depth={value}: .* at least {least}$"):
+        with pytest.raises(StructmatError, match=f"depth={value}: .* ≥ {least}$"):
             checked_integer(value, "depth", least)
 
 
@@ -47,7 +47,7 @@ def test_numpy_integers_become_python_integers(value):
     "value", [2.0, float("nan"), float("inf"), True, np.True_, np.float64(2), "2", None, [2], 2j]
 )
 def test_non_integers_are_rejected(value):
-    with pytest.raises(StructmatError, match=r"^block=.*: block must be an integer, at least 2$"):
+    with pytest.raises(StructmatError, match=r"^block=.*: block must be an integer ≥ 2$"):
         checked_integer(value, "block", 2)
 
 
@@ -103,6 +103,15 @@ def test_random_source_accepts_generators_seeds_and_none_only():
     for bad in (-1, 1.5, "seed", builtins):
         with pytest.raises(StructmatError, match=r"^rng=.*: rng must be a Generator"):
             random_source(bad)
+
+
+def test_values_that_cannot_be_printed_are_named_by_their_type():
+    class Broken:
+        def __repr__(self):
+            raise RuntimeError("no")
+
+    with pytest.raises(StructmatError, match=r"^depth=a Broken that cannot be printed: depth must"):
+        checked_integer(Broken(), "depth")
 
 
 def test_long_numbers_are_abbreviated_in_every_message():

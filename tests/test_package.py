@@ -73,19 +73,26 @@ def test_the_sdist_contains_what_tests_and_docs_need(built):
     assert not {name.split("/")[0] for name in names} & {".git", ".venv", "build", "dist", ".ci"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("bare", [True, False], ids=["bare", "extras"])
-def test_the_wheel_works_when_installed(built, tmp_path, bare):
-    """The installed dependencies are used, offline; `.ci/release` uses clean environments."""
+@pytest.fixture(scope="module")
+def site(built, tmp_path_factory):
+    """A folder in which the wheel is installed."""
     (path,) = built.glob("*.whl")
-    site = tmp_path / "site"
+    folder = tmp_path_factory.mktemp("site")
+    offline = ["--no-deps", "--no-index", "--no-compile"]
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, path],
+        [sys.executable, "-m", "pip", "install", *offline, "--target", folder, path],
         check=True,
         capture_output=True,
     )
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bare", [True, False], ids=["bare", "extras"])
+def test_the_wheel_works_when_installed(site, tmp_path, bare):
+    """The installed dependencies are used, offline; `.ci/release` uses clean environments."""
     if bare:  # extras that are installed here look as if they were not
-        (site / "sitecustomize.py").write_text(
+        (tmp_path / "sitecustomize.py").write_text(
             f"import sys\nsys.modules |= dict.fromkeys({EXTRAS})\n", encoding="utf-8"
         )
     (tmp_path / "elsewhere").mkdir()
@@ -96,7 +103,11 @@ def test_the_wheel_works_when_installed(built, tmp_path, bare):
         check=False,
         cwd=tmp_path / "elsewhere",
         env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
+        | {
+            "PYTHONPATH": os.pathsep.join(
+                [str(tmp_path), str(site), os.environ.get("PYTHONPATH", "")]
+            )
+        },
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("passed") == 4

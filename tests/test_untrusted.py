@@ -18,7 +18,7 @@ import pytest
 import structmat as sm
 from structmat.errors import FileError, SpecError, StructmatError, WidthError, abbreviated
 from structmat.explorer.answers import answer
-from structmat.families import factorization, resolution
+from structmat.families import number_theory, resolution
 from structmat.families.registry import nearby
 from structmat.linalg import factors as stagewise
 
@@ -165,7 +165,7 @@ def test_factoring_a_width_takes_few_divisions():
             Counted.divisions += 1
             return int(self) % other
 
-    factorization.prime_factors(Counted(4_194_301))  # the largest prime width
+    number_theory.prime_factors(Counted(4_194_301))  # the largest prime width
     assert Counted.divisions <= 2**11
 
 
@@ -188,7 +188,7 @@ def test_the_cost_of_a_wide_stage_depends_on_its_switches_only():
         (lambda: sm.brickwall(64, depth=10**9), "1,000,000,000 stages of 64 wires; width × stages"),
         (
             lambda: sm.families.circulant(2**20, (1, 2, 3)),
-            "a graph of 3,145,728 edges; a graph may have at most",
+            "the graph has 3,145,728 edges; at most",
         ),
         (lambda: sm.parse("benes" + " " * 70_000), "a spec of 70,005 characters"),
         (lambda: sm.Network.from_json('{"width": NaN}'), "NaN is not a JSON number"),
@@ -261,7 +261,7 @@ def test_a_missing_file_is_not_parsed_as_a_spec():
         resolution.network("nojson")
 
 
-# Adapters and plans ------------------------------------------------------------------------------
+# Adapters and timings ---------------------------------------------------------------------------
 
 WAY = {"ends": [1], "seconds": 1.0}
 
@@ -287,8 +287,8 @@ def test_a_damaged_plan_is_measured_again(tmp_path, monkeypatch, damaged):
     monkeypatch.setenv(files.CACHE, str(tmp_path))
     timing_cache.forget()
     good = {"rounds": 4, "spread": 0.0, "times": [WAY]}
-    data = {"format": "structmat.plans", "version": 2}
-    data["plans"] = {"bad": good | damaged, "good": good, "none": None}
+    data = {"format": "structmat.timings", "version": 1}
+    data["timings"] = {"bad": good | damaged, "good": good, "none": None}
     timing_cache.file().write_text(json.dumps(data), encoding="utf-8")
     infinite = "NaN" in json.dumps(data) or "Infinity" in json.dumps(data)  # no JSON at all
     assert timing_cache.recall("bad").seconds == timing_cache.recall("none").seconds == {}

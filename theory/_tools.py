@@ -22,6 +22,13 @@ def partitions(wires: list[int]) -> Iterator[list[list[int]]]:
             yield [*parts[:k], [first, *part], *parts[k + 1 :]]
 
 
+def even_partitions(width: int, block: int) -> Iterator[list[list[int]]]:
+    """Yield every partition of the wires into blocks of this size."""
+    for parts in partitions(list(range(width))):
+        if all(len(part) == block for part in parts):
+            yield parts
+
+
 def every_network(width: int, depth: int) -> Iterator[sm.Network]:
     """Yield every straight network of this size, including those with idle stages."""
     for stages in itertools.product(partitions(list(range(width))), repeat=depth):

@@ -37,7 +37,7 @@ import structmat as sm
 
 NUMBER = "T22"
 STATUS = "proved"
-WIDEST = 1024
+WIDEST = 256
 
 
 def check() -> str:

@@ -15,13 +15,12 @@ Source: derived here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
 
 import structmat as sm
-from theory._tools import pairs, partitions
+from theory._tools import even_partitions, pairs
 
 NUMBER = "T16"
 STATUS = "proved"
@@ -36,7 +35,7 @@ def expected(width: int, block: int) -> Fraction:
 def check() -> str:
     """Count over all partitions; compare redundant parameters of random networks and of BOFT."""
     for width, block in [(4, 2), (6, 2), (6, 3), (8, 2), (8, 4), (9, 3)]:
-        stages = list(_even(width, block))
+        stages = list(even_partitions(width, block))
         first = sm.Network.of(width, [stages[0]])
         counts = [len(pairs(first)[0] & pairs(sm.Network.of(width, [s]))[0]) for s in stages]
         assert Fraction(sum(counts), len(counts)) == expected(width, block), (width, block)
@@ -50,9 +49,3 @@ def check() -> str:
         found = sm.dimension(sm.butterfly(width, block, 2))
         assert found.redundant == width * (block - 2) // 4, (width, block)
     return f"all partitions of 4 to 9 wires, {3 * SAMPLES} random networks, 3 of BOFT"
-
-
-def _even(width: int, block: int) -> Iterator[list[list[int]]]:
-    for parts in partitions(list(range(width))):
-        if all(len(part) == block for part in parts):
-            yield parts

@@ -1,7 +1,7 @@
-"""Each family's number of parameters has a closed form, such as ½(b−1)·d·m for BOFT.
+"""The number of parameters of many families has a closed form, such as ½(b−1)·d·m for BOFT.
 
 Statement. A switch of r wires has r(r−1)/2 parameters, the dimension of SO(r). On d wires, the
-families therefore have these numbers of parameters:
+following families therefore have these numbers of parameters:
 
     OFT, blocks of b                      d(b−1)/2
     BOFT(m, b), shuffle, Kautz, m stages  m·d(b−1)/2
@@ -50,7 +50,7 @@ REPORTED = [
 
 
 def check() -> str:
-    """Count switches of every family at many widths, and the layers of the paper's models."""
+    """Count switches of these families at many widths, and the layers of the paper's models."""
     cases = 0
     for net, formula in _networks():
         counted = sum(bank.count * comb(bank.radix, 2) for bank in net.banks)

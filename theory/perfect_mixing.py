@@ -4,7 +4,8 @@ Statement. Let W_t be the averaging projection of stage t: each wire is replaced
 its switch, and an idle wire is unchanged. If W = W_m ⋯ W_1 is exactly J/d, with every entry 1/d,
 then the network has at least (d/2)·log₂ d parameters, and each prime factor of d divides some
 radix. The radix-2 butterfly attains this bound. For density, fewer parameters suffice if d > 8
-(T7).
+(T7). A mixed-radix network mixes perfectly at every width d. If its blocks are flat, that is, all
+entries of a block of radix r have the modulus r^(−1/2), all entries of R have the modulus d^(−1/2).
 
 Proof. Rows of products of the W_t are distributions on the inputs. Initially each is a point mass,
 of entropy 0; if W = J/d, each has entropy log₂ d in the end, d·log₂ d in total. A switch of r wires
@@ -13,7 +14,8 @@ divergence of the rows, which is at most log₂ r. So d·log₂ d ≤ Σ r·log�
 log₂ r ≤ r − 1, so this is at most Σ r(r−1), twice the parameters. As for the prime factors: entries
 of W are sums of products of 1/r, and 1/d is such a sum only if each prime factor of d divides some
 r. In a mixed-radix network each W_t averages over one digit, so W = J/d; with radix 2 it has
-(d/2)·log₂ d parameters.
+(d/2)·log₂ d parameters. There is one path from each input to each output, so an entry of R is a
+product of one entry of each stage, of modulus ∏ r_t^(−1/2) = d^(−1/2) if the blocks are flat.
 
 Source: derived here.
 """
@@ -24,8 +26,10 @@ from fractions import Fraction
 from math import log2
 
 import numpy as np
+from scipy.linalg import dft
 
 import structmat as sm
+from structmat.linalg.factors import matrix_of
 from theory._tools import every_network, switches
 
 NUMBER = "T9"
@@ -80,7 +84,20 @@ def check() -> str:
                 rows[bank.reads] = rows[bank.reads].mean(axis=1, keepdims=True)
             gain = sum(b.count * b.radix * log2(b.radix) for b in stage.banks)
             assert entropy(rows) - before <= gain + 1e-9 * net.width, net
+    rng = np.random.default_rng(0)
+    for width in range(2, 49):
+        r = flat_rotation(sm.mixed_radix(width), rng)
+        assert np.abs(np.abs(r) * width**0.5 - 1).max() <= TINY, width
     return f"{len(small)} small networks, {len(perfect)} of which mix perfectly; widths to 256"
+
+
+def flat_rotation(net: sm.Network, rng: np.random.Generator) -> np.ndarray:
+    """Return the matrix of a network with Fourier blocks and random phases of their inputs."""
+    blocks = []
+    for bank in net.banks:
+        phases = np.exp(2j * np.pi * rng.random((bank.count, 1, bank.radix)))
+        blocks.append(dft(bank.radix, scale="sqrtn") * phases)
+    return matrix_of(net, blocks)
 
 
 def _has_the_primes(net: sm.Network) -> bool:

@@ -93,7 +93,7 @@ def _check_two_by_two() -> None:
         assert np.array_equal(np.array(mean, dtype=float), second(net, special=special))
 
 
-def _check_sample(net: sm.Network, count: int = 2000) -> None:
+def _check_sample(net: sm.Network, count: int = 1000) -> None:
     """Compare E[R_ij²] with W, within five standard errors."""
     rng = np.random.default_rng(0)
     squares = np.zeros((net.width, net.width))

@@ -31,12 +31,12 @@ from structmat.nn.stage_selection import listed
 
 PREFIX = "structmat_"  # begins the names of an adapter's parameters
 INPUTS, OUTPUTS, SCALE = (PREFIX + part for part in ("inputs", "outputs", "scale"))
-_LARGEST = 1_000_000  # power of an adapter
+_LARGEST = 1_000_000  # maximum magnitude of the power of an adapter
 ONLY = "default"  # the name of the adapter that `adapt` adds
 
 
 class Wrapper(nn.Module):
-    """A wrapper of a module that forwards the lookup of missing attributes to it."""
+    """A wrapper of a module in which missing public attributes are looked up."""
 
     base_layer: Layer
 
@@ -57,8 +57,8 @@ class AdaptedLayer(Wrapper):
     several are active, each acts on the weight that the previous ones produced; the order is the
     same whether they are merged or applied to activations.
 
-    Other attributes are looked up in the wrapped layer. `weight` is the effective weight W', with
-    gradients, so that a module that reads a layer's weight instead of calling the layer (as
+    Other public attributes are looked up in the wrapped layer. `weight` is the effective weight W',
+    with gradients, so that a module that reads a layer's weight instead of calling the layer (as
     `nn.MultiheadAttention` does) gets the right one.
 
     Parameters
@@ -113,7 +113,8 @@ class AdaptedLayer(Wrapper):
         Raises
         ------
         StructmatError
-            If a network does not have the width of its side of the layer.
+            If a network does not have the width of its side of the layer, or another adapter of the
+            layer has a different `field`.
         """
         dtype, device = self.layout.number_type(self.base_layer)
         dtype = at_least_float32(dtype)
@@ -127,8 +128,8 @@ class AdaptedLayer(Wrapper):
                 )
             if network.width != width:
                 raise StructmatError(
-                    f"a network of width {network.width} for a layer with {width} {side}: the two"
-                    " must be equal"
+                    f"the network has width {network.width}, but the layer has {width} {side}; the"
+                    " two must be equal"
                 )
             rotation = PartialRotation(
                 network,
@@ -192,7 +193,7 @@ class AdaptedLayer(Wrapper):
 
     @property
     def rotation(self) -> Orthogonal:
-        """The only rotation; a layer with several has no such attribute, see `rotations`."""
+        """The only rotation; a layer with several has no such attribute (see `rotations`)."""
         found = [r for name in self.structmat_power for r in self.rotations(name)]
         if len(found) != 1:
             raise AttributeError(name="rotation", obj=self)
@@ -394,7 +395,13 @@ class AdaptedLayer(Wrapper):
         self.set_scales({adapter: scale})
 
     def set_scales(self, scales: Mapping[str, float]) -> None:
-        """Raise several adapters to powers, all of them or none; see `set_scale`."""
+        """Raise several adapters to powers, all of them or none; see `set_scale`.
+
+        Raises
+        ------
+        StructmatError
+            As for `set_scale`.
+        """
         powers = {n: checked_power(p) for n, p in scales.items() if n in self.structmat_power}
         with self._changing(powers):
             for name, value in powers.items():
@@ -429,7 +436,7 @@ class AdaptedLayer(Wrapper):
 
     @contextmanager
     def _changing(self, adapters: Iterable[str]) -> Iterator[None]:
-        """Check adapters that a `with` statement changed, and merge again; undo it on errors."""
+        """Check changes that a `with` block makes to adapters, and merge again; undo on error."""
         names = list(adapters)
         powers = dict(self.structmat_power)
         before = [(r, r.power, r.kept) for name in names for r in self._partial(name)]
@@ -509,9 +516,9 @@ def checked_power(scale: Any, name: str = "scale") -> float:
 def _check_finite(tensors: Iterable[Tensor], names: Iterable[str]) -> None:
     if not all(t.is_meta or bool(torch.isfinite(t).all()) for t in tensors):
         raise StructmatError(
-            f"NaNs detected in the merged weights. The adapter {' or '.join(names)} seems to be"
-            " broken, or the model itself is: a value is NaN or infinite, as it is after training"
-            " diverges; lower the learning rate"
+            f"NaNs detected in the merged weights. The adapter {' or '.join(names)} or the model"
+            " itself contains NaN or infinity, as after training has diverged; lower the learning"
+            " rate"
         )
 
 

@@ -19,7 +19,7 @@ from structmat.adapters.model import check_plain, insert, own_adapters, trained_
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import (
     Saved,
-    check_uncut,
+    check_unsharded,
     diverged,
     fitted,
     recipe_of,
@@ -79,13 +79,15 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     StructmatError
         If the model has no adapters, a value to be saved is not finite, or parameters are sharded
         in a way that this function cannot gather (FSDP1, ZeRO-3).
+    FileError
+        If the directory cannot be created or written to.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
     require("safetensors.torch", "adapters")
     around, model = model, unwrapped(model)
     found = {plain_name(name): layer for name, layer in own_adapters(model).items()}
-    check_uncut(found)
+    check_unsharded(found)
     parts = {plain_name(name): value for name, value in trained_tensors(model).items()}
     writers, values = Writers(around, parts), gathered(parts)
     broken = next((name for name, value in values.items() if diverged(value)), None)
@@ -167,7 +169,8 @@ def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
     Raises
     ------
     FileError
-        If a file is missing, truncated or in another format, or the two were not saved together.
+        If a file is missing, damaged or of another format or version, or the two were not saved
+        together.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -200,11 +203,11 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     Raises
     ------
     FileError
-        If a file is missing, truncated or in another format, or does not fit the model; the message
-        lists every mismatch.
+        If a file is missing, damaged or of another format or version, or does not fit the model;
+        in the last case, the message lists every mismatch.
     StructmatError
-        If the model already has adapters or is sharded. After any of these errors, the model is
-        unchanged.
+        If the model already has adapters or is sharded, or trained parameters are shared with
+        frozen ones. After any of these errors, the model is unchanged.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -229,7 +232,7 @@ def _read(path: Path, most: int | None = LONGEST) -> bytes:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    settings = parse_json(_read(path), path, ": save the adapter again")
+    settings = parse_json(_read(path), path, "; save the adapter again")
     check_format(settings, what=str(path), form=FORMAT, version=VERSION, writer="save_adapter")
     return dict(settings)
 
@@ -284,6 +287,6 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         raise FileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise FileError(
-            f"{path} has a missing or invalid entry ({abbreviated(error)}): expected a file written"
+            f"{path} has a missing or invalid entry ({abbreviated(error)}); expected a file written"
             " by save_adapter"
         ) from None

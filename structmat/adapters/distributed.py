@@ -54,13 +54,13 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def is_around(module: nn.Module) -> bool:
+def is_torch_wrapper(module: nn.Module) -> bool:
     """Return whether a module is a wrapper by torch, which shares the name of the wrapped module.
 
     Examples
     --------
     >>> inside = nn.Linear(2, 2)
-    >>> is_around(nn.ModuleDict({"_orig_mod": inside})), is_around(inside)
+    >>> is_torch_wrapper(nn.ModuleDict({"_orig_mod": inside})), is_torch_wrapper(inside)
     (True, False)
     """
     return any(name in _WRAPPERS for name in own_modules(module))
@@ -131,7 +131,10 @@ class Writers:
         return not self._replicated or distributed.get_rank() == 0
 
     def wait(self) -> None:
-        """Wait for the writing process if the model is sharded, so that all processes take part."""
+        """Wait until the files of a sharded model are written.
+
+        Every process must call this.
+        """
         if self._mesh is not None:
             for k in range(self._mesh.ndim):
                 distributed.barrier(self._mesh.get_group(k))

@@ -27,9 +27,10 @@ def path(
     """Interpolate between the pretrained and the finetuned model, raising blocks to the power t.
 
     The rotation angles of each block are multiplied by t, and trained output scales s become
-    1 + t·(s − 1), so the intermediate weights are rotations of the pretrained ones. Parameters that
-    are trained directly, such as biases and heads, stay unchanged. The model is modified in place
-    and restored when the iteration ends, stops early or fails.
+    1 + t·(s − 1), so the intermediate weights are pretrained weights that are rotated and, if there
+    are scales, scaled. Parameters that are trained directly, such as biases and heads, stay
+    unchanged. The model is modified in place and restored when the iteration ends, stops early or
+    fails.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def path(
     Raises
     ------
     StructmatError
-        If the model has no adapters, or they are merged or sharded.
+        If `steps` is invalid, or the model has no such adapters, or they are merged or sharded.
     BlockError
         If a block has no such power; see `Orthogonal.interpolate`.
 
@@ -114,8 +115,8 @@ def keep_stages(
     Raises
     ------
     StructmatError
-        If the model has no adapters, they are merged or sharded, or a network has no stage with a
-        given index. The model is unchanged.
+        If the model has no such adapters, they are merged or sharded, or a network has no stage
+        with a given index. The model is unchanged.
 
     Examples
     --------
@@ -230,7 +231,7 @@ class _Set:
 
 
 def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
-    """Return the adapters of a model that can be interpolated, by layer name."""
+    """Return the adapters of a model to interpolate or restrict, by layer name."""
     found: dict[str, _Movable] = {}
     known: set[str] = set()
     for place, layer in model.named_modules():
@@ -238,8 +239,8 @@ def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
             continue
         if layer.merged:
             raise StructmatError(
-                f"{place}: its adapter is merged, so it cannot be interpolated; unmerge the model"
-                " first"
+                f"{place}: its adapter is merged, so it can be neither interpolated nor restricted"
+                " to some stages; unmerge the model first"
             )
         known.update(layer.structmat_power)
         names = layer.acting(None if adapter_name is None else [adapter_name])
@@ -254,9 +255,9 @@ def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
     if not found:
         called = "" if adapter_name is None else f" called {adapter_name!r}"
         raise StructmatError(
-            f"the model has no adapters{called} to interpolate"
+            f"the model has no adapters{called} to interpolate or restrict"
             f"{suggest(adapter_name or '', known) if known else '; adapt it first'}"
         )
     if any(isinstance(part, _Replaced) for part in found.values()):
-        check_whole(model, "take a part of")
+        check_whole(model, "interpolate or restrict")
     return found

@@ -51,14 +51,14 @@ def adapt(
     Parameters
     ----------
     model : nn.Module
-    topology : str, Family, Network, or callable width → Network
-        The topology of each layer's network. A wired network is straightened, so that training
-        starts from the pretrained model.
+    topology : str, path, Family, Network, networkx graph, or callable width → Network
+        The topology of each layer's network, as for `structmat.network`. A wired network is
+        straightened, so that training starts from the pretrained model.
     target_modules, exclude_modules : str or list of str
-        The layers to adapt or exclude: a regular expression that must match the whole name, a list
-        of names that may omit leading parts, or "all-linear" for every linear layer except the
-        output head (the result of `get_output_embeddings()`, or a module named `classifier`,
-        `score` or `qa_outputs`).
+        The layers to adapt or exclude: a regular expression that must match the whole name, or a
+        list of names that may omit leading parts. `target_modules` may also be "all-linear", for
+        every linear layer except the output head (the result of `get_output_embeddings()`, or a
+        module named `classifier`, `score` or `qa_outputs`).
     topology_pattern : dict of regular expression → topology, optional
         Other topologies for some layers. A pattern must match the whole name, or the name without
         some leading parts; the first match applies.
@@ -92,10 +92,10 @@ def adapt(
     Raises
     ------
     WidthError
-        If a family does not support the width of a layer.
+        If a topology does not support the width of a layer.
     StructmatError
-        If no layer matches the names, or the model already has adapters or is sharded. The model
-        is unchanged.
+        If an argument is invalid, no layer matches the names, a layer cannot be adapted, or the
+        model already has adapters or is sharded. The model is unchanged.
 
     Examples
     --------
@@ -241,6 +241,11 @@ def check_plain(model: nn.Module) -> None:
 def adapters(model: nn.Module) -> dict[str, AdaptedLayer]:
     """Return the layers of a model that have adapters, by name.
 
+    Raises
+    ------
+    StructmatError
+        If the model is not a torch module.
+
     Examples
     --------
     >>> list(adapters(adapt(nn.Sequential(nn.Linear(4, 4)), "butterfly")))
@@ -265,16 +270,16 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     ----------
     model : nn.Module
     unload : bool
-        Whether to remove the adapters permanently and return the plain model. Otherwise, the
-        original weights are kept, and `unmerge` restores them exactly. A layer that shared its
-        weight with another, such as an output head, then has its own weight, and the configuration
-        of a transformers model no longer declares the tie.
+        Whether to remove the adapters permanently and return the plain model. A layer that shared
+        its weight with another, such as an output head, then has its own weight, and the
+        configuration of a transformers model no longer declares the tie. By default, the original
+        weights are kept, and `unmerge` restores them exactly.
 
     Raises
     ------
     StructmatError
-        If the model has no adapters or is sharded, or a merged weight is not finite. The model
-        is unchanged.
+        If the model has no adapters, PEFT added them, the model is sharded, or a merged weight is
+        not finite or cannot be quantised again. The model is unchanged.
 
     Examples
     --------
@@ -307,12 +312,12 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
 
 
 def unmerge(model: nn.Module) -> nn.Module:
-    """Restore exactly the weights that `merge` replaced, and apply the rotations to activations.
+    """Restore exactly the weights that `merge` replaced, and rotate in each call again.
 
     Raises
     ------
     StructmatError
-        If the model has no adapters.
+        If the model has no adapters, or PEFT added them.
     """
     for layer in own_adapters(model).values():
         layer.restore()
@@ -363,7 +368,7 @@ def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module])
     adapted = [name for name, m in picked.items() if any(part in layers for part in m.modules())]
     if adapted:
         raise StructmatError(
-            f"trainable: {adapted[0]} contains an adapted layer; a layer is either adapted or"
-            " trained in full: exclude it from one of the two"
+            f"trainable: {adapted[0]} contains an adapted layer, but a layer is either adapted or"
+            " trained in full; exclude it from one of the two"
         )
     return list(picked)

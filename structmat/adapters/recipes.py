@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from structmat._util.text_table import counted
 from structmat.adapters.layouts import (
     LAYOUTS,
     SIDES,
@@ -43,6 +44,11 @@ class Recipe:
         As for `adapt`.
     base : bool
         Whether the layer's own weight is saved with the adapter.
+
+    Raises
+    ------
+    StructmatError
+        If a side or any option but `plan` is invalid.
     """
 
     networks: Mapping[str, Network]
@@ -58,7 +64,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for side in self.networks:
             if side not in SIDES["both"]:
-                raise StructmatError(f"side={side!r}: a network rotates the inputs or the outputs")
+                raise StructmatError(f'side={side!r}: it must be "inputs" or "outputs"')
         checked_parametrization(self.parametrization)
         for option in ("scale", "bias", "reduced", "base"):
             value = getattr(self, option)
@@ -96,7 +102,7 @@ def recipes_for(
     WidthError
         If a topology does not support the width of a layer.
     StructmatError
-        If a layer cannot be adapted, or a pattern matches no layer.
+        If a layer cannot be adapted, a pattern matches no layer, or another argument is invalid.
     """
     build = builder if build is None else build
     plain = Recipe({}, **options)
@@ -105,8 +111,8 @@ def recipes_for(
     for pattern, rule in rules.items():
         if layers and not any(fits(rule, name) for name in layers):
             raise StructmatError(
-                f"topology_pattern: {pattern!r} matches none of the adapted layers, such as"
-                f" {next(iter(layers))}"
+                f"topology_pattern: {pattern!r} matches none of the layers to be adapted (for"
+                f" example, {next(iter(layers))})"
             )
     builders = {None: build(topology)} | {p: build(t) for p, t in patterns.items()}
     made: dict[tuple[str | None, int, int], Network] = {}
@@ -125,9 +131,10 @@ def recipes_for(
                 try:
                     made[key] = side_by_side(builders[matched](width), copies)
                 except WidthError as error:
-                    verb = "reads" if part == "inputs" else "has"
+                    each = " in each group" if copies > 1 else ""
+                    size = counted(width, part.removesuffix("s"))
                     raise WidthError(
-                        f"{name} {verb} {width} {part}: {error}; select another network for it with"
+                        f"{name} has {size}{each}: {error}; select another network for it with"
                         " topology_pattern, or exclude it with exclude_modules"
                     ) from None
             networks[part] = made[key]
@@ -151,7 +158,7 @@ def checked_layout(
         others = (other for other in LAYOUTS if other is not StackLayout)
         supported = [known for other in others for known in other.layer_classes]
         raise StructmatError(
-            f"{name} is a {type(layer).__name__}, which cannot be adapted; supported layers are"
+            f"{name} has type {type(layer).__name__}, which cannot be adapted; supported layers are"
             f" {', '.join(dict.fromkeys(k.rsplit('.', 1)[-1] for k in supported))}."
             " List only such layers in target_modules, or exclude this one"
         )
@@ -169,7 +176,15 @@ def fits(rule: re.Pattern[str], name: str) -> bool:
 
 
 def builder(topology: Topology) -> Callable[[int], Network]:
-    """Return the function width → straight network for a topology."""
+    """Return the function width → straight network for a topology.
+
+    Raises
+    ------
+    StructmatError
+        If the topology is invalid or, when the function is called, does not yield a Network.
+    WidthError
+        If the function is called for a width that the topology does not support.
+    """
     rule = resolution.rule(topology)
 
     def build(width: int) -> Network:
@@ -184,7 +199,7 @@ def builder(topology: Topology) -> Callable[[int], Network]:
 
 
 def side_by_side(net: Network, copies: int) -> Network:
-    """Return copies of a straight network side by side, in as many banks as one copy.
+    """Return the direct sum of copies of a straight network, with as many banks as one copy.
 
     Examples
     --------

@@ -21,15 +21,15 @@ from structmat.nn.orthogonal_layer import generator_shapes
 BIAS = "bias"
 BASE = "base_layer.weight"  # a layer's own weight, if the file contains it
 BROKEN = "contains NaN or infinity"
-_NOWHERE = (
+_ON_META = (
     "has its parameters on the meta device, where loaded values would be lost; load the adapter"
-    " before offloading, or give the model its weights first"
+    " before offloading, or load the model's weights first"
 )
 
 
 @dataclass(frozen=True)
 class Saved:
-    """The contents of `adapter.json`: how each layer is adapted, and the shape of its weight."""
+    """The contents of `adapter.json`, such as the recipe and the weight's shape for each layer."""
 
     recipes: dict[str, Recipe]
     weights: dict[str, tuple[str, tuple[int, ...]]]
@@ -53,7 +53,7 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _state(name: str, module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and buffers of a module, by their names in the model."""
+    """Return the parameters and persistent buffers of a module, by their names in the model."""
     state = module.state_dict(keep_vars=True)
     return {f"{name}.{plain_name(key)}": v for key, v in state.items() if isinstance(v, Tensor)}
 
@@ -71,13 +71,13 @@ def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
     return {prefix + key: value for key, value in module.named_buffers(recurse=False)}
 
 
-def check_uncut(found: Mapping[str, AdaptedLayer]) -> None:
-    """Raise an error if parameters of adapters are sharded outside of their modules.
+def check_unsharded(found: Mapping[str, AdaptedLayer]) -> None:
+    """Raise an error if adapter parameters have been flattened or partitioned.
 
     Raises
     ------
     StructmatError
-        If generators do not have their full shape.
+        If generators do not have their full shape, because of FSDP1 or ZeRO-3.
     """
     for name, layer in found.items():
         for rotation in layer.rotations():
@@ -85,8 +85,9 @@ def check_uncut(found: Mapping[str, AdaptedLayer]) -> None:
             for values, shape in zip(rotation.generators, shapes, strict=True):
                 if tuple(values.shape) != shape:
                     raise StructmatError(
-                        f"{name}: generators of shape {tuple(values.shape)} instead of {shape}: the"
-                        " parameters are sharded (FSDP1, DeepSpeed ZeRO-3); save within"
+                        f"{name}: the generators have shape {tuple(values.shape)} instead of"
+                        f" {shape}, since the parameters are sharded (FSDP1, DeepSpeed ZeRO-3);"
+                        " save within"
                         " FullyShardedDataParallel.summon_full_params(model) or"
                         " deepspeed.zero.GatheredParameters(list(model.parameters())), entered by"
                         " every process"
@@ -94,7 +95,10 @@ def check_uncut(found: Mapping[str, AdaptedLayer]) -> None:
 
 
 def diverged(value: Tensor) -> bool:
-    """Return whether a parameter is not finite, or a buffer, such as a mask with −∞, has NaN."""
+    """Return whether a parameter contains NaN or infinity, or a buffer contains NaN.
+
+    Buffers may contain infinities, as attention masks do.
+    """
     finite = torch.isfinite(value) if isinstance(value, nn.Parameter) else ~torch.isnan(value)
     return not bool(finite.all())
 
@@ -111,7 +115,10 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
 
 
 def recipe_of(layer: AdaptedLayer) -> Recipe:
-    """Return the recipe of a layer that `adapt` adapted, with its current stages."""
+    """Return the recipe of a layer adapted by `adapt`.
+
+    Its networks contain only the stages that remain (see `keep_stages`).
+    """
     rotations = layer.by_side()
     first = next(iter(rotations.values()))
     return Recipe(
@@ -147,7 +154,7 @@ def fitted(
 ) -> tuple[dict[str, AdaptedLayer], list[str]]:
     """Return the layers by name, adapted as in a file, and a message for each mismatch."""
     layers: dict[str, Layer] = dict(named_layers(model, remove_duplicate=False))
-    wrong = _other_sharing(model, saved)
+    wrong = _sharing_mismatches(model, saved)
     made: dict[str, AdaptedLayer] = {}
     expected: dict[str, Tensor] = {}
     for name, recipe in saved.recipes.items():
@@ -157,7 +164,7 @@ def fitted(
         if layer is None:
             wrong.append(f"layer {name} is not in the model")
         elif layout is None:
-            wrong.append(f"layer {name} is a {type(layer).__name__}, which cannot be adapted")
+            wrong.append(f"layer {name} has type {type(layer).__name__}, which cannot be adapted")
         elif (layout.__name__, layout.weight_shape(layer)) != (theirs, shape):
             wrong.append(
                 f"layer {name} has a weight of shape {layout.weight_shape(layer)} for"
@@ -165,7 +172,7 @@ def fitted(
                 + (f"; call model.resize_token_embeddings({shape[0]})" if recipe.base else "")
             )
         elif is_empty(layer) and (recipe.bias or not is_offloaded(layer)):
-            wrong.append(f"layer {name} {_NOWHERE}")
+            wrong.append(f"layer {name} {_ON_META}")
         else:
             try:
                 made[name] = adapted(name, layer, recipe)
@@ -187,11 +194,11 @@ def fitted(
         ):
             wrong.append(f"{name} is trained in full in the file, but contains an adapted layer")
         elif any(map(is_empty, module.modules())):
-            wrong.append(f"{name} {_NOWHERE}")
+            wrong.append(f"{name} {_ON_META}")
             unfit.append(f"{name}.")
         else:
             expected |= tensors_of(name, module)
-    others = misfits(tensors, expected, _parameters(expected))
+    others = mismatches(tensors, expected, _parameters(expected))
     return made, wrong + [
         said
         for name, said in others.items()
@@ -204,7 +211,7 @@ def _parameters(tensors: Mapping[str, Tensor]) -> set[str]:
     return {name for name, value in tensors.items() if isinstance(value, nn.Parameter)}
 
 
-def misfits(
+def mismatches(
     tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], trained: Container[str]
 ) -> dict[str, str]:
     """Return a message for each tensor of a file that does not fit the model, by tensor name.
@@ -225,8 +232,8 @@ def misfits(
             wrong[name] = f"{name} has shape {tuple(value.shape)} in the file, {shape} in the model"
         elif name in trained and not is_rotated(value.dtype):
             wrong[name] = (
-                f"{name} has dtype {value.dtype} in the file; parameters must be real floating"
-                " point of at least 16 bits"
+                f"{name} has dtype {value.dtype} in the file; a parameter must have a real"
+                " floating-point dtype of at least 16 bits"
             )
         elif name not in trained and value.dtype.is_floating_point != own.dtype.is_floating_point:
             wrong[name] = f"{name} has dtype {value.dtype} in the file, {own.dtype} in the model"
@@ -236,7 +243,7 @@ def misfits(
     return wrong | {name: f"{name} is in the file, but not in the model" for name in more}
 
 
-def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
+def _sharing_mismatches(model: nn.Module, saved: Saved) -> list[str]:
     """Return a message for each layer that is shared differently in the model and in the file."""
     wrong = []
     layers = [list(map(plain_name, names)) for names in names_of_layers(unwrapped(model))]

@@ -40,7 +40,8 @@ def select(
     Raises
     ------
     StructmatError
-        If no layer is left, a listed name does not exist, or a pattern is invalid.
+        If no layer is left, a listed name does not exist, `exclude` matches no layer, or a pattern
+        is invalid.
 
     Examples
     --------
@@ -76,7 +77,7 @@ def select(
     if not selected:
         raise StructmatError(
             f"target_modules={targets!r}, exclude_modules={exclude!r}: no layer is left to adapt;"
-            f" this model has {_listed(layers)}{_if_a_name(targets, layers)}"
+            f" this model has {_listed(layers)}{_list_hint(targets, layers)}"
         )
     picked = {id(layer) for layer in selected.values()}
     first: dict[int, str] = {}
@@ -90,8 +91,8 @@ def _is_linear(layer: Layer) -> bool:
     return layout is not None and issubclass(layout, LinearLayout)
 
 
-def _if_a_name(targets: Targets, layers: Mapping[str, Layer]) -> str:
-    """Return a hint if a string, meant as a regular expression, is the end of some names."""
+def _list_hint(targets: Targets, layers: Mapping[str, Layer]) -> str:
+    """Return a hint if a string, which is taken as a regular expression, is the end of a name."""
     if not isinstance(targets, str) or not any(ends_with(name, targets) for name in layers):
         return ""
     return (
@@ -114,10 +115,10 @@ def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T
     for wanted in names:
         if not any(ends_with(name, wanted) for name in items):
             tails = {name.rsplit(".", 1)[-1] for name in items}
-            others = f"there are {', '.join(sorted(tails))}"
+            others = f"the choices are {', '.join(sorted(tails))}"
             raise StructmatError(
                 f"{option}: {wanted!r} matches no selectable layer of this model"
-                f"{suggest(str(wanted), tails | set(items), far=others) if items else ''}"
+                f"{suggest(str(wanted), tails | set(items), fallback=others) if items else ''}"
             )
     return {n: item for n, item in items.items() if any(ends_with(n, wanted) for wanted in names)}
 

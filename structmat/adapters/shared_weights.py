@@ -29,7 +29,7 @@ def shared_tensors(tensors: Mapping[Any, Tensor]) -> list[list[Any]]:
     """Return the groups of two or more keys whose tensors share memory, ordered by key.
 
     Tensors share memory if they are the same object, or views of one storage with an element in
-    common. Views of one storage without a common element do not, as they change independently.
+    common. Views of one storage without a common element do not, since they change independently.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def _view(tensor: Tensor) -> np.ndarray[Any, Any]:
 
 
 def same_layers(model: nn.Module) -> dict[int, nn.Module]:
-    """Return, by identity of each module, the first module of the model that is the same layer.
+    """Return, by the identity of each module, the first module that is the same layer.
 
     For most modules, this is the module itself. Two modules are the same layer if they are
     interchangeable: of the same class, with equal settings, and with the same weight and bias.
@@ -209,7 +209,8 @@ def biases(model: nn.Module, layers: Mapping[str, Any], option: str) -> dict[Slo
 def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
     """Raise an error if an embedding scales rows of a shared weight in place.
 
-    A lookup in an embedding with `max_norm` writes to its weight, which merging makes separate.
+    A lookup in an embedding with `max_norm` writes to its weight. Merging gives the embedding its
+    own weight, so layers that shared the old one would no longer see the change.
 
     Raises
     ------

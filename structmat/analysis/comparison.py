@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from structmat._util.progress import bar
 from structmat._util.text_table import cell, in_html, plain
 from structmat.analysis.reachability import dense_depth
-from structmat.analysis.report import formatted, interval, report
+from structmat.analysis.report import affordable, formatted, interval, report
 from structmat.errors import StructmatError, abbreviated, checked_integer, require
 from structmat.families import Family, resolution
 from structmat.networks.network import Network
@@ -31,7 +31,14 @@ _COLUMNS = {
     "dense": "dense",
     "depth_needed": "depth needed",
 }
-_MORE = {"dimension": "dimension", "redundant": "redundant", "mixing": "mixing"}
+_MORE = {
+    "dimension": "dimension",
+    "redundant": "redundant",
+    "mixing": "mixing",
+    "fewest_reached": "reached",
+    "concentration": "concentration",
+}
+_NAMES = ("network", "width")  # repeated in the second table of a full comparison, as text
 _BOUNDS = ("dimension_lower", "dimension_upper")  # present in the rows, but shown as one column
 
 
@@ -43,9 +50,9 @@ class Comparison:
     ----------
     rows : list of dict
         Each has the keys network, width, depth, parameters, free_edges, dense, depth_needed and
-        refused, and in a full comparison also dimension, redundant, mixing, dimension_lower and
-        dimension_upper. If there is no such network, refused is the reason and the other values
-        are None; otherwise refused is None.
+        refused, and in a full comparison also dimension, redundant, mixing, fewest_reached,
+        concentration, dimension_lower and dimension_upper. If there is no such network, refused is
+        the reason and the other values are None; otherwise refused is None.
     missing : int
         The number of rows that were not computed because of an interruption.
     """
@@ -72,7 +79,8 @@ class Comparison:
             self.rows, columns=[*self._columns, *more, "refused"]
         )
         frame = frame.convert_dtypes()
-        return frame.astype({"mixing": "Float64"}) if self._is_full else frame  # even if all are 0
+        floats = dict.fromkeys(("mixing", "concentration"), "Float64")  # even if all are integers
+        return frame.astype(floats) if self._is_full else frame
 
     @property
     def _is_full(self) -> bool:
@@ -87,11 +95,16 @@ class Comparison:
         return f"interrupted: {len(self.rows)} of {len(self.rows) + self.missing} rows"
 
     def __str__(self) -> str:
-        cells = [_cells(row, list(self._columns)) for row in self.rows]
-        lines = [plain(list(self._columns.values()), cells, rule=True)]
+        lines = [self._table(_COLUMNS)]
+        if self._is_full:
+            lines += ["", self._table({key: _COLUMNS[key] for key in _NAMES} | _MORE)]
         reasons = dict.fromkeys(row["refused"] for row in self.rows if row["refused"] is not None)
         lines += ["", *reasons] if reasons else []
         return "\n".join([*lines, *(["", self._left_out] if self.missing else [])])
+
+    def _table(self, columns: dict[str, str]) -> str:
+        cells = [_cells(row, list(columns)) for row in self.rows]
+        return plain(list(columns.values()), cells, rule=True)
 
     def _repr_html_(self) -> str:
         head = "".join(cell("th", title) for title in self._columns.values())
@@ -122,9 +135,11 @@ def compare(
         The widths to compare. By default each network is shown at its own width; specs, families
         and functions need a width.
     full : bool
-        Whether to include the dimension and the mixing, which takes longer. If the bounds on the
-        dimension that require no rank do not meet, and the rank would exceed about 6,000, the table
-        shows these bounds, and the dimension in the rows is None; use `structmat.dimension`.
+        Whether to include the dimension, the mixing, the fewest outputs that an input reaches
+        (up to width 16,384), and the concentration (up to 4,096), in a second table; this takes
+        longer. See `report` for their meaning. If the bounds on the dimension that require no rank
+        do not meet, and the rank would exceed about 6,000, the table shows these bounds, and the
+        dimension in the rows is None; use `structmat.dimension`.
         Conditioning and spectrum are not included, because computing them from random blocks is
         too expensive at the widths usually compared; see `report`.
     progress : bool
@@ -155,7 +170,7 @@ def compare(
     shuffle(block=8)               384      3       4,032       8,064    yes             3
     benes                          384      –           –           –      –             –
     <BLANKLINE>
-    benes(width=384): width must be 2^n, n at least 1; nearest are 256 and 512. mixed_radix(384)
+    benes(width=384): width must be 2^n with n ≥ 1; nearest are 256 and 512. mixed_radix(384)
     serves any width
     """
     candidates = _labelled(given)
@@ -246,7 +261,8 @@ def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
         row |= {"dimension_lower": covered.lower, "dimension_upper": covered.upper}
         if covered.ranked:
             row |= {"dimension": covered.value, "redundant": covered.redundant}
-        row |= {"mixing": found.mixing}
+        names = {"mixing", "fewest_reached", "concentration"}.intersection(affordable(width))
+        row |= {name: getattr(found, name) for name in names}
     if isinstance(candidate, Family):
         return row | {"depth_needed": dense_depth(candidate, width)}
     return row | {"depth_needed": found.dense_depth}
@@ -254,7 +270,7 @@ def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
 
 def _cells(row: Row, keys: list[str]) -> list[str]:
     cells = {key: formatted(row[key]) for key in keys}
-    if row.get(_BOUNDS[0]) is not None:
+    if "dimension" in cells and row.get(_BOUNDS[0]) is not None:
         cells["dimension"] = interval(*(row[key] for key in _BOUNDS))
     return list(cells.values())
 

@@ -1,4 +1,4 @@
-"""The dimension of the set of matrices that a network covers: proved lower and upper bounds."""
+"""Proved bounds on the dimension of the set of matrices that a network can represent."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Dimension:
     parameters : int
         The number of parameters of the blocks.
     ranked : bool
-        Whether the lower bound, where it is below the upper one, is a rank at random points. If
-        not, the rank was skipped because of `largest`, and the dimension can be far from both
-        bounds.
+        False if `largest` caused the rank computation to be skipped and the bounds differ; the
+        dimension can then be far from both. If True, a lower bound below the upper one is the rank
+        at random points.
     """
 
     lower: int
@@ -62,7 +62,7 @@ class Dimension:
 
     @property
     def value(self) -> int:
-        """The dimension, or if it is not proved, the lower bound; almost surely exact if ranked."""
+        """The lower bound, which is the dimension with high probability if `ranked`."""
         return self.lower
 
     @property
@@ -72,7 +72,7 @@ class Dimension:
 
     @property
     def redundant(self) -> int:
-        """The number of parameters in excess of the dimension."""
+        """The number of parameters in excess of `value`."""
         return self.parameters - self.value
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,16 +93,16 @@ def dimension(
     largest: int | None = None,
     columns: int | None = None,
 ) -> Dimension:
-    """Return the dimension of the set of matrices in SO(d) that the network covers.
+    """Return the dimension of the set of matrices in SO(d) that the network can represent.
 
     The upper bound is `structmat.analysis.switch_lists.upper_bound`. The first lower bound is the
     rank of the derivative at the identity, which is the number of pairs of wires that share a
-    switch; for mixed_radix, round_robin and two stages of BOFT it already meets the upper bound.
+    switch; for mixed_radix, round_robin and two stages of BOFT it equals the upper bound.
     Otherwise, the rank of the derivative is computed modulo a prime, at a random point whose blocks
     are Cayley transforms of integer matrices. The rank at one point modulo one prime is at most the
     generic rank, which is the dimension, so the bound holds for every draw. Computing the rank
-    takes time cubic in the dimension, a few seconds for 2,000 and about a minute for 6,000, and
-    memory for parameters × dimension numbers.
+    takes time cubic in the dimension, a few seconds for 2,000 and about a minute for 6,000. The
+    memory required is proportional to the number of parameters times the upper bound.
 
     Parameters
     ----------
@@ -115,10 +115,10 @@ def dimension(
     rng : Generator, int or None
         The source of the random points.
     largest : int, optional
-        Skip the rank of connected components with parameters × upper bound above largest², leaving
-        the bounds that require no rank. By default all ranks are computed.
+        Skip the rank computation for connected components in which the number of parameters times
+        the upper bound exceeds largest². By default no component is skipped.
     columns : int, optional
-        The number n of leading columns of R whose dimension is to be computed; they lie in the
+        A number n: return the dimension of the set of the first n columns of R, a subset of the
         Stiefel manifold, which has dimension d·n − n(n+1)/2. By default all of R is used.
 
     Returns
@@ -128,7 +128,7 @@ def dimension(
     Raises
     ------
     StructmatError
-        For invalid points or primes, or a negative `largest`.
+        For an invalid argument.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def dimension(
             skipped = entries is not None and parameters_of(part) * high > entries
             if not skipped:
                 low = _rank(part, low, high, size, odd, source)
-            if low < high:  # computing the rank takes longer
+            if low < high:  # this bound takes longer than the first, but less than the rank
                 high = min(high, less_covered(part))
             ranked = ranked and not (skipped and low < high)
         lower, upper = lower + times * low, upper + times * high
@@ -172,7 +172,7 @@ def dimension(
 def _checked_columns(columns: int, width: int) -> int:
     count = checked_integer(columns, "columns", 1)
     if count > width:
-        raise StructmatError(f"columns={count}: the matrix has {width}")
+        raise StructmatError(f"columns={count}: the matrix has only {width} columns")
     return count
 
 
@@ -184,7 +184,7 @@ def _of_columns(
     rng: np.random.Generator,
     entries: int | None,
 ) -> Dimension:
-    """Return the dimension of the first columns; see `tangents` for the directions."""
+    """Return bounds on the dimension of the set of the first columns."""
     straight = net.straightened().network
     stiefel = net.width * columns - columns * (columns + 1) // 2
     upper = min(dimension(straight, largest=0).upper, stiefel)
@@ -207,7 +207,7 @@ def _rank(
     primes: Sequence[int],
     rng: np.random.Generator,
 ) -> int:
-    """Return the largest rank at some points, or the lower bound if that is larger."""
+    """Return the largest rank of the derivative at some points, but at least `lower`."""
     net = network_of(part)
     for prime in primes:
         for _ in range(points):
@@ -234,13 +234,14 @@ def tangents(
     probes: int | None = None,
     columns: int | None = None,
 ) -> Residues:
-    """Return tangent directions of the matrix of a straight network at a random point mod p.
+    """Return the derivative of the matrix of a straight network at a random point, modulo p.
 
-    A block is B = (I + Q)(I − Q)⁻¹. Let V be the product of the preceding stages, and w_i the row
-    of wire i in V + B V; the generator Q_ij then moves R along R·(w_i ∧ w_j)/2. Each 2-vector is
-    represented by its values (w_i·a)(w_j·b) − (w_i·b)(w_j·a) at random pairs (a, b) of vectors.
-    The values are linear functions of the 2-vector, and because the a ∧ b span all 2-vectors, these
-    functions are independent for almost all pairs.
+    A block is B = (I + Q)(I − Q)⁻¹. Let V (width, width) be the product of the preceding stages,
+    and w_i the row of wire i in V + B V; the derivative of R by the generator Q_ij is then
+    R·(w_i ∧ w_j)/2. Each bivector w_i ∧ w_j is represented by its values
+    (w_i·a)(w_j·b) − (w_i·b)(w_j·a) at random pairs (a, b) of vectors (width,). The values are
+    linear functions of the bivector, and because the bivectors a ∧ b span the space of all
+    bivectors, these functions are independent for almost all pairs.
 
     Parameters
     ----------
@@ -250,15 +251,15 @@ def tangents(
     kept : sequence of (n, g) bool, optional
         The generators that are free, for each bank; the others remain zero.
     probes : int, optional
-        The number of pairs; by default d(d−1)/2, the dimension of all 2-vectors.
+        The number of pairs; by default d(d−1)/2, the dimension of the space of bivectors.
     columns : int, optional
-        Use only this many leading columns of R: b is then drawn from the vectors that are zero
-        after these, so the values aᵀ Rᵀ dR b are linear functions of these columns of dR.
+        Use only this many leading columns of R: each b is then zero after as many entries, so the
+        values aᵀ Rᵀ dR b are linear functions of these columns of dR.
 
     Returns
     -------
-    (generators, probes)
-        The rank is at most that of the tangent directions.
+    (free generators, probes) residues modulo p
+        The rank of this array is at most the rank of the derivative.
 
     Raises
     ------

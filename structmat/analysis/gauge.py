@@ -42,7 +42,7 @@ class Reduced:
         Raises
         ------
         BlockError
-            If the number of values differs from the number of generators kept.
+            If the values are not as many real numbers as generators are kept, in one row.
 
         Examples
         --------

@@ -51,8 +51,8 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
       not straight is rejected, because the correspondence between the wires that a switch reads and
       those that it writes depends on the order in which they are listed.
     - With `ends`, each column of the grid graph (`Network.to_networkx`) may be relabelled
-      separately, so the networks need not be straight. A switch may also exchange its wires, which
-      makes no difference to orthogonal blocks of either determinant. The matrices are equal up to a
+      separately, so the networks need not be straight. A switch may also permute its wires, which
+      makes no difference if blocks may have either determinant. The matrices are equal up to a
       permutation of the inputs and one of the outputs: moving entry (i, j) to
       (`outputs[i]`, `inputs[j]`) maps every matrix of `a` to a matrix of `b`. In this sense omega,
       baseline and butterfly are the same network. A single relabelling is a special case of this;
@@ -62,8 +62,8 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
     each stage, until nothing changes. The wires that are still undetermined split into independent
     parts. In each part, one wire is individualised and matched with every candidate in turn. The
     first candidate succeeds if automorphisms exchange the candidates, as in butterflies and related
-    networks. A network without symmetries takes as many steps as it has wires, and parts that
-    differ but are not distinguished by refinement can take exponentially many. A returned
+    networks. Without symmetries, as many candidates may be tried as there are wires, and parts that
+    differ but are not distinguished by refinement can take exponentially many steps. A returned
     relabelling has been verified. Colours are compared by 64-bit keys; a result of None could be
     wrong if two keys collide, which has a probability of about n²·2⁻⁶⁴ per round for n wires,
     counted in all columns with `ends`.
@@ -83,8 +83,10 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
 
     Raises
     ------
+    StructmatError
+        If an argument is not a network.
     WiringError
-        If an argument is not a network, or if it is not straight and `ends` is False.
+        If a network is not straight and `ends` is False.
 
     References
     ----------
@@ -104,10 +106,9 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
     for net in (a, b):
         if not (net.is_straight or ends):
             raise WiringError(
-                f"{abbreviated(net)} is not straight: a single relabelling depends on the order in"
-                " which its"
-                " switches list their wires; relabel each column (ends=True), or compare the"
-                " straightened().network"
+                f"{abbreviated(net)} is not straight, so a single relabelling would depend on the"
+                " order in which its switches list their wires; relabel each column separately"
+                " (ends=True), or compare straightened().network"
             )
     if (a.width, a.depth) != (b.width, b.depth):
         return None
@@ -194,9 +195,9 @@ def _incidence(
 
 
 def _ranked(met: _Incidence, side: Index, colour: Index) -> Index:
-    """Split colours by the rank of each point among the points of its colour in its switches.
+    """Split colours by ranking the points that have the same colour and exactly the same switches.
 
-    Such points are interchangeable, so an isomorphism can be required to preserve their ranks.
+    These points are interchangeable, so an isomorphism can be required to preserve their ranks.
     """
     key = _mixed(2 * colour + side)
     np.add.at(key, met.point, _mixed(met.switch + 2 * len(side)))
@@ -352,7 +353,7 @@ def _parts(met: _Incidence, points: int) -> Index:
 
 
 def _kinds(part: Index, colour: Index) -> tuple[Index, npt.NDArray[np.bool_]]:
-    """Return the rank of the colours of each part, and whether two of its points share a colour."""
+    """Return, for each part, a number for its multiset of colours, and whether two are equal."""
     keys = np.zeros(int(part.max()) + 1, dtype=np.uint64)
     np.add.at(keys, part, _mixed(colour))
     kind = np.unique(keys, return_inverse=True)[1]

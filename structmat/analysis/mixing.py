@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import scipy
 
+from structmat.errors import checked_field
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
@@ -24,7 +27,7 @@ def mixing(net: Network) -> float:
     second largest of W: it is 1 if some part of the signal remains separate from the rest, and 0
     for perfect mixing. Two statements are equivalent to perfect mixing: for Haar blocks the entries
     of R have E[R_ij²] = 1/d (see `energy`); and for Haar blocks of O(r), E[R ⊗ R] equals that of a
-    Haar matrix.
+    Haar matrix. The same W belongs to unitary blocks, with |R_ij|² and E[R ⊗ R̄].
 
     Perfect mixing requires at least (d/2)·log₂ d parameters (`lower_bounds`), which radix-2
     butterflies attain. More generally, networks with one digit per stage mix perfectly, for
@@ -55,24 +58,72 @@ def mixing(net: Network) -> float:
     if net.width <= _DENSE:
         return float(np.linalg.norm(energy(net) - 1 / net.width, 2))
     back = net.inverse()
+    return mean_deviation(net.width, lambda x: _averaged(net, x), lambda x: _averaged(back, x))
+
+
+def mean_deviation(
+    width: int, product: Callable[[Array], Array], transposed: Callable[[Array], Array]
+) -> float:
+    """Return ‖W − J/d‖₂ of a doubly stochastic matrix W by Lanczos, without forming the matrix.
+
+    Parameters
+    ----------
+    width : int
+        d, at least 3.
+    product, transposed : functions
+        They return W x and Wᵀ x for columns x (width,) or (width, k).
+
+    Examples
+    --------
+    >>> w = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    >>> round(mean_deviation(3, lambda x: w @ x, lambda x: w.T @ x), 12)
+    1.0
+    """
 
     def centred(x: Array) -> Array:
-        return _averaged(net, x - x.mean(axis=0))
+        return product(x - x.mean(axis=0))
 
-    def transposed(x: Array) -> Array:
-        return _averaged(back, x - x.mean(axis=0))
-
-    start = np.random.default_rng(0).standard_normal((net.width, _PROBES))
+    start = np.random.default_rng(0).standard_normal((width, _PROBES))
     start -= start.mean(axis=0)
-    if np.linalg.norm(centred(start)) < net.width * np.finfo(float).eps * np.linalg.norm(start):
+    if np.linalg.norm(centred(start)) < width * np.finfo(float).eps * np.linalg.norm(start):
         return 0.0  # Lanczos fails on the zero matrix
     difference = scipy.sparse.linalg.LinearOperator(
-        (net.width, net.width), matvec=centred, rmatvec=transposed, dtype=np.dtype(np.float64)
+        (width, width),
+        matvec=centred,
+        rmatvec=lambda x: transposed(x - x.mean(axis=0)),
+        dtype=np.dtype(np.float64),
     )
     largest = scipy.sparse.linalg.svds(
         difference, k=1, v0=start[:, 0], return_singular_vectors=False
     )
     return float(largest[0])
+
+
+def concentration(net: Network) -> float:
+    """Return d·max W_ij, the largest expected energy on one output relative to an even spread.
+
+    W is the product of the averaging matrices (`energy`), the expected squares of the entries of R.
+    The value is 1 exactly for perfect mixing, at least d/n if some input reaches only n outputs, at
+    most 1 + d·σ, where σ is the value of `mixing`, and at most d.
+
+    Parameters
+    ----------
+    net : Network
+        Time is proportional to the depth times the square of the width.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly, gossip
+    >>> [concentration(net) for net in (butterfly(16), butterfly(16, depth=3), gossip(16))]
+    [1.0, 2.0, 5.25]
+    """
+    net = checked(net, "concentration")
+    size = max(1, _CHUNK // net.width)
+    largest = 0.0
+    for first in range(0, net.width, size):
+        inputs = np.eye(net.width, min(size, net.width - first), -first)
+        largest = max(largest, float(_averaged(net, inputs).max()))
+    return net.width * largest
 
 
 def energy(net: Network) -> Array:
@@ -110,7 +161,7 @@ def _averaged(net: Network, x: Array) -> Array:
     return x
 
 
-def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
+def fourth_moments(net: Network, *, field: str = "real") -> Array:
     """Return E[R_ij⁴] for independent Haar blocks, exactly, even if paths cross.
 
     For each column x of the partial product, the moments E[x_a²·x_b²] are propagated. A switch maps
@@ -123,9 +174,9 @@ def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
     ----------
     net : Network
         Time is proportional to the depth times the cube of the width.
-    unitary : bool
-        Whether the blocks are unitary. The result is then E[|R_ij|⁴], with 2 and r(r+1) in place
-        of 3 and r(r+2).
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary. For unitary ones the result is E[|R_ij|⁴],
+        with 2 and r(r+1) in place of 3 and r(r+2).
 
     Returns
     -------
@@ -140,6 +191,7 @@ def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
     array([2., 2., 2., 2.])
     """
     net = checked(net, "fourth_moments")
+    unitary = checked_field(field) == "complex"
     width = net.width
     found = np.empty((width, width))
     size = max(1, _CHUNK // width**2)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat._util.text_table import counted
-from structmat.errors import StructmatError, checked_integer
+from structmat.errors import StructmatError, WiringError, checked_integer
 from structmat.families.resolution import checked, is_path, network
 from structmat.families.spec import Family, as_family
 from structmat.networks import permutation
@@ -63,12 +63,42 @@ def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.
     wires = permutation.some(outputs, net.width, "outputs") if outputs is not None else every
     reached = np.empty((net.width, len(wires)), dtype=bool)
     for chunk in _chunks(len(wires)):
-        followed = wires[chunk]
-        for bits in _spread(net, followed, back=back):
-            last = bits
-        octets = last.view(np.uint8)
-        reached[:, chunk] = np.unpackbits(octets, axis=1, count=len(followed), bitorder="little")
+        reached[:, chunk] = _reached(net, wires[chunk], back=back)
     return reached.T if back else reached
+
+
+def fewest_reached(net: Network, inputs: npt.ArrayLike | None = None) -> tuple[int, int]:
+    """Return the smallest number of outputs that an input influences, and the first such input.
+
+    If switches have at most b wires, an input reaches at most b^m outputs after m stages. An input
+    that reaches n outputs leaves, for all blocks, at least 1/n of its energy on one of them.
+
+    Parameters
+    ----------
+    net : Network
+    inputs : sequence of integers, optional
+        The inputs to consider; by default all, in time proportional to the square of the width.
+
+    Raises
+    ------
+    WiringError
+        If an input is not a wire of the network, or there are none.
+
+    Examples
+    --------
+    >>> from structmat.families import shuffle
+    >>> fewest_reached(shuffle(1032, 8, depth=2)), fewest_reached(shuffle(1032, 8, depth=4))
+    ((64, 0), (1032, 0))
+    """
+    net = checked(net, "fewest_reached")
+    every = permutation.identity(net.width)
+    wires = every if inputs is None else permutation.some(inputs, net.width, "inputs")
+    if not len(wires):
+        raise WiringError("inputs is empty: give at least one input")
+    chunks = [wires[chunk] for chunk in _chunks(len(wires))]
+    counts = np.concatenate([_reached(net, chunk).sum(axis=0, dtype=np.int64) for chunk in chunks])
+    fewest = int(counts.argmin())
+    return int(counts[fewest]), int(wires[fewest])
 
 
 def is_dense(net: Network) -> bool:
@@ -110,6 +140,16 @@ def leading_dense_depth(net: Network) -> int | None:
         else:
             return None
     return fewest
+
+
+def _reached(net: Network, wires: Index, *, back: bool = False) -> npt.NDArray[np.uint8]:
+    """Return, as (width, wires) zeros and ones, which outputs each of these inputs influences.
+
+    With `back`, return which inputs influence each of these outputs.
+    """
+    for bits in _spread(net, wires, back=back):
+        last = bits
+    return np.unpackbits(last.view(np.uint8), axis=1, count=len(wires), bitorder="little")
 
 
 def _chunks(count: int) -> Iterator[slice]:
@@ -200,10 +240,11 @@ def why_not_dense(net: Network) -> str | None:
     Examples
     --------
     >>> print(why_not_dense(Network.of(5, [[[0, 1]], [[1, 4]]])))
-    its switches join the 5 wires in 3 connected components, of 3, 1 and 1 wires, so no number of \
-stages makes it dense: input 0 never reaches output 2
+    its switches join the 5 wires in 3 connected components, of 3, 1 and 1 wires, so no \
+number of repetitions of its stages makes it dense: input 0 never influences output 2
     >>> print(why_not_dense(Network.of(3, [[[0, 1]], [[1, 2]]])))
-    input 2 does not reach output 0; its switches join all wires, so more stages can make it dense
+    input 2 does not influence output 0; its switches join all wires, so more stages can make it \
+dense
     """
     if is_dense(net):
         return None
@@ -212,8 +253,8 @@ stages makes it dense: input 0 never reaches output 2
         first = next(k for k in range(net.width) if not reach(net, [k]).all())
         source = int(np.argmin(reach(net, [first])[0]))
         return (
-            f"input {source} does not reach output {first}; its switches join all wires, so more"
-            " stages can make it dense"
+            f"input {source} does not influence output {first}; its switches join all wires, so"
+            " more stages can make it dense"
         )
     listed = [f"{size:,}" for size in sizes]
     if len(listed) > _LISTED:
@@ -227,7 +268,8 @@ stages makes it dense: input 0 never reaches output 2
         of = f"of {', '.join(listed[:-1])} and {listed[-1]} wires"
     return (
         f"its switches join the {net.width:,} wires in {len(sizes):,} connected components, {of},"
-        f" so no number of stages makes it dense: input {apart[0]} never reaches output {apart[1]}"
+        " so no number of repetitions of its stages makes it dense:"
+        f" input {apart[0]} never influences output {apart[1]}"
     )
 
 

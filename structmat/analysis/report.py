@@ -4,31 +4,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from structmat._util.progress import bar
 from structmat._util.text_table import cell, in_html, plain
 from structmat.analysis.dimension import Dimension, dimension
 from structmat.analysis.jacobian import Conditioning, conditioning, lipschitz
 from structmat.analysis.lower_bounds import LowerBounds, lower_bounds
-from structmat.analysis.mixing import mixing
+from structmat.analysis.mixing import concentration, fourth_moments, mixing
 from structmat.analysis.reachability import (
     components,
+    fewest_reached,
     leading_dense_depth,
     why_not_dense,
 )
+from structmat.analysis.sign_moments import haar_fourth_moment
 from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
-if TYPE_CHECKING:
-    pass
-
 _RANK = 6000  # dimension at which computing a rank takes about a minute
 
-_PARTS = ("mixing", "sensitivity", "dimension", "conditioning", "bounds", "spectrum")
+_PARTS = (
+    "mixing",
+    "fewest_reached",
+    "concentration",
+    "fourth_moment",
+    "sensitivity",
+    "dimension",
+    "conditioning",
+    "bounds",
+    "spectrum",
+)
 _LEAST = {"spectrum": 6}  # the minimum and the maximum width at which `complete` computes a part
-_MOST = {"conditioning": 64, "spectrum": 64}
+_MOST = {
+    "fewest_reached": 2**14,
+    "concentration": 4096,
+    "fourth_moment": 64,
+    "conditioning": 64,
+    "spectrum": 64,
+}
 _TABLES = ("bounds", "spectrum")
 
 
@@ -36,7 +51,8 @@ _TABLES = ("bounds", "spectrum")
 class Report:
     """The result of `report`; the expensive parts are computed on access.
 
-    Text, HTML and `to_dict` contain what has been computed so far; `complete` computes the rest.
+    Text, HTML and `to_dict` contain the parts computed so far; `complete` computes the others,
+    except those that are too expensive at the network's width.
 
     Attributes
     ----------
@@ -67,7 +83,8 @@ class Report:
     def why_not_dense(self) -> str | None:
         """Why the network is not dense, and whether more stages help; None if it is dense.
 
-        With more than one component, no number of stages suffices (see `components`).
+        With more than one component, no number of repetitions of its stages suffices (see
+        `components`).
         """
         return None if self.dense else why_not_dense(self.network)
 
@@ -77,16 +94,38 @@ class Report:
         return mixing(self.network)
 
     @cached_property
+    def fewest_reached(self) -> int:
+        """The smallest number of outputs that an input influences.
+
+        For all blocks, the input leaves at least 1/fewest_reached of its energy on one output.
+        """
+        return self.width if self.dense else fewest_reached(self.network)[0]
+
+    @cached_property
+    def concentration(self) -> float:
+        """The largest expected energy of an input on an output, relative to an even spread.
+
+        It holds for Haar blocks, and for flat blocks with random signs before every stage, and is 1
+        for perfect mixing (`structmat.analysis.mixing.concentration`).
+        """
+        return concentration(self.network)
+
+    @cached_property
+    def fourth_moment(self) -> float:
+        """The largest E[R_ij⁴] for Haar blocks, relative to that of a Haar matrix."""
+        return float(fourth_moments(self.network).max()) / haar_fourth_moment(self.width)
+
+    @cached_property
     def bounds(self) -> LowerBounds:
         """Lower bounds at this width, compared with this network (`structmat.lower_bounds`)."""
         return lower_bounds(self.network)
 
     @cached_property
     def dimension(self) -> Dimension:
-        """The dimension of the set of matrices that the network covers (`structmat.dimension`).
+        """The dimension of the set of matrices that the network can represent.
 
-        For components of more than about 6,000 dimensions whose bounds do not meet, only the bounds
-        that require no rank are computed; `structmat.dimension` computes the rank as well.
+        For connected components of more than about 6,000 dimensions, only the bounds that require
+        no rank are computed; `structmat.dimension` also computes the rank.
         """
         return dimension(self.network, largest=_RANK)
 
@@ -106,7 +145,7 @@ class Report:
         return lipschitz(self.network)
 
     def complete(self, *, progress: bool = True) -> Self:
-        """Compute all parts, and return the same report.
+        """Compute all parts that are affordable at this width, and return the same report.
 
         Parameters
         ----------
@@ -115,12 +154,13 @@ class Report:
 
         Notes
         -----
-        The dimension takes time cubic in its value, up to about a minute. Above width 64 the
-        conditioning, whose time is proportional to the sixth power of the width, and the spectrum
-        are omitted; the spectrum is undefined below 6 wires. An interruption does not discard the
-        parts that have been computed.
+        Computing the dimension takes time cubic in its value, up to about a minute for each
+        connected component. Above width 64, the spectrum and the fourth moment are omitted, and so
+        is the conditioning, which takes time proportional to the sixth power of the width; above
+        4,096, the concentration; above 16,384, the fewest outputs reached. Below width 6, the
+        spectrum is undefined. An interruption does not discard the parts that have been computed.
         """
-        parts = [p for p in _PARTS if _LEAST.get(p, 0) <= self.width <= _MOST.get(p, self.width)]
+        parts = affordable(self.width)
         with bar("report", len(parts), unit="part", shown=progress) as steps:
             for part in parts:
                 getattr(self, part)
@@ -134,7 +174,7 @@ class Report:
         found |= {"components": self.components, "why_not_dense": self.why_not_dense}
         for part in self._found():
             value = getattr(self, part)
-            found[part] = value if isinstance(value, float) else value.to_dict()
+            found[part] = value if isinstance(value, int | float) else value.to_dict()
         return found
 
     def _found(self) -> list[str]:
@@ -168,11 +208,10 @@ class Report:
 
 
 def report(net: Network) -> Report:
-    """Return a report on one network: its cost, its reachability, and the dimension it covers.
+    """Return a report on one network: its cost, its reachability and its dimension.
 
-    Counts and density are computed immediately. The dimension, the mixing, the lower bounds, the
-    sensitivity, the conditioning and the spectrum are computed on access, or all at once by
-    `Report.complete`.
+    The counts, and whether the network is dense, are computed immediately. The other parts, from
+    the mixing to the spectrum, are computed on access, or all at once by `Report.complete`.
 
     Raises
     ------
@@ -207,6 +246,11 @@ def report(net: Network) -> Report:
         dense_depth=fewest,
         network=net,
     )
+
+
+def affordable(width: int) -> list[str]:
+    """Return the names of the parts that `Report.complete` computes at this width."""
+    return [part for part in _PARTS if _LEAST.get(part, 0) <= width <= _MOST.get(part, width)]
 
 
 def _title(key: str) -> str:

@@ -126,7 +126,7 @@ def gauge_bound(gates: Sequence[Gate]) -> int:
 
 
 def less_covered(gates: Sequence[Gate]) -> int:
-    """Return that number after replacing windows by larger switches where the number decreases."""
+    """Return `gauge_bound` after replacing windows by larger switches wherever that lowers it."""
     while (larger := _covered(gates)) is not None:
         gates = _absorbed(larger)
     return gauge_bound(gates)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from structmat.audit.tables import Row
-from structmat.convert.adaptation import Blocks, LayerRotation, layout, rotated
+from structmat.convert.common_form import Blocks, LayerRotation, layout, rotated
 from structmat.networks.network import Network
 
 _CHUNK = 512  # columns of the identity that are rotated at once
@@ -36,8 +36,8 @@ def of_rotation(rotation: LayerRotation) -> Row:
     largest = max((stage["largest"] for stage in row["stages"]), default=0.0)
     if row["orthogonality_error"] > 1e-3:
         warnings.append(
-            f"not orthogonal: |RᵀR − I| has an entry of {row['orthogonality_error']:.1e}, as for a"
-            " truncated series"
+            f"not orthogonal: |RᵀR − I| has an entry of {row['orthogonality_error']:.1e}, as is"
+            " typical of blocks from a truncated series"
         )
     if largest > _LARGE and rotation.parametrization.startswith("cayley"):
         warnings.append(
@@ -48,7 +48,7 @@ def of_rotation(rotation: LayerRotation) -> Row:
 
 
 def orthogonality_error(net: Network, blocks: Blocks) -> float:
-    """Return the largest entry of |RᵀR − I|, computed some columns at a time.
+    """Return the largest entry of |RᵀR − I|, computed in batches of columns.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def _transposed(net: Network, blocks: Blocks) -> Blocks:
 
 
 def _angles(net: Network, blocks: Blocks) -> list[dict[str, float]]:
-    """Return, for each stage, the largest and the mean angle of its plane rotations."""
+    """Return, for each stage, the largest and mean |arg λ| of its blocks' eigenvalues λ."""
     rest = iter(blocks)
     found = []
     for stage in net.stages:
@@ -137,7 +137,7 @@ def _vectors(rotation: LayerRotation, weight: Tensor, most: int) -> Tensor:
 
 
 def _singular_values(vectors: Tensor) -> Tensor:
-    """Return singular values from the Gram matrix: fast, with a relative error of about 1e-8."""
+    """Return singular values from the Gram matrix, with errors of about 1e-8 times the largest."""
     wide = vectors.shape[1] <= vectors.shape[2]
     gram = vectors @ vectors.mT if wide else vectors.mT @ vectors
     return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()

@@ -13,10 +13,10 @@ from torch import nn
 
 from structmat._util.progress import bar
 from structmat.adapters.layouts import is_rotated
-from structmat.audit.adapted_layers import adapted_layers
+from structmat.audit.in_memory import adapted_layers
 from structmat.audit.measures import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.audit.tables import Audit, Row
-from structmat.convert.adaptation import BY_AXES, LINEAR, LayerRotation, rotate
+from structmat.convert.common_form import BY_AXES, LINEAR, LayerRotation, rotate
 from structmat.convert.detection import Pretrained, is_adapter, opened
 from structmat.convert.tensor_files import FileWeights, ModelWeights, Weights, weight_of
 from structmat.errors import FileError, StructmatError, checked_integer
@@ -50,7 +50,8 @@ def audit(
         it.
     most : int
         The maximum number of neurons (for rotated outputs, columns) to compare in pairs in each
-        layer, evenly spaced; the invariants hold for every subset.
+        layer, or in each group of a convolution; they are evenly spaced. The invariants hold for
+        every subset.
     progress : bool
         Whether to show a progress bar over the layers.
 
@@ -62,9 +63,10 @@ def audit(
     Raises
     ------
     StructmatError
-        If the model has no adapters.
+        If the model has no adapters, `most` is invalid, or `model` is given along with a model.
     FileError
-        If files cannot be read or do not fit the pretrained model.
+        If files cannot be read or do not fit the pretrained model, or the source is a finetuned
+        model in files and no pretrained model is given.
 
     References
     ----------
@@ -174,6 +176,8 @@ def _of_pair(key: str, before: Weights, after: Weights, most: int) -> Row:
     rotation = LayerRotation(Network(old[0].numel(), []), list, kind=kind, weight=tuple(old.shape))
     row: Row = {"network": " × ".join(map(str, old.shape)), "side": "compared", "warnings": []}
     if not (is_rotated(old.dtype) and is_rotated(new.dtype)):
-        row["warnings"].append(f"{old.dtype} and {new.dtype}: only floating weights are compared")
+        row["warnings"].append(
+            f"{old.dtype} and {new.dtype}: weights are compared only in float16, bfloat16 or wider"
+        )
         return row
     return row | of_weights(rotation, old, new, most)

@@ -48,9 +48,10 @@ class Audit:
         The audited model or files.
     layers : dict of layer name → dict
         "network" and "side"; if there is a rotation, "orthogonality_error" and "stages", with the
-        "largest" and "mean" angle of each; if there is a pretrained weight, "singular_value_drift",
-        "angle_drift", "energy" and "energy_drift"; if the weight is merged, "rounding_lost"; for a
-        model in memory, "merge_difference"; and "warnings".
+        "largest" and "mean" angle of each in radians; if there is a pretrained weight,
+        "singular_value_drift", "angle_drift", "energy" and "energy_drift"; if there are both,
+        "rounding_lost"; for a layer in memory whose outputs can be compared, "merge_difference";
+        and "warnings".
     """
 
     source: str
@@ -68,7 +69,7 @@ class Audit:
 
     def __str__(self) -> str:
         header, rows = self._table()
-        legend = [f"{name}: {meaning}" for name, meaning in self._told()]
+        legend = [f"{name}: {meaning}" for name, meaning in self._legend()]
         warnings = [f"warning: {text}" for text in self.warnings]
         return "\n".join(
             [self.source, "", plain(header, rows, left=(0, 1)), "", *legend, *warnings]
@@ -95,7 +96,7 @@ class Audit:
         """
         legend = "".join(
             f"<li>{html.escape(name)}: {html.escape(meaning)}</li>"
-            for name, meaning in self._told()
+            for name, meaning in self._legend()
         )
         title = html.escape(f"structmat: audit of {self.source}")
         return "\n".join(
@@ -109,7 +110,7 @@ class Audit:
             ]
         )
 
-    def _told(self) -> list[tuple[str, str]]:
+    def _legend(self) -> list[tuple[str, str]]:
         """Return the name and the meaning of each column in the table."""
         header, _ = self._table()
         return [(name, meaning) for name, meaning in _LEGEND if name in header]

@@ -68,7 +68,7 @@ class Candidate:
 
 
 class Copy(nn.Module):
-    """Copies the vectors into preallocated memory, about the least work that a rotation can be."""
+    """Copies the vectors into preallocated memory, about the least work of any rotation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def named(name: str, among: Mapping[str, Candidate] | None = None) -> Candidate:
     candidate = among[name]
     if candidate.missing:
         raise MissingExtraError(
-            f"{name} needs {candidate.extra}, which is not installed; it comes with:"
+            f"{name} needs {candidate.extra}, which is not installed; install it with:"
             f" pip install {candidate.install}"
         )
     return candidate
@@ -249,7 +249,7 @@ def _chain(layer: nn.Linear) -> nn.Module:
     return RotatedLayer(layer, KroneckerChain(radices, device=weight.device, dtype=weight.dtype))
 
 
-def _unlike(module: Any) -> str:
+def _remark(module: Any) -> str:
     """Return a remark on how the chain differs from a structmat network."""
     values = getattr(module, "rotation", module).values
     radices = [value.shape[1] for value in reversed(values)]
@@ -303,7 +303,7 @@ AGAINST = _by_name(
     Candidate("hra", f"HRA r={_REFLECTIONS} (PEFT)", _hra, "peft"),
     Candidate("road", "RoAd-4 (PEFT)", _road, "peft"),
     Candidate("psoft", "PSOFT (PEFT)", _psoft, "peft", remark=_rank),
-    Candidate("lazylinop", "lazylinop chain", _chain, "lazylinop", "lazylinop", _unlike),
+    Candidate("lazylinop", "lazylinop chain", _chain, "lazylinop", "lazylinop", _remark),
     Candidate("dense", "dense d×d", _dense),
     Candidate("parametrization", "torch orthogonal", _parametrization),
 )

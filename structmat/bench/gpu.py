@@ -84,7 +84,7 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
         )
     net = parse(setting.spec)(setting.shape.width)
     if not triton.supports(net, DTYPE):
-        raise StructmatError(f"{setting.spec}: switches of more than 64 wires; use largest=64")
+        raise StructmatError(f"{setting.spec} has switches of more than 64 wires; use largest=64")
     shape, tokens = setting.shape, setting.tokens
     return {
         "format": FORMAT,
@@ -114,9 +114,9 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
 def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) -> dict[str, float]:
     """Return the errors of the kernels compared with the reference in double precision.
 
-    Errors in the result and in the gradient for vectors are relative to the norm of each vector;
-    errors in gradients for blocks are relative to the product of the norms of all vectors and all
-    gradients.
+    The error in each result is relative to the norm of its vector, and that in the gradient for a
+    vector to the norm of the result's gradient; errors in gradients for blocks are relative to the
+    product of the norms of all vectors and all gradients of results.
 
     Raises
     ------
@@ -137,8 +137,8 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
         wanted = torch.autograd.grad(right, [points, *exact], grad.double())
         size = float(x.double().norm() * grad.double().norm())
         found = {
-            "y": _off(y, right.detach(), x),
-            "grad_x": _off(grad_x, wanted[0], grad),
+            "y": _relative_error(y, right.detach(), x),
+            "grad_x": _relative_error(grad_x, wanted[0], grad),
             "grad_blocks": max(
                 float((a.double() - b).norm()) / size for a, b in zip(sums, wanted[1:], strict=True)
             ),
@@ -155,7 +155,7 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
     return errors
 
 
-def _off(found: Tensor, right: Tensor, like: Tensor) -> float:
+def _relative_error(found: Tensor, right: Tensor, like: Tensor) -> float:
     return float(((found.double() - right).norm(dim=1) / like.double().norm(dim=1)).max())
 
 

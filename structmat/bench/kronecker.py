@@ -82,7 +82,7 @@ def _operator_of() -> Any:
         return _quietly(importlib.import_module, "lazylinop.butterfly").ksm
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"{error.name} is not installed; it comes with: pip install lazylinop"
+            f"{error.name} is not installed; install it with: pip install lazylinop"
         ) from error
 
 

@@ -100,7 +100,7 @@ def measure(
     Raises
     ------
     StructmatError
-        If a size is invalid, or the dtype is unknown.
+        If a size or duration is invalid, or the dtype is unknown.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def measure(
     if dtype not in DTYPES:
         raise StructmatError(f"dtype={abbreviated(dtype)}: it must be one of {', '.join(DTYPES)}")
     if not 0 <= seconds < math.inf:
-        raise StructmatError(f"seconds={seconds}: it must be a finite number, at least 0")
+        raise StructmatError(f"seconds={seconds}: it must be a finite number ≥ 0")
     checked_integer(warmup, "warmup")
     shapes = [
         (

@@ -105,7 +105,7 @@ class Benchmark:
     Attributes
     ----------
     rows : tuple of Row
-        Sorted by subject, then by tokens, then in the given order of candidates.
+        Grouped by subject, then by tokens, both in the given order, as are the candidates.
     setting : dict
         The dtype, the optimizer, the duration of each measurement, the number of warm-up rounds,
         and whether another program occupied one core.

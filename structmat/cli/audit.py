@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
         type=int,
         default=1024,
         metavar="N",
-        help="number of neurons per layer that are compared pairwise (default: 1024)",
+        help="maximum number of neurons per layer that are compared pairwise (default: 1024)",
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML report")
 

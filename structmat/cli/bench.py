@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from structmat.cli.commands import command, print_json, say
-from structmat.cli.output_files import check_target, write_picture
+from structmat.cli.output_files import check_target
 from structmat.errors import SpecError, StructmatError, abbreviated, suggest
 from structmat.families.resolution import Fixed, rule
 
@@ -107,9 +107,9 @@ def _bench(options: argparse.Namespace) -> None:
                 " --against"
             )
     if not 0 <= options.seconds < float("inf"):
-        raise StructmatError(f"--seconds {options.seconds}: it must be a finite number, at least 0")
+        raise StructmatError(f"--seconds {options.seconds}: it must be a finite number ≥ 0")
     if options.warmup < 0:
-        raise StructmatError(f"--warmup {options.warmup}: it must be an integer, at least 0")
+        raise StructmatError(f"--warmup {options.warmup}: it must be an integer ≥ 0")
     given = shlex.join(["structmat", *options.command])
     found = _layers(options, given) if options.model is None else _model(options, given)
     if all(row.refused is not None for row in found.rows):
@@ -121,7 +121,7 @@ def _bench(options: argparse.Namespace) -> None:
     if options.save is None:
         return
     # Last, so that the measurements are printed even if this fails.
-    write_picture(_picture(found), options.save)
+    _draw(found, options.save)
     if not options.json:
         print()
         print(f"picture: {options.save}")
@@ -186,7 +186,7 @@ def _candidates(options: argparse.Namespace) -> tuple[list[Candidate], list[str]
 
 def _model(options: argparse.Namespace, given: str) -> Benchmark:
     from structmat.finetune.docstring_task import docstring_task
-    from structmat.finetune.hyperparameters import Recipe
+    from structmat.finetune.hyperparameters import Hyperparameters
     from structmat.finetune.models import pretrained
     from structmat.finetune.step_times import measure_model
 
@@ -196,13 +196,13 @@ def _model(options: argparse.Namespace, given: str) -> Benchmark:
     methods = _methods(options)
     source = pretrained(options.model or None)
     source.check(say)
-    recipe = Recipe()
+    hyperparameters = Hyperparameters()
     task = docstring_task()
     return measure_model(
         methods,
         source,
         task,
-        recipe=recipe,
+        hyperparameters=hyperparameters,
         seconds=options.seconds,
         warmup=options.warmup,
         busy=options.busy,
@@ -229,9 +229,10 @@ def _methods(options: argparse.Namespace) -> list[Method]:
     return list({method.name: method for method in selected}.values())
 
 
-def _picture(found: Benchmark) -> Any:
-    from structmat.viz import bars
+def _draw(found: Benchmark, path: Path) -> None:
+    from structmat import viz
 
     timed = "training step" if any(row.step for row in found.rows) else "forward pass"
     reference = _REFERENCES[found.reference]
-    return bars(found.bars(), x=f"time of a {timed}, relative to {reference}", mark=1)
+    label = f"time of a {timed}, relative to {reference}"
+    viz.save(viz.bars(found.bars(), x=label, mark=1), path)

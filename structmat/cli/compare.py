@@ -48,8 +48,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also show the mixing and the dimension, which take longer; where the dimension"
-        " requires a rank above about 6,000, show bounds on it",
+        help="also show the dimension, the mixing, the fewest outputs that an input reaches, and"
+        " the concentration of energy, which take longer; where the dimension requires a rank"
+        " above about 6,000, show bounds on it",
     )
 
 

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
         type=Path,
         metavar="IN",
         help="a directory saved by structmat or PEFT (structmat, BOFT, OFT, HRA), or a safetensors"
-        " file of LyCORIS (BOFT, diag-OFT) or GSOFT",
+        " file from LyCORIS (BOFT, diag-OFT) or GSOFT",
     )
     parser.add_argument(
         "target",
@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
         type=Path,
         metavar="DIR|FILE",
         help="the pretrained model, as safetensors: required for lora and merged, and if IN lacks"
-        " the shapes of the layers",
+        " the shapes or names of the layers",
     )
     parser.add_argument(
         "--rank", type=int, metavar="R", help="rank of LoRA; the approximation error is reported"
@@ -58,8 +58,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--nearest",
         action="store_true",
-        help="replace blocks that are not orthogonal, such as the default blocks of OFT in PEFT, by"
-        " the nearest rotations",
+        help="replace blocks that are not orthogonal, such as the default blocks of OFT in PEFT,"
+        " with the nearest rotations",
     )
 
 

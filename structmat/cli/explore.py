@@ -96,7 +96,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _drawn(path: str, width: int | None) -> dict[str, Any]:
-    """Return the question that the page would ask had the network of a file been drawn."""
+    """Return the query that the page would send if the network in a file had been drawn."""
     net = network(path, width)
     if not net.is_straight or net.width > DRAWN:
         raise StructmatError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from structmat._util.text_table import plain
 from structmat.cli.commands import command, print_json, say
 from structmat.errors import StructmatError
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
     from structmat.finetune.methods import Method, Settings
@@ -45,8 +45,9 @@ def add(commands: Any) -> None:
     what.add_argument(
         "--compare",
         metavar="NAMES",
-        help="additional methods, separated by commas: head, lora, peft-oft, oft, boft, dense-boft,"
-        " shuffle, mixed-radix, random, torus, dora, hra, ruler (with --topology: head,lora)",
+        help="other methods, separated by commas: head, lora, peft-oft, oft, boft, dense-boft,"
+        " shuffle, mixed-radix, random, torus, dora, hra, ruler (default with --topology:"
+        " head,lora)",
     )
     size = parser.add_argument_group("size of the experiment")
     much = size.add_mutually_exclusive_group()
@@ -66,10 +67,14 @@ def add(commands: Any) -> None:
         ("seeds", f"training runs per method (default: {_SEEDS}, with --full {_FULL_SEEDS})"),
         (
             "epochs",
-            f"number of epochs (default: {Recipe.epochs}, with --quick {_QUICK['epochs']})",
+            f"number of epochs (default: {Hyperparameters.epochs},"
+            f" with --quick {_QUICK['epochs']})",
         ),
-        ("batch", f"texts per step (default: {Recipe.batch})"),
-        ("max-length", f"maximum number of tokens per text (default: {Recipe.max_length})"),
+        ("batch", f"texts per step (default: {Hyperparameters.batch})"),
+        (
+            "max-length",
+            f"maximum number of tokens per text (default: {Hyperparameters.max_length})",
+        ),
     ):
         size.add_argument(f"--{name}", type=int, metavar="N", help=text)
     parser.add_argument(
@@ -128,7 +133,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         methods=_methods(options),
         seeds=seeds,
-        recipe=Recipe(**defaults | given),
+        hyperparameters=Hyperparameters(**defaults | given),
         rounds=2 if options.quick else 10 if options.full else 6,
         tune=options.tune,
     )

@@ -1,12 +1,10 @@
-"""Shared parts of the commands with --save: checking the path, and writing the file."""
+"""The check of the path given with --save, shared by several commands."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-from structmat._util.files import replacing
 from structmat.errors import FileError
 
 _ENDINGS = (".svg", ".png")
@@ -14,19 +12,16 @@ _RULE = "the suffix must be .svg or .png"
 
 
 def check_target(path: Path, endings: Collection[str] = _ENDINGS, rule: str = _RULE) -> None:
-    """Raise an error for a path that cannot be written to, before any work is done."""
+    """Raise an error for a path that cannot be written to, before any work is done.
+
+    Raises
+    ------
+    FileError
+        If the suffix is wrong, the path is a directory, or its parent directory does not exist.
+    """
     if path.suffix.lower() not in endings:
         raise FileError(f"--save {path}: {rule}")
     if path.is_dir():
         raise FileError(f"--save {path}: is a directory; give a file in it")
     if not path.parent.is_dir():
         raise FileError(f"--save {path}: there is no directory {path.parent}; create it first")
-
-
-def write_picture(axes: Any, path: Path) -> None:
-    """Save a plot atomically."""
-    try:
-        with replacing(path) as new:
-            axes.figure.savefig(new, dpi=200)
-    except OSError as error:
-        raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None

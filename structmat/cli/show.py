@@ -9,7 +9,7 @@ from typing import Any
 
 import structmat as sm
 from structmat.cli.commands import command, print_json
-from structmat.cli.output_files import check_target, write_picture
+from structmat.cli.output_files import check_target
 from structmat.errors import StructmatError, abbreviated
 from structmat.families import Claims
 from structmat.families.resolution import Fixed, Rule, network, rule
@@ -47,8 +47,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also show dimension, mixing, lower bounds, sensitivity and, up to width 64,"
-        " conditioning and spectrum",
+        help="also show dimension, mixing, the fewest outputs that an input reaches, concentration"
+        " of energy, lower bounds, sensitivity and, up to width 64, fourth moment, conditioning"
+        " and spectrum",
     )
     parser.add_argument(
         "--save",
@@ -79,7 +80,7 @@ def _show(options: argparse.Namespace) -> None:
         check_target(options.save)
     net = _built(rule(options.spec), options.width)
     if options.save is not None:
-        write_picture(_picture(net, options.inputs), options.save)
+        _draw(net, options.inputs, options.save)
     report, plan = sm.report(net), sm.schedule(net)
     if options.full:
         report.complete()
@@ -97,7 +98,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _built(found: Rule, width: int | None) -> sm.Network:
-    """Build a network, or raise an error if by its claims it would take minutes to show."""
+    """Build a network, or raise an error if it is so large that showing it would take minutes."""
     if isinstance(found, Fixed):
         net = network(found.network, width)
         claims = Claims(parameters=net.parameters)
@@ -127,7 +128,7 @@ def _check_size(what: object, width: int, depth: int, claims: Claims) -> None:
     )
 
 
-def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
+def _draw(net: sm.Network, inputs: Sequence[int] | None, path: Path) -> None:
     from structmat import viz
 
     free = net.nonzeros
@@ -136,6 +137,6 @@ def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
             f"width {net.width:,} and {net.depth:,} stages: a plot shows up to {_EDGES:,} free"
             f" entries of the factors, not {free:,}; use a narrower network of the family"
         )
-    if inputs is None and _GRID < net.width <= _PATTERN and net.depth <= _PANELS:
-        return viz.sparsity(net)
-    return viz.grid(net, inputs=inputs)
+    small = net.width <= _PATTERN and net.depth <= _PANELS
+    patterns = inputs is None and net.width > _GRID and small
+    viz.save(viz.sparsity(net) if patterns else viz.grid(net, inputs=inputs), path)

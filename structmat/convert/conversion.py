@@ -24,10 +24,10 @@ from structmat.convert import (
     peft_structmat,
     structmat_format,
 )
-from structmat.convert.adaptation import LayerRotation
+from structmat.convert.common_form import LayerRotation
 from structmat.convert.detection import Opened, Pretrained, opened
 from structmat.convert.tensor_files import FileWeights
-from structmat.convert.writers import refuse_shared
+from structmat.convert.writer_checks import refuse_shared
 from structmat.errors import FileError, StructmatError, abbreviated, checked_integer, suggest
 
 TARGETS = {
@@ -62,9 +62,9 @@ class Conversion:
     to : str
         One of `TARGETS`.
     layers : dict of layer name → dict
-        The "network" as text, the "side", and the conversion error: for rotations "error", the
-        largest error of a block entry; for LoRA "of_change" and "of_weight", the Frobenius norm of
-        the error relative to W' − W and to W.
+        The "network" as text, the "side", and, except for merged models, the conversion error: for
+        rotations "error", the largest error of a block entry; for LoRA "of_change" and "of_weight",
+        the Frobenius norm of the error relative to W' − W and to W.
     notes : list of str
     """
 
@@ -123,14 +123,15 @@ def convert(
         A directory written by structmat, or by PEFT with structmat's method, BOFT, OFT or HRA; or a
         safetensors file from LyCORIS (BOFT, diag-OFT) or GSOFT. The format is detected.
     target : path
-        A directory or, for LyCORIS, GSOFT and LoRA with a prefix, a safetensors file. It must not
-        exist yet, and is written completely or not at all.
+        A safetensors file for LyCORIS, GSOFT, LoRA with a prefix, and merging into a pretrained
+        model that is one file; otherwise a directory. It must not exist yet, unless it is an empty
+        directory, and is written completely or not at all.
     to : str
         "structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora" or "merged".
     model : path or nn.Module, optional
         The pretrained model: a directory of safetensors files, or a single file. LoRA and merging
-        need its weights (merging needs them as files); other formats need its shapes if the source
-        does not specify them.
+        need its weights (merging needs them as files); other formats need its shapes and layer
+        names if the source does not specify them.
     rank : int, optional
         The rank of LoRA.
     prefix : str, optional
@@ -151,12 +152,13 @@ def convert(
     Raises
     ------
     FileError
-        If the source cannot be read, does not fit the model, or contains something that the target
-        cannot represent; or if the target exists.
+        If the source cannot be read, does not fit the model, is already in the format "structmat"
+        to which it is to be converted, or contains something that the target cannot represent; or
+        if the target exists, has the wrong suffix or cannot be written.
     StructmatError
-        If the target format is unknown, or the rank is missing or superfluous.
+        If an option is invalid, missing or superfluous.
     MissingExtraError
-        Without safetensors (extra `adapters`).
+        Without safetensors (extra `adapters`), or PEFT (extra `peft`) for structmat's PEFT method.
 
     Examples
     --------
@@ -177,7 +179,7 @@ def convert(
     found = opened(start, model)
     rotations = found.adaptation.rotations
     if to == "structmat" and found.adaptation.source == "structmat":
-        raise FileError(f"{start}: already in structmat's format; choose another format")
+        raise FileError(f"{start} is already in structmat's format; choose another format")
     rows: dict[str, dict[str, Any]] = {
         name: {"network": _shown(rotation), "side": rotation.side}
         for name, rotation in rotations.items()

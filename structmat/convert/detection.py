@@ -21,7 +21,7 @@ from structmat.convert import (
     peft_structmat,
     structmat_format,
 )
-from structmat.convert.adaptation import Adaptation, known
+from structmat.convert.common_form import Adaptation, known
 from structmat.convert.layer_names import Names
 from structmat.convert.tensor_files import FileWeights, ModelWeights, Weights, read_json
 from structmat.errors import FileError
@@ -147,7 +147,8 @@ def _other(name: str, base: Tensor, key: str, weights: Weights) -> Tensor | None
     shape = weights.shape(key)
     if tuple(base.shape[1:]) != shape[1:]:
         raise FileError(
-            f"{name}: the file has a base weight {tuple(base.shape)}, the model has {shape}"
+            f"{name}: the file has a base weight of shape {tuple(base.shape)}, but the model has"
+            f" one of shape {shape}"
         )
     if tuple(base.shape) != shape:
         return base
@@ -178,8 +179,8 @@ def detected(source: Path) -> Read:
             return lambda folder, _: structmat_format.read(folder)
         if not (source / peft_files.CONFIG).exists():
             raise FileError(
-                f"{source}: neither {SETTINGS}, as written by structmat, nor {peft_files.CONFIG},"
-                " as written by PEFT"
+                f"{source} contains neither {SETTINGS} (written by structmat) nor"
+                f" {peft_files.CONFIG} (written by PEFT)"
             )
         method = str(read_json(source / peft_files.CONFIG).get("peft_type"))
         if method not in _PEFT:
@@ -191,13 +192,13 @@ def detected(source: Path) -> Read:
     if not source.exists():
         raise FileError(f"{source}: no such file or directory")
     if source.name == peft_files.TENSORS:
-        raise FileError(f"{source}: give the directory, as {peft_files.CONFIG} is also needed")
+        raise FileError(f"{source}: give the directory, because {peft_files.CONFIG} is also needed")
     keys = sorted(FileWeights(source).homes)
     for ending, reader in _FILES.items():
         if any(key.endswith(ending) for key in keys):
             return reader
     listed = ", ".join(keys[:3])
     raise FileError(
-        f"{source}: contains neither {' nor '.join(_FILES)}, as files of LyCORIS and GSOFT do, but"
-        f" {listed or 'nothing'}"
+        f"{source} contains neither {' nor '.join(_FILES)} tensors, as files of LyCORIS and GSOFT"
+        f" do, but {listed or 'nothing'}"
     )

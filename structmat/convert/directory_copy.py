@@ -52,7 +52,7 @@ def copy_other_files(weights: FileWeights, target: Path, *, leave: Path) -> list
     target : Path
         A directory, which may lie within the model's.
     leave : Path
-        The final path of `target`, which is not copied into itself.
+        The final path of `target`; neither path is copied.
     """
     copier = _Copier(weights, target, leave)
     copier.folder(weights.source, target, kept=False)

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
-from structmat.convert.adaptation import LINEAR, Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import LINEAR, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, skew
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights, floating, read_numbers
-from structmat.convert.writers import check_inputs, parameters, refuse_base
+from structmat.convert.writer_checks import check_inputs, parameters, refuse_base
 from structmat.errors import FileError
 from structmat.families.butterflies import digit_bank
 from structmat.networks.network import Network
@@ -33,7 +33,13 @@ LEFT, RIGHT, SCALE = ".gs_ort.gsoft_L", ".gs_ort.gsoft_R", ".gsoft_s"
 
 
 def read(path: Path, _: Weights | None = None) -> Adaptation:
-    """Read a GSOFT checkpoint, a safetensors file."""
+    """Read a GSOFT checkpoint, a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, or a layer does not have L and R of the same shape.
+    """
     tensors = read_numbers(path)
     names = [key.removesuffix(LEFT) for key in tensors if key.endswith(LEFT)]
     rotations = {}
@@ -91,7 +97,8 @@ def write(
     Raises
     ------
     FileError
-        If a network has other stages, or a layer is not linear.
+        If a network has other stages, a block is not a Cayley transform, or GSOFT does not support
+        a layer or another tensor.
     """
     adaptation.refuse_other_tensors("GSOFT")
     refuse_base(rotations, "GSOFT")

@@ -43,7 +43,7 @@ def from_upper(generators: Tensor) -> Tensor:
     Raises
     ------
     BlockError
-        If the number of entries is not r(r−1)/2 for any r.
+        If the number of entries is not r(r−1)/2 for any r ≥ 2.
     """
     pairs = generators.shape[-1]
     radix = (1 + round((1 + 8 * pairs) ** 0.5)) // 2
@@ -88,7 +88,8 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
     Raises
     ------
     BlockError
-        If a block is a reflection, or is not orthogonal and `nearest` is false.
+        If a block is not finite, is not orthogonal while `nearest` is False, or is closer to a
+        reflection than to any rotation.
     MinusOneError
         If a block has the eigenvalue −1.
 
@@ -114,6 +115,11 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
 
 def logarithms(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> Coordinates:
     """Return matrices Q for which the blocks are exp(Q), for any rotations; see `coordinates`.
+
+    Raises
+    ------
+    BlockError
+        As for `orthogonal`.
 
     Examples
     --------
@@ -157,7 +163,8 @@ def orthogonal(blocks: Tensor, *, nearest: bool = False) -> Tensor:
     Raises
     ------
     BlockError
-        If blocks are not rotations, or have no nearest rotation.
+        If a block is not finite, is not orthogonal while `nearest` is False, or is closer to a
+        reflection than to any rotation.
     """
     if not bool(torch.isfinite(blocks).all()):
         raise BlockError("a block contains NaN or infinity: the adapter diverged in training")

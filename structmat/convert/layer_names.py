@@ -31,7 +31,8 @@ class Names:
     Raises
     ------
     FileError
-        If no change of prefix matches all layers.
+        If no change of prefix matches all layers, a match is ambiguous, or the adapter belongs to a
+        single layer.
     """
 
     def __init__(self, weights: Weights, layers: Iterable[str], *, is_flat: bool = False) -> None:

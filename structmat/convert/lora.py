@@ -1,6 +1,6 @@
 """Conversion to LoRA of a given rank, by the best low-rank approximation of the change.
 
-W' − W ≈ B·A is computed by truncating the singular value decomposition, which is optimal for the
+B·A is the truncated singular value decomposition of W' − W, which is the best approximation of its
 rank (Eckart and Young). The change of a rotated weight rarely has low rank (HRA's has), so the
 error is reported.
 """
@@ -18,7 +18,7 @@ from torch.nn import functional
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
 from structmat.convert import peft_files
-from structmat.convert.adaptation import (
+from structmat.convert.common_form import (
     CONV1D,
     EMBEDDING,
     Adaptation,
@@ -27,7 +27,7 @@ from structmat.convert.adaptation import (
     rotate,
 )
 from structmat.convert.tensor_files import Weights, weight_of
-from structmat.convert.writers import refuse_base
+from structmat.convert.writer_checks import refuse_base
 from structmat.errors import FileError
 
 
@@ -88,7 +88,8 @@ def write(
     Raises
     ------
     FileError
-        If a layer is a convolution with groups.
+        If a layer is a convolution with groups, its weight is quantised, or LoRA files cannot
+        represent the adapter.
     """
     layers, errors = {}, {}
     fans = set()

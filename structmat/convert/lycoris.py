@@ -19,11 +19,11 @@ from torch import Tensor
 
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
-from structmat.convert.adaptation import CONV1D, EMBEDDING, Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import CONV1D, EMBEDDING, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley
 from structmat.convert.subnetworks import Build, best
 from structmat.convert.tensor_files import Weights, floating, read_numbers
-from structmat.convert.writers import parameters, refuse_base
+from structmat.convert.writer_checks import parameters, refuse_base
 from structmat.errors import FileError
 from structmat.families.butterflies import block_diagonal
 from structmat.networks.network import Network
@@ -35,14 +35,23 @@ _PREFIX = "lycoris_"
 
 
 def read(path: Path, _: Weights | None = None) -> Adaptation:
-    """Read a LyCORIS checkpoint, a safetensors file."""
+    """Read a LyCORIS checkpoint, a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, contains tensors of another method, or tensors have wrong
+        shapes.
+    """
     tensors = read_numbers(path)
     rotations = {}
     for name in [key.removesuffix(BLOCKS) for key in tensors if key.endswith(BLOCKS)]:
         x = floating(f"{path}: {name}{BLOCKS}", tensors.pop(name + BLOCKS))
         rescale, alpha = tensors.pop(f"{name}.rescale", None), tensors.pop(f"{name}.alpha", None)
         if x.ndim not in (3, 4) or x.shape[-1] != x.shape[-2]:
-            raise FileError(f"{path}: {name}{BLOCKS} of shape {tuple(x.shape)}")
+            raise FileError(
+                f"{path}: {name}{BLOCKS} has shape {tuple(x.shape)}; it must be (…, blocks, b, b)"
+            )
         width = x.shape[-3] * x.shape[-1]
         if x.ndim == 4:
             network = butterfly(width, x.shape[-1], len(x))
@@ -80,6 +89,11 @@ class _Made:
 def butterfly(width: int, size: int, depth: int) -> Network:
     """Return the network of LyCORIS's BOFT, with LyCORIS's order of the wires in a switch.
 
+    Raises
+    ------
+    FileError
+        If there is no such network.
+
     Examples
     --------
     >>> [stage.banks[0].reads.tolist() for stage in butterfly(8, 4, 2).stages]
@@ -105,7 +119,8 @@ def write(
     Raises
     ------
     FileError
-        If inputs are rotated, or a network fits neither format.
+        If a network fits neither format, a block is not a Cayley transform, or LyCORIS does not
+        support a layer or another tensor.
     """
     adaptation.refuse_other_tensors("LyCORIS")
     refuse_base(rotations, "LyCORIS")

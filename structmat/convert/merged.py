@@ -12,9 +12,10 @@ from torch import Tensor
 
 from structmat._util.files import write_json
 from structmat._util.progress import bar
-from structmat.convert.adaptation import Adaptation, LayerRotation, rotate
+from structmat.convert.common_form import Adaptation, LayerRotation, rotate
 from structmat.convert.directory_copy import copy_other_files
 from structmat.convert.layer_names import Names
+from structmat.convert.resized_vocabulary import Resized, resized
 from structmat.convert.tensor_files import (
     FileWeights,
     metadata_of,
@@ -23,8 +24,7 @@ from structmat.convert.tensor_files import (
     weight_of,
     write_tensors,
 )
-from structmat.convert.untying import CONFIG, Untied, untied
-from structmat.convert.vocabulary import Resized, resized
+from structmat.convert.tied_weights import CONFIG, Untied, untied
 from structmat.errors import FileError
 
 Change = Callable[[Tensor], Tensor]
@@ -52,8 +52,8 @@ def write(
     Raises
     ------
     FileError
-        If the dtype of a weight is not floating, as in quantised models, a result is not finite, or
-        a tensor of the adapter is not in the model.
+        If a weight cannot be rotated, as in quantised models, a result is not finite, or a tensor
+        of the adapter does not fit the model.
     """
     notes: list[str] = []
     new: dict[str, Change] = {}
@@ -171,8 +171,8 @@ def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Te
     """Return a trained tensor in the dtype of the one that it replaces."""
     if new.shape != old.shape and not vocabulary.holds(key):
         raise FileError(
-            f"{key}: the adapter has shape {tuple(new.shape)}, the model {tuple(old.shape)}; give"
-            " the model that was trained"
+            f"{key}: it has shape {tuple(new.shape)} in the adapter, but {tuple(old.shape)} in the"
+            " model; give the model that was trained"
         )
     if new.is_floating_point() != old.is_floating_point():
         raise FileError(

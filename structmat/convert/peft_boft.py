@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import LINEAR, Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import LINEAR, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, skew
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights
-from structmat.convert.writers import check_inputs, check_peft_layer, parameters
+from structmat.convert.writer_checks import check_inputs, check_peft_layer, parameters
 from structmat.errors import FileError
 from structmat.families.butterflies import block_diagonal, butterfly
 from structmat.networks.network import Network
@@ -32,6 +32,11 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
 
     The tensors determine the number of factors: without its CUDA extension, PEFT creates one
     factor, whatever the configuration specifies.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be read, or a tensor is missing or has a wrong shape.
     """
     files = peft_files.read(folder, ("boft_R", "boft_s", "boft_P"))  # P: written by peft up to 0.12
     notes = []
@@ -80,7 +85,8 @@ def write(
     Raises
     ------
     FileError
-        If a network is not a butterfly, or PEFT's BOFT does not support a layer.
+        If a network does not fit into a butterfly, a block is not a Cayley transform, or PEFT's
+        BOFT does not support a layer.
     """
     for name, rotation in rotations.items():
         check_inputs(name, rotation, "PEFT's BOFT")

@@ -1,4 +1,4 @@
-"""Reading and writing of PEFT's `adapter_config.json` and `adapter_model.safetensors`."""
+"""Reading and writing PEFT's `adapter_config.json` and `adapter_model.safetensors`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from structmat._util.files import write_bytes, write_json
 from structmat.adapters.checkpoint import PEFT_SETTINGS
 from structmat.adapters.saved_tensors import to_bytes
-from structmat.convert.adaptation import Adaptation, LayerRotation
+from structmat.convert.common_form import Adaptation, LayerRotation
 from structmat.convert.tensor_files import floating, read_json, read_numbers
 from structmat.errors import FileError
 
@@ -25,7 +25,7 @@ _EMBEDDINGS = ("embed_tokens", "lm_head")  # the names by which PEFT recognises 
 
 @dataclass(frozen=True)
 class PeftFiles:
-    """The contents of the two files.
+    """The contents of PEFT's two files.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class PeftFiles:
     def adaptation(
         self, source: str, rotations: Mapping[str, LayerRotation], notes: list[str]
     ) -> Adaptation:
-        """Return the given rotations with biases and base weights, and other trained tensors."""
+        """Return an `Adaptation` with these rotations, and all other tensors in the files."""
         rotations = {
             name: replace(
                 rotation, bias=self.layers[name].get(_BIAS), base=self.layers[name].get(_WEIGHT)
@@ -96,7 +96,8 @@ def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> Pef
             part[found.group(2)] = floating(f"{folder / TENSORS}: {key}", value)
     if not layers:
         raise FileError(
-            f"{folder / TENSORS} has no {named or ' or '.join(parts)}; it has {_some(tensors)}"
+            f"{folder / TENSORS} has no {named or ' or '.join(parts)} tensors; it has"
+            f" {_some(tensors)}"
         )
     for name, own in layers.items():
         own |= {
@@ -148,7 +149,13 @@ def write(
     *,
     targets: Sequence[str] | str | None = None,
 ) -> None:
-    """Write both files, including trained biases and fully trained modules."""
+    """Write both files, including trained biases and fully trained modules.
+
+    Raises
+    ------
+    FileError
+        If there are running statistics, or the model is a single layer.
+    """
     method = str(config["peft_type"])
     if adaptation.statistics:
         raise FileError(

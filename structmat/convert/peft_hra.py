@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import REFLECTIONS, Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import REFLECTIONS, Adaptation, Blocks, LayerRotation
 from structmat.convert.tensor_files import Weights
 from structmat.errors import FileError
 from structmat.networks.network import Network
@@ -22,14 +22,22 @@ from structmat.nn.parametrizations import at_least_float32
 
 
 def read(folder: Path, _: Weights | None = None) -> Adaptation:
-    """Read an HRA checkpoint from PEFT."""
+    """Read an HRA checkpoint from PEFT.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be read, or a tensor has a wrong shape.
+    """
     files = peft_files.read(folder, ("hra_u",))
     orthogonalised = bool(files.config.get("apply_GS", False))
     rotations = {}
     for name, parts in files.layers.items():
         u = parts["hra_u"]
         if u.ndim != 2 or len(u) < 2:
-            raise FileError(f"{name}: hra_u of shape {tuple(u.shape)}, not (inputs, reflections)")
+            raise FileError(
+                f"{name}: hra_u has shape {tuple(u.shape)}; it must be (inputs, reflections)"
+            )
         width = len(u)
         rotations[name] = LayerRotation(
             Network.of(width, [[np.arange(width).tolist()]]),

@@ -17,12 +17,17 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, from_upper, upper
 from structmat.convert.layer_names import Names
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights
-from structmat.convert.writers import check_inputs, check_peft_layer, check_unscaled, parameters
+from structmat.convert.writer_checks import (
+    check_inputs,
+    check_peft_layer,
+    check_unscaled,
+    parameters,
+)
 from structmat.errors import FileError, StructmatError
 from structmat.families.butterflies import block_diagonal
 from structmat.networks.network import Network
@@ -32,7 +37,14 @@ _SHARED = "block_share"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
-    """Read an OFT checkpoint from PEFT 0.16 or later."""
+    """Read an OFT checkpoint from PEFT 0.16 or later.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be read or were written by an earlier version, an embedding is adapted,
+        a tensor has a wrong shape, or blocks are shared and no model is given.
+    """
     files = peft_files.read(folder, ("oft_R.weight", "oft_embedding_R.weight", "oft_r", "oft_R"))
     config = files.config
     notes = []
@@ -156,7 +168,8 @@ def write(
     Raises
     ------
     FileError
-        If a network is not block-diagonal, or outputs are scaled.
+        If a network is not block-diagonal, a block is not a Cayley transform, or PEFT's OFT does
+        not support a layer.
     """
     for name, rotation in rotations.items():
         check_inputs(name, rotation, "PEFT's OFT")

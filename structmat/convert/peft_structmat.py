@@ -1,7 +1,8 @@
-"""The format of structmat's own PEFT method: generators by side, and topologies by name.
+"""The format of structmat's own PEFT method.
 
-The files do not specify the widths of layers. The shapes of its generators identify a network among
-those that the configuration lists.
+The tensors are the generators for each rotated side; the configuration contains each topology as a
+spec or as a network. The widths of the layers are not stored: the network of a layer is the one in
+the configuration whose generators have the same shapes as the layer's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from structmat.adapters.layouts import ConvolutionLayout
 from structmat.adapters.recipes import builder, fits, side_by_side
 from structmat.adapters.selection import compiled
 from structmat.convert import peft_files, structmat_format
-from structmat.convert.adaptation import Adaptation, LayerRotation, Shape, layout
+from structmat.convert.common_form import Adaptation, LayerRotation, Shape, layout
 from structmat.convert.inverse_parametrization import upper
 from structmat.convert.layer_names import Names
 from structmat.convert.tensor_files import Weights
@@ -35,17 +36,26 @@ _GENERATORS = r"structmat_(inputs|outputs)\.generators\.(\d+)"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
-    """Read a checkpoint of structmat's PEFT method."""
+    """Read a checkpoint of structmat's PEFT method.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be read, no network or several networks fit a layer, or both sides of
+        layers or stacked expert weights are rotated.
+    """
     config = _config().from_pretrained(str(folder))
-    files = peft_files.read(folder, (_GENERATORS, SCALE), named="structmat_inputs, …")
+    files = peft_files.read(
+        folder, (_GENERATORS, SCALE), named="structmat_inputs or structmat_outputs"
+    )
     if config.side == "both":
         raise FileError(
-            f"{folder}: inputs and outputs are rotated, which no other format supports; call"
+            f"{folder}: inputs and outputs are rotated, which conversion does not support; call"
             " merge_and_unload() in PEFT"
         )
     if config.target_parameters:
         raise FileError(
-            f"{folder}: stacked expert weights, which no other format supports; call"
+            f"{folder}: stacked expert weights are rotated, which conversion does not support; call"
             " merge_and_unload() in PEFT"
         )
     names = {} if weights is None else Names(weights, files.layers).of
@@ -76,12 +86,18 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
 def write(
     adaptation: Adaptation, rotations: Mapping[str, LayerRotation], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
-    """Write rotations as PEFT would save them; return the largest error by layer, and notes.
+    """Write rotations as PEFT would save them.
+
+    Returns
+    -------
+    dict of layer name → float, list of str
+        The largest error of a block entry, and notes.
 
     Raises
     ------
     FileError
-        If layers differ in settings that the configuration shares between all layers.
+        If layers differ in settings that all layers must share, or the format cannot represent a
+        layer.
     """
     layers: dict[str, dict[str, Tensor]] = {}
     errors, kinds = {}, {}
@@ -130,8 +146,13 @@ def _generators(parts: Mapping[str, Tensor]) -> list[Tensor]:
 def _network(config: Any, name: str, generators: list[Tensor], weight: Shape | None) -> Network:
     """Return the network in the configuration whose generators have the given shapes.
 
-    Copies of a network, for the groups of a convolution, may have the same shapes as a wider
-    network.
+    The generators of several copies of a network, one per group of a convolution, may have the same
+    shapes as those of one wider network.
+
+    Raises
+    ------
+    FileError
+        If no network fits, or several fit and the file does not contain the number of groups.
     """
     from structmat.peft.config import topology_of
 
@@ -156,8 +177,8 @@ def _network(config: Any, name: str, generators: list[Tensor], weight: Shape | N
     if found:
         return found[min(found)]
     raise FileError(
-        f"{name}: generators of shapes {', '.join(map(str, shapes[:3]))}, which fit no network that"
-        " the configuration lists"
+        f"{name}: no network in the configuration has generators of the shapes"
+        f" {', '.join(map(str, shapes[:3]))}{', …' if len(shapes) > 3 else ''}"
     )
 
 
@@ -169,7 +190,7 @@ def _widths(config: Any, kept: Any) -> Iterable[int]:
 
 
 def _of_one_group(name: str, rotation: LayerRotation) -> Network:
-    """Return the network of one group of a convolution, which PEFT's method copies."""
+    """Return the network of one group of a convolution; the method uses it for every group."""
     net, copies = rotation.network, rotation.groups
     if copies == 1:
         return net
@@ -179,8 +200,8 @@ def _of_one_group(name: str, rotation: LayerRotation) -> Network:
     one = Network(width, [Stage(width, [Bank(r) for r in b]) for b in rows]) if inside else None
     if one is None or side_by_side(one, copies) != net:
         raise FileError(
-            f"{name}: its {copies} groups have different networks, and a PEFT adapter has one for"
-            " all groups of a convolution; convert to a merged model instead"
+            f"{name}: its {copies} groups have different networks, but structmat's PEFT method uses"
+            " one network for all groups of a convolution; convert to a merged model instead"
         )
     return one
 
@@ -197,7 +218,10 @@ def _one(values: Mapping[str, str], what: str, default: str) -> str:
     if len(found) > 1:
         names = [next(n for n in values if values[n] == value) for value in found][:2]
         said = " and ".join(f"{name} has {what}={values[name]!r}" for name in names)
-        raise FileError(f"{said}: a PEFT adapter has one value for all layers")
+        raise FileError(
+            f"{said}, but all layers of a PEFT adapter must have the same value; convert to"
+            " structmat's files instead"
+        )
     return next(iter(found), default)
 
 
@@ -207,7 +231,8 @@ def _patterns(networks: Mapping[str, Network]) -> tuple[Network, dict[str, Netwo
     Raises
     ------
     FileError
-        If a pattern also matches other layers, since names may have further leading parts.
+        If a pattern also matches a layer with another network, because patterns match the ends of
+        names, too.
     """
     (common, _), *_rest = Counter(networks.values()).most_common(1)
     names: dict[Network, list[str]] = {}
@@ -219,7 +244,8 @@ def _patterns(networks: Mapping[str, Network]) -> tuple[Network, dict[str, Netwo
     for name, net in networks.items():
         if next((n for rule, n in rules.items() if fits(rule, name)), common) != net:
             raise FileError(
-                f"{name} ends in the name of a layer with another network, which PEFT's patterns"
-                " cannot distinguish; convert to a merged model instead"
+                f"{name} ends in the name of a layer with another network, and the patterns of"
+                " structmat's PEFT method cannot distinguish the two; convert to a merged model"
+                " instead"
             )
     return common, patterns

@@ -1,4 +1,4 @@
-"""Reading and writing of structmat's adapter files."""
+"""Reading and writing structmat's adapter files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from structmat.adapters.checkpoint import read_adapter, write_adapter
 from structmat.adapters.layouts import StackLayout
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import BASE, BIAS, Saved
-from structmat.convert.adaptation import (
+from structmat.convert.common_form import (
     LINEAR,
     QUANTISED,
     REFLECTIONS,
@@ -42,7 +42,13 @@ _DENSE = 1024  # maximum width at which reflections are stored as d(d−1)/2 gen
 
 
 def read(folder: Path) -> Adaptation:
-    """Read files written by `save_adapter`."""
+    """Read files written by `save_adapter`.
+
+    Raises
+    ------
+    FileError
+        If they are damaged, or contain rotations that conversion does not support.
+    """
     saved, tensors = read_adapter(folder)
     rest = dict(tensors)
     rotations = {}
@@ -50,7 +56,7 @@ def read(folder: Path) -> Adaptation:
         prefix = f"{name}." if name else ""
         if len(recipe.networks) > 1:
             raise FileError(
-                f"{name}: inputs and outputs are rotated, which no other format supports; use"
+                f"{name}: inputs and outputs are rotated, which conversion does not support; use"
                 " load_adapter and merge(model, unload=True)"
             )
         ((side, network),) = recipe.networks.items()
@@ -67,8 +73,8 @@ def read(folder: Path) -> Adaptation:
         kind, weight = saved.weights[name]
         if kind == StackLayout.__name__:
             raise FileError(
-                f"{name}: stacked expert weights, which no other format supports; use load_adapter"
-                " and merge(model, unload=True)"
+                f"{name}: stacked expert weights are rotated, which conversion does not support;"
+                " use load_adapter and merge(model, unload=True)"
             )
         kind = LINEAR if kind == QUANTISED else kind  # the dequantised weight is rotated
         rotations[name] = LayerRotation(
@@ -105,13 +111,21 @@ def series(kind: str, generators: list[Tensor]) -> Tensor | None:
 def blocks_of(
     network: Network, parametrization: str, generators: list[Tensor], *, reduced: bool
 ) -> Blocks:
-    """Return the blocks that the generators define."""
+    """Return the blocks that the generators define.
+
+    Raises
+    ------
+    FileError
+        If generators do not have the shapes that the network requires.
+    """
     layer = Orthogonal(
         network, parametrization=parametrization, dtype=torch.float64, reduced=reduced
     )
     for mine, theirs in zip(layer.generators, generators, strict=True):
         if mine.shape != theirs.shape:
-            raise FileError(f"generators of shape {tuple(theirs.shape)}, not {mine.shape}")
+            raise FileError(
+                f"generators have shape {tuple(theirs.shape)} instead of {tuple(mine.shape)}"
+            )
         mine.copy_(theirs)
     return layer.blocks(torch.float64)
 
@@ -124,7 +138,8 @@ def write(
     Raises
     ------
     FileError
-        If blocks are not rotations, or there are tensors from modules that were not fully trained.
+        If blocks are not rotations, tensors belong to modules that were not fully trained, or
+        reflections are too wide to be stored as generators.
     """
     modules = tuple(f"{name}." for name in (*adaptation.trained, *adaptation.statistics) if name)
     stray = next((key for key in adaptation.other_tensors if not key.startswith(modules)), None)
@@ -166,7 +181,13 @@ def write(
 def generators(
     name: str, rotation: LayerRotation, *, nearest: bool
 ) -> tuple[str, list[Coordinates]]:
-    """Return a parametrization that represents the blocks, and their generators by bank."""
+    """Return a parametrization that represents the blocks, and their generators by bank.
+
+    Raises
+    ------
+    FileError
+        If blocks are not rotations, or reflections are too wide to be stored as generators.
+    """
     width = rotation.network.width
     if rotation.parametrization == REFLECTIONS and width > _DENSE:
         raise FileError(

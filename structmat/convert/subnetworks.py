@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from structmat.convert.adaptation import Blocks, LayerRotation
+from structmat.convert.common_form import Blocks, LayerRotation
 from structmat.errors import FileError, WidthError
 from structmat.networks.network import Network
 
@@ -23,8 +23,9 @@ def sizes(
     """Yield the block sizes to try: one size, or one number of blocks, for all layers.
 
     Each item consists of "size" or "number", the value, and a function from a width to the block
-    size, which is 0 if it is not an integer. Blocks more than twice as large as the widest switch
-    are not tried: they could represent any network, but would lose its structure.
+    size, which is 0 if no such blocks fill the width. Blocks more than twice as large as the widest
+    switch are not tried: large enough blocks could represent any network, but would lose its
+    structure.
     """
     radix = max((bank.radix for t in rotations.values() for bank in t.network.banks), default=2)
     widths = {rotation.network.width for rotation in rotations.values()}
@@ -52,7 +53,7 @@ def best(
     Parameters
     ----------
     rotations : dict of layer name → LayerRotation
-    settings : pairs of a setting and its networks
+    settings : pairs of a setting and the function that returns its network for a width, or None
     rule : str
         A description of the networks of the format, for the error message.
 
@@ -143,7 +144,7 @@ def first_outside(net: Network, inside: Network) -> int:
 def placed(net: Network, blocks: Blocks, inside: Network) -> Blocks:
     """Return the blocks with which another network represents the same matrix.
 
-    Each stage of that network has one bank; unused stages get identity blocks.
+    Each stage of that network must have one bank; unused stages get identity blocks.
 
     Examples
     --------

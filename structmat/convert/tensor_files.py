@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from structmat._util.files import parse_json, read_bytes, replacing
 from structmat.adapters.layouts import EmbeddingLayout, is_rotated, layout_for
-from structmat.convert.adaptation import Shape
-from structmat.convert.skeleton import Group, Skeleton, skeleton_in, skeleton_of
+from structmat.convert.common_form import Shape
+from structmat.convert.model_skeleton import Group, Skeleton, skeleton_in, skeleton_of
 from structmat.errors import FileError, StructmatError, abbreviated, require
 
 INDEX = ".safetensors.index.json"
@@ -91,11 +91,12 @@ def floating(name: str, value: Tensor) -> Tensor:
     Raises
     ------
     FileError
-        If the dtype is not real floating point.
+        If the dtype is not a real floating-point dtype.
     """
     if not is_rotated(value.dtype):
         raise FileError(
-            f"{name} has dtype {value.dtype}; the tensors of a rotation must be real floating point"
+            f"{name} has dtype {value.dtype}; the tensors of a rotation must have a real"
+            " floating-point dtype"
         )
     return value
 
@@ -106,7 +107,7 @@ def weight_of(name: str, value: Tensor) -> Tensor:
     Raises
     ------
     FileError
-        If the weight is quantised or complex.
+        If the weight is quantised, complex or of 8-bit floats.
     """
     if not is_rotated(value.dtype):
         raise FileError(
@@ -193,7 +194,7 @@ class ModelWeights:
 
 
 class FileWeights:
-    """The weights in a directory of safetensors files, or in one file, read one at a time.
+    """The weights in a directory of safetensors files, or in one file; tensors are read on demand.
 
     Names are those of the model in memory, if transformers can build it from its configuration.
 
@@ -215,7 +216,7 @@ class FileWeights:
     Raises
     ------
     FileError
-        If there are no weights.
+        If there are no weights, a tensor is in several files, or a file cannot be read.
     """
 
     def __init__(self, source: Path) -> None:
@@ -227,8 +228,10 @@ class FileWeights:
             self.files = [source] if source.is_file() else []
         if not self.files:
             pickles = [*source.glob("*.bin"), *source.glob("*.pt")] if source.is_dir() else []
-            found = f"; {pickles[0].name} is a pickle, save it as safetensors" if pickles else ""
-            raise FileError(f"{source}: no *.safetensors with the weights of a model{found}")
+            found = f"; {pickles[0].name} is a pickle; save it as safetensors" if pickles else ""
+            raise FileError(
+                f"{source} contains no *.safetensors file with the weights of a model{found}"
+            )
         self.homes: dict[str, Path] = {}
         for path in self.files:
             keys = keys_of(path)
@@ -363,13 +366,25 @@ def _constant(value: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def keys_of(path: Path) -> list[str]:
-    """Return the names of the tensors in a safetensors file."""
+    """Return the names of the tensors in a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or is truncated.
+    """
     with _opened(path) as file:
         return list(file.keys())
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """Return the metadata in the header of a safetensors file."""
+    """Return the metadata in the header of a safetensors file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or is truncated.
+    """
     with _opened(path) as file:
         return dict(file.metadata() or {})
 
@@ -393,7 +408,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
-    """Return a model's index and the files that it lists or, without one, all but adapters."""
+    """Return a model's index, if any, and the files with its weights, but not adapters."""
     indices = sorted(folder.glob(f"*{INDEX}"))
     own = folder / f"model{INDEX}"  # there may be a second index, for another dtype
     if own in indices or len(indices) == 1:

@@ -12,7 +12,7 @@ from structmat.errors import StructmatError
 from structmat.explorer.python_code import code, is_ours
 from structmat.explorer.queries import DRAWN, asked, named
 from structmat.families import Entry, Family, catalogue
-from structmat.families.options import taken
+from structmat.families.variants import accepts
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
@@ -119,7 +119,7 @@ def widths(family: Family) -> list[int]:
     >>> widths(parse("block_diagonal(block=5)"))
     [5, 15, 25, 35, 45, 55]
     """
-    every = [width for width in range(1, DRAWN + 1) if taken(family, width)]
+    every = [width for width in range(1, DRAWN + 1) if accepts(family, width)]
     if len(every) <= _FEW:
         return every
     usual = [width for width in _WIDTHS if width in every]

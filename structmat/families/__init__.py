@@ -1,4 +1,8 @@
-"""Families of networks: rules from a width to a network, registered by name."""
+"""Families of networks: rules from a width to a network, registered by name.
+
+The families are grouped by kind, one file for each; `registry` registers them, `spec` parses specs
+such as `"butterfly(block=8)"`, and `resolution` resolves any topology to a network.
+"""
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
 from structmat.families.expanders import chordal_cycle, margulis, ramanujan, random_regular

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from structmat.errors import StructmatError, abbreviated, checked_integer, is_sequence
-from structmat.families.factorization import below_two, not_composite, prime_factors
+from structmat.families.number_theory import below_two, not_composite, prime_factors
 from structmat.families.registry import Claims, family
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index

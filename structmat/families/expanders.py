@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from structmat.errors import GraphError, check_source, checked_integer, random_source
-from structmat.families.factorization import prime_factors
 from structmat.families.graph_families import check_edges, network_of
+from structmat.families.number_theory import prime_factors
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
 from structmat.networks.network import Network
@@ -171,7 +171,7 @@ def _is_ramanujan(graph: nx.Graph[int], degree: int) -> bool:
 def _margulis_refuses(width: int, repeat: int) -> str | None:
     checked_integer(repeat, "repeat", 1)
     square = width > 1 and math.isqrt(width) ** 2 == width
-    return None if square else "width must be n², n at least 2"
+    return None if square else "width must be n² with n ≥ 2"
 
 
 def _margulis_claims(width: int, repeat: int) -> Claims:
@@ -192,7 +192,7 @@ def margulis(width: int, repeat: int = 1) -> Network:
     Parameters
     ----------
     width : int
-        n², n at least 2.
+        n² with n ≥ 2.
     repeat : int
         The number of repetitions of the stages.
 
@@ -222,7 +222,7 @@ def margulis(width: int, repeat: int = 1) -> Network:
 def _chordal_refuses(width: int, repeat: int) -> str | None:
     checked_integer(repeat, "repeat", 1)
     prime = width >= 5 and len(prime_factors(width)) == 1
-    return None if prime else "width must be a prime, at least 5"
+    return None if prime else "width must be a prime ≥ 5"
 
 
 def _chordal_claims(width: int, repeat: int) -> Claims:
@@ -244,7 +244,7 @@ def chordal_cycle(width: int, repeat: int = 1) -> Network:
     Parameters
     ----------
     width : int
-        A prime p, at least 5.
+        A prime p ≥ 5.
     repeat : int
         The number of repetitions of the stages.
 

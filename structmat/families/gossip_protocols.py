@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from structmat.errors import checked_integer
-from structmat.families.factorization import below_two, ceil_log
+from structmat.families.number_theory import below_two, ceil_log
 from structmat.families.registry import Claims, family
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from structmat.errors import StructmatError, abbreviated, checked_integer, is_sequence
-from structmat.families.factorization import ceil_log, is_power
+from structmat.families.number_theory import ceil_log, is_power
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
 from structmat.networks.network import Network
@@ -56,13 +56,13 @@ def check_edges(name: str, width: int, edges: int) -> None:
     >>> check_edges("circulant", 2**20, 2**24)
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: circulant(width=1048576): a graph of 16,777,216 edges; a \
-graph may have at most 2,097,152, so use fewer wires or fewer edges per wire
+    structmat.errors.StructmatError: circulant(width=1048576): the graph has 16,777,216 \
+edges; at most 2,097,152 are allowed, so use fewer wires or fewer edges per wire
     """
     if edges > _MOST_EDGES:
         raise StructmatError(
-            f"{name}(width={width}): a graph of {edges:,} edges; a graph may have at most"
-            f" {_MOST_EDGES:,}, so use fewer wires or fewer edges per wire"
+            f"{name}(width={width}): the graph has {edges:,} edges; at most {_MOST_EDGES:,} are"
+            " allowed, so use fewer wires or fewer edges per wire"
         )
 
 

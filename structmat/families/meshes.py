@@ -6,7 +6,7 @@ import numpy as np
 
 from structmat.errors import checked_integer
 from structmat.families.butterflies import digit_bank
-from structmat.families.factorization import below_two, not_power_of_two
+from structmat.families.number_theory import below_two, not_power_of_two
 from structmat.families.registry import Claims, family
 from structmat.graph.edge_colouring import rounds
 from structmat.networks.network import Network
@@ -173,7 +173,7 @@ def ruler(width: int) -> Network:
     Parameters
     ----------
     width : int
-        2^n, n at least 1.
+        2^n with n ≥ 1.
 
     Raises
     ------

@@ -8,7 +8,7 @@ import numpy as np
 
 from structmat.errors import checked_integer
 from structmat.families.butterflies import balanced, radices_refuse
-from structmat.families.factorization import (
+from structmat.families.number_theory import (
     below_two,
     ceil_log,
     is_power,
@@ -24,7 +24,7 @@ from structmat.networks.stage import Bank, Stage
 
 def _power_refuses(width: int, block: int) -> str | None:
     size = checked_integer(block, "block", 2)
-    return None if is_power(width, size) else f"width must be {size}^n, n at least 1"
+    return None if is_power(width, size) else f"width must be {size}^n with n ≥ 1"
 
 
 def _power_claims(width: int, block: int) -> Claims:
@@ -47,7 +47,7 @@ def omega(width: int, block: int = 2) -> Network:
     Parameters
     ----------
     width : int
-        b^n, n at least 1.
+        b^n with n ≥ 1.
     block : int
         Wires per switch, b.
 
@@ -88,7 +88,7 @@ def baseline(width: int, block: int = 2) -> Network:
     Parameters
     ----------
     width : int
-        b^n, n at least 1.
+        b^n with n ≥ 1.
     block : int
         Wires per switch, b.
 
@@ -145,7 +145,7 @@ def benes(width: int) -> Network:
     Parameters
     ----------
     width : int
-        2^n, n at least 1.
+        2^n with n ≥ 1.
 
     Raises
     ------

@@ -10,14 +10,14 @@ import numpy as np
 
 from structmat.errors import StructmatError, abbreviated, checked_integer, suggest
 from structmat.families.butterflies import balanced, radices_refuse
-from structmat.families.factorization import (
+from structmat.families.graph_families import check_edges, network_of, wholes
+from structmat.families.number_theory import (
     ceil_log,
     divisors,
     not_composite,
     not_power_of_two,
     prime_factors,
 )
-from structmat.families.graph_families import check_edges, network_of, wholes
 from structmat.families.registry import Choices, Claims, family
 from structmat.networks.network import Network
 
@@ -183,7 +183,7 @@ def hypercube(width: int, repeat: int = 1) -> Network:
     Parameters
     ----------
     width : int
-        2^n, n at least 1.
+        2^n with n ≥ 1.
     repeat : int
         The number of repetitions of the stages.
 

@@ -17,7 +17,8 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
     >>> no_option("butterfly", "blok", ["block", "depth"])
     "butterfly has no option 'blok'; did you mean block?"
     """
-    return f"{name} has no option {abbreviated(key)}{suggest(key, options)}"
+    fallback = None if options else "it takes none"
+    return f"{name} has no option {abbreviated(key)}{suggest(key, options, fallback)}"
 
 
 def example(name: str, option: str) -> str:
@@ -31,7 +32,7 @@ def example(name: str, option: str) -> str:
     return f", such as {name}(64, {option}=4)" if option == "block" else ""
 
 
-def misfit(
+def binding_error(
     name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
 ) -> str | None:
     """Return the error message about options that a family does not take, or None."""
@@ -70,8 +71,8 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
     call = ", ".join(["width", *(f"{option}={option}" for option in options)])
     if not callable(asked):
         raise SpecError(
-            f"family {abbreviated(name)}: {called}={abbreviated(asked)}: it must be a function,"
-            f" called as {called}({call})"
+            f"family {abbreviated(name)}: {called} must be a function, called as {called}({call}),"
+            f" not {abbreviated(asked)}"
         )
     try:
         takes = inspect.signature(asked)
@@ -96,19 +97,19 @@ def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None
     """
     if not isinstance(choices, Mapping | None):
         raise SpecError(
-            f"family {abbreviated(name)}: choices={abbreviated(choices)}: give a dict from an"
-            " option"
+            f"family {abbreviated(name)}: choices must be a dict from an option to a function of"
+            f" the width, not {abbreviated(choices)}"
         )
     for option, values in (choices or {}).items():
         if option not in list(signature.parameters)[1:]:
             options = list(signature.parameters)[1:]
             raise SpecError(
-                f"family {abbreviated(name)}: choices: {no_option(name, str(option), options)}"
+                f"choices of family {abbreviated(name)}: {no_option(name, str(option), options)}"
             )
         if not callable(values):
             raise SpecError(
-                f"family {abbreviated(name)}: choices of {option}: {abbreviated(values)} must be a"
-                " function of the width"
+                f"family {abbreviated(name)}: the choices of {option} must be a function of the"
+                f" width, not {abbreviated(values)}"
             )
 
 

@@ -23,12 +23,12 @@ from structmat.errors import (
     plain,
     suggest,
 )
-from structmat.families.factorization import prime_factors
+from structmat.families.number_theory import prime_factors
 from structmat.families.registration_checks import (
+    binding_error,
     check_asked,
     check_choices,
     check_words,
-    misfit,
     worded,
 )
 from structmat.networks.network import Network, check_size
@@ -229,7 +229,7 @@ mixed_radix(7) serves any width
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError:
-                said = misfit(name, signature, len(args), kwargs)
+                said = binding_error(name, signature, len(args), kwargs)
                 if said is None:  # no width, or too many arguments
                     raise
                 raise SpecError(said) from None
@@ -250,7 +250,7 @@ mixed_radix(7) serves any width
         check_asked(name, signature, refuses, "refuses")
         check_asked(name, signature, claims, "claims")
         check_choices(name, signature, choices)
-        if name in _ENTRIES and not _is_anew(build, _ENTRIES[name].build):
+        if name in _ENTRIES and not _is_redefinition(build, _ENTRIES[name].build):
             raise SpecError(
                 f"family {abbreviated(name)} is already registered: choose another name"
             )
@@ -272,7 +272,7 @@ def _check_built(
         check_size(_called(name, width, options), width, max(depths, default=1))
 
 
-def _is_anew(build: Callable[..., object], old: Callable[..., object]) -> bool:
+def _is_redefinition(build: Callable[..., object], old: Callable[..., object]) -> bool:
     """Return whether a notebook or an interactive session redefines its own family."""
     return build.__module__ == old.__module__ == "__main__"
 
@@ -382,9 +382,9 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
-        far = f"see `structmat list` or structmat.catalogue(); {IF_YOURS}"
+        fallback = f"see `structmat list` or structmat.catalogue(); {IF_YOURS}"
         raise UnknownFamilyError(
-            f"no family {abbreviated(name)}{suggest(name, [*_ENTRIES, *ALIASES], far)}"
+            f"no family {abbreviated(name)}{suggest(name, [*_ENTRIES, *ALIASES], fallback)}"
         ) from None
 
 

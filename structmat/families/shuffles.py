@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from structmat.errors import checked_integer
-from structmat.families.factorization import ceil_log
+from structmat.families.number_theory import ceil_log
 from structmat.families.registry import Claims, family
 from structmat.networks import permutation
 from structmat.networks.network import Network
@@ -94,7 +94,7 @@ def kautz(width: int, block: int, depth: int | None = None) -> Network:
     """Unroll the Kautz digraph, in which wire i leads to −b·i − 1, …, −b·i − b modulo d.
 
     Imase and Itoh define this digraph for every width; the original Kautz digraph has
-    d = (b+1)·b^(n−1), n at least 2. The b wires i, i + d/b, i + 2d/b, … have the same successors,
+    d = (b+1)·b^(n−1) with n ≥ 2. The b wires i, i + d/b, i + 2d/b, … have the same successors,
     and form a switch. Along m edges a wire influences b^m consecutive wires, so the network is
     dense at depth ⌈log_b d⌉, the minimum, which is n + 1 at Kautz's own widths. It has m·d(b−1)/2
     parameters.

@@ -181,7 +181,7 @@ def parse(spec: str) -> Family:
             text = keyword.value.id if isinstance(keyword.value, ast.Name) else "text"
             raise SpecError(
                 f"{abbreviated(spec)}: the value of {key} must be a literal such as 8 or (2, 3), or"
-                f" a string in quotes: {key}={abbreviated(text)}"
+                f" a string in quotes, as in {key}={abbreviated(text)}"
             ) from None
     return _family(tree.func.id, options, spec)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from structmat._util.text_table import counted
 from structmat.errors import FileError, abbreviated, suggest
-from structmat.finetune.task import NEAR, Task, sifted, stratified
+from structmat.finetune.task import NEAR, Task, deduplicated, stratified
 
 _LISTED = 5  # maximum number of labels listed in a note
 _NEARLY = f"at least {round(100 * NEAR)} % of the words in common"
@@ -39,7 +39,7 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     """
     path = Path(path)
     texts, dropped = _read(path, text, label)
-    found = sifted(texts)
+    found = deduplicated(texts)
     dropped[f"whose text repeats another text with the same label ({_NEARLY})"] = found.repeated
     dropped[f"whose text has several labels ({_NEARLY})"] = found.contradictory
     notes = [f"dropped {counted(n, 'row')} {why}" for why, n in dropped.items() if n]
@@ -55,8 +55,8 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     if len(kept) < 2:
         why = "".join(f"; {note}" for note in notes)
         raise FileError(
-            f"{path}: {counted(len(kept), 'class', 'classes')} in column {abbreviated(label)}; two"
-            f" are needed{why}"
+            f"{path}: column {abbreviated(label)} has {counted(len(kept), 'class', 'classes')}; at"
+            f" least two are needed{why}"
         )
     notes += [f"{name}: {len(texts[name])} texts, {len(kept[name])} distinct" for name in kept]
     return stratified(path.stem, kept, seed=seed, notes=notes)
@@ -83,9 +83,9 @@ def _read(path: Path, text: str, label: str) -> tuple[dict[str, list[str]], Coun
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise FileError(f"{path}: not in UTF-8; save it as CSV in UTF-8") from None
+        raise FileError(f"{path} is not in UTF-8; save it as CSV in UTF-8") from None
     except csv.Error as error:
-        raise FileError(f"{path}: not a CSV file ({error})") from None
+        raise FileError(f"{path} is not a CSV file ({error})") from None
     return dict(sorted(texts.items())), dropped
 
 

@@ -18,6 +18,7 @@ from structmat.finetune.models import PACKAGED, Pretrained
 from structmat.finetune.record import noise
 from structmat.networks.network import Network
 from structmat.viz import curves, grid
+from structmat.viz.style import write
 
 _SMALL = (24, 32, 16, 36, 48, 64, 12, 18, 8)  # widths small enough to draw, in order of preference
 
@@ -109,10 +110,9 @@ def small_network(topology: Topology) -> Network | None:
 
 def svg(axes: Any) -> str:
     """Return a picture as an SVG element for use in HTML."""
-    written = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    axes.figure.savefig(written, format="svg", metadata=nothing)
-    text = written.getvalue()
+    written = io.BytesIO()
+    write(axes.figure, written, "svg")
+    text = written.getvalue().decode()
     return text[text.index("<svg") :]
 
 
@@ -122,8 +122,8 @@ def _opening(found: Mapping[str, Any]) -> str:
     return (
         f"{len(task['labels'])} classes ({', '.join(task['labels'])});"
         f" {sizes['train']:,} texts for training, {sizes['validation']:,} for validation and"
-        f" {sizes['test']:,} for testing; {found['seeds']} seed(s). All methods adapt every linear"
-        f" layer of every block, and train the head. {kept}"
+        f" {sizes['test']:,} for testing; {found['seeds']} seed(s). All methods train the head, and"
+        f" all but “head only” adapt every linear layer of every block. {kept}"
     )
 
 
@@ -169,14 +169,14 @@ def _networks(found: Mapping[str, Any], methods: Sequence[Method]) -> list[str]:
 
 
 def _how(found: Mapping[str, Any]) -> str:
-    machine, recipe = found["machine"], found["recipe"]
+    machine, hyperparameters = found["machine"], found["hyperparameters"]
     rates = ", ".join(f"{row['label']} {row['rate']:g}" for row in found["methods"])
     items = [
         f"Command: {found['command'] or 'from Python'}; {found['date']}",
         f"Machine: {machine['cores']} cores, {machine['system']} {machine['processor']},"
         f" Python {machine['python']}",
         "Versions: " + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
-        "Recipe: " + ", ".join(f"{key} {value}" for key, value in recipe.items()),
+        "Hyperparameters: " + ", ".join(f"{key} {value}" for key, value in hyperparameters.items()),
         f"Learning rates: {rates}",
         *found["task"]["notes"],
     ]

@@ -1,4 +1,4 @@
-"""The training recipe, in a module that the command line can import quickly."""
+"""The training hyperparameters, in a module that the command line can import quickly."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from structmat.errors import checked_integer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """The training recipe, which is the same for every method.
+class Hyperparameters:
+    """The training hyperparameters, which are the same for every method.
 
     Parameters
     ----------
     epochs : int
-        The number of times each text is seen.
+        The number of passes over the texts.
     batch : int
         The number of texts per step and process.
     max_length : int
-        The number of tokens to which texts are truncated.
+        The maximum number of tokens of a text; longer texts are truncated.
     evaluations : int
-        The number of points on the validation curve, the last of which is at the end of training.
+        The maximum number of points on the validation curve; the last is at the end of training.
     """
 
     epochs: int = 2

@@ -21,7 +21,7 @@ from structmat.finetune import learning_rates, step_times
 from structmat.finetune import record as results
 from structmat.finetune.html_report import how_to_load, report_html
 from structmat.finetune.methods import Method, Settings, trainable, with_rates
-from structmat.finetune.models import Pretrained, is_chief, processes, widths
+from structmat.finetune.models import Pretrained, is_main_process, processes, widths
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
 
@@ -61,24 +61,32 @@ def run(
     Returns
     -------
     dict
-        The contents of `results.json`.
+        The contents of `results.json`; empty except in the main process.
+
+    Raises
+    ------
+    StructmatError
+        If the model does not support texts of `max_length` tokens, or a topology does not support a
+        width of the model.
+    DivergedError
+        If the loss of a training run is no longer finite.
     """
     networks = _checked(task, source, settings)
-    chief = is_chief()
-    say = say if chief else lambda _: None
-    cut = _cut(task, source, settings)
-    if cut is not None:
-        say(cut)
-        task = replace(task, notes=(*task.notes, cut))
+    is_main = is_main_process()
+    say = say if is_main else lambda _: None
+    truncated = _truncation_note(task, source, settings)
+    if truncated is not None:
+        say(truncated)
+        task = replace(task, notes=(*task.notes, truncated))
     runs = make_directory(output / "runs")
-    job = _Job(task, source, settings, output, runs, command, chief=chief)
+    job = _Job(task, source, settings, output, runs, command, is_main=is_main)
     methods = settings.methods
     if settings.tune:
         record = _tuned(job)
         methods = with_rates(methods, learning_rates.rates(record))
         say(f"learning rates: {output / 'tuning.json'}")
     records = _trained(job, methods, say)
-    if not chief:
+    if not is_main:
         return {}
     seconds = _timed(job, methods)
     found = results.summary(
@@ -100,16 +108,15 @@ def _checked(task: Task, source: Pretrained, settings: Settings) -> list[dict[st
     """Check the settings before any work starts; return the networks at the model's widths."""
     classifier = source.classifier(task.labels)
     most = getattr(classifier.model.config, "max_position_embeddings", None)
-    if most is not None and settings.recipe.max_length > most:
-        raise StructmatError(
-            f"max_length={settings.recipe.max_length}: this model supports at most {most} tokens"
-        )
+    length = settings.hyperparameters.max_length
+    if most is not None and length > most:
+        raise StructmatError(f"max_length={length}: this model supports at most {most} tokens")
     return results.networks(settings.methods, widths(classifier))
 
 
-def _cut(task: Task, source: Pretrained, settings: Settings) -> str | None:
+def _truncation_note(task: Task, source: Pretrained, settings: Settings) -> str | None:
     """Return a note on the number of truncated texts, or None if no text is truncated."""
-    most = settings.recipe.max_length
+    most = settings.hyperparameters.max_length
     texts = [example.text for part in (task.train, task.validation, task.test) for example in part]
     rows = source.tokenizer()(texts, truncation=True, max_length=most + 1)["input_ids"]
     longer = sum(len(row) > most for row in rows)
@@ -126,10 +133,10 @@ class _Job:
     output: Path
     runs: Path
     command: str
-    chief: bool
+    is_main: bool
 
     def key(self, *more: object) -> str:
-        """Return a hash of everything on which a result depends."""
+        """Return a hash of the task, the model, the library versions and the given values."""
         where = (self.source.name, self.source.place)
         parts = (self.task.fingerprint, where, versions(results.LIBRARIES), *more)
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
@@ -145,7 +152,7 @@ class _Job:
             desc=what,
             unit="step",
             mininterval=often,
-            disable=not self.chief,
+            disable=not self.is_main,
         ) as bar:
             yield bar
 
@@ -156,10 +163,10 @@ def _tuned(job: _Job) -> dict[str, Any]:
     texts = max(classes, min(learning_rates.TEXTS, len(job.task.train)))
     part = job.task.first(train=texts, validation=len(job.task.validation), test=classes)
     path = job.output / "tuning.json"
-    key = job.key(part.fingerprint, asdict(learning_rates.RECIPE), learning_rates.GRID)
+    key = job.key(part.fingerprint, asdict(learning_rates.HYPERPARAMETERS), learning_rates.GRID)
     about = results.circumstances(part, job.source, job.command)
     record = learning_rates.record_at(path, key=key, about=about)
-    each = learning_rates.RECIPE.steps(len(part.train), processes=processes())
+    each = learning_rates.HYPERPARAMETERS.steps(len(part.train), processes=processes())
     total = len(methods) * len(learning_rates.GRID) * each
     with job.progress("search", total, done=learning_rates.trials(record) * each) as bar:
         return learning_rates.search(
@@ -180,7 +187,7 @@ def _trained(
     settings = job.settings
     plan = [(method, seed) for seed in range(settings.seeds) for method in methods]
     done = {(m.name, s): _finished(job, m, s) for m, s in plan}  # read before any training
-    steps = settings.recipe.steps(len(job.task.train), processes=processes())
+    steps = settings.hyperparameters.steps(len(job.task.train), processes=processes())
     records: list[dict[str, Any]] = []
     with job.progress("training", len(plan) * steps) as bar:
         for method, seed in plan:
@@ -192,7 +199,7 @@ def _trained(
                 bar.update(steps)
                 say(f"{method.name}, seed {seed}: already finished, read from {job.runs}")
             records.append(record)
-            if job.chief:
+            if job.is_main:
                 partial = results.summary(
                     job.task,
                     job.source,
@@ -215,13 +222,15 @@ def _finished(job: _Job, method: Method, seed: int) -> dict[str, Any] | None:
 
 
 def _run_key(job: _Job, method: Method, seed: int) -> str:
-    return job.key(asdict(job.settings.recipe), results.described(method), method.rate, seed)
+    return job.key(
+        asdict(job.settings.hyperparameters), results.described(method), method.rate, seed
+    )
 
 
 def _run(
     job: _Job, method: Method, seed: int, tokenizer: Any, *, on_step: Callable[[], object]
 ) -> dict[str, Any]:
-    recipe = job.settings.recipe
+    hyperparameters = job.settings.hyperparameters
     model = method.prepare(job.source.classifier(job.task.labels, seed=seed))
     count = trainable(model)
     trained = train(
@@ -230,7 +239,7 @@ def _run(
         training=job.task.train,
         validation=job.task.validation,
         test=job.task.test,
-        recipe=recipe,
+        hyperparameters=hyperparameters,
         rate=method.rate,
         seed=seed,
         on_step=on_step,
@@ -252,11 +261,11 @@ def _run(
     if method.kind != "head":
         texts = [example.text for example in job.task.test[:_COMPARED]]
         outputs = [
-            logits(each, tokenizer, texts, max_length=recipe.max_length)
+            logits(each, tokenizer, texts, max_length=hyperparameters.max_length)
             for each in (trained.model, method.merged(trained.model))
         ]
         record["merge_difference"] = float(np.abs(outputs[0] - outputs[1]).max())
-    if job.chief:
+    if job.is_main:
         if method.kind == "rotation":
             record["adapter"] = f"{method.name}-{seed}"
             with new_directory(job.runs / record["adapter"]) as directory:
@@ -272,7 +281,7 @@ def _timed(job: _Job, methods: Sequence[Method]) -> dict[str, list[float]]:
             methods,
             job.source,
             job.task,
-            recipe=job.settings.recipe,
+            hyperparameters=job.settings.hyperparameters,
             rounds=rounds,
             on_step=bar.update,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from structmat._util.files import read_json, write_json
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Method
 from structmat.finetune.models import Pretrained
 from structmat.finetune.task import Task
@@ -18,7 +18,7 @@ GRID = (1e-3, 3e-3, 1e-2, 3e-2)
 
 # The budget of the search: part of the texts, and a single seed.
 TEXTS = 720
-RECIPE = Recipe(epochs=2, evaluations=1)
+HYPERPARAMETERS = Hyperparameters(epochs=2, evaluations=1)
 
 
 def record_at(
@@ -26,7 +26,7 @@ def record_at(
     *,
     key: str,
     about: Mapping[str, Any],
-    recipe: Recipe = RECIPE,
+    hyperparameters: Hyperparameters = HYPERPARAMETERS,
     grid: Sequence[float] = GRID,
 ) -> dict[str, Any]:
     """Return the record of an earlier search with the same key, or an empty record."""
@@ -36,7 +36,7 @@ def record_at(
     return {
         "key": key,
         **about,
-        "recipe": asdict(recipe),
+        "hyperparameters": asdict(hyperparameters),
         "seed": 0,
         "grid": list(grid),
         "methods": {},
@@ -69,7 +69,7 @@ def search(
         The record, with the accuracies and the selected rate of each method.
     """
     tokenizer = source.tokenizer()
-    recipe = Recipe(**record["recipe"])
+    hyperparameters = Hyperparameters(**record["hyperparameters"])
     for method in methods:
         entry = record["methods"].setdefault(method.name, {"label": method.label, "accuracy": {}})
         for rate in record["grid"]:
@@ -77,7 +77,13 @@ def search(
                 continue
             on_trial(method, rate)
             entry["accuracy"][f"{rate:g}"] = _trial(
-                method, source, tokenizer, task, recipe=recipe, rate=rate, on_step=on_step
+                method,
+                source,
+                tokenizer,
+                task,
+                hyperparameters=hyperparameters,
+                rate=rate,
+                on_step=on_step,
             )
             entry["selected_rate"] = best_rate(entry["accuracy"])
             write_json(path, record)
@@ -106,7 +112,7 @@ def _trial(
     tokenizer: Any,
     task: Task,
     *,
-    recipe: Recipe,
+    hyperparameters: Hyperparameters,
     rate: float,
     on_step: Callable[[], object],
 ) -> float:
@@ -117,7 +123,7 @@ def _trial(
             tokenizer,
             training=task.train,
             validation=task.validation,
-            recipe=recipe,
+            hyperparameters=hyperparameters,
             rate=rate,
             seed=0,
             on_step=on_step,

@@ -21,7 +21,7 @@ from structmat.errors import (
 )
 from structmat.families import ruler
 from structmat.families.resolution import Fixed, rule
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.models import Classifier, quiet
 from structmat.graph import from_graph
 from structmat.networks.network import Network
@@ -42,7 +42,7 @@ class Method:
     kind : "head", "lora", "dora", "hra", "oft" or "rotation"
         "head" trains no adapter, "rotation" is structmat's method, and the others are PEFT's.
     rate : float
-        The learning rate, found by the same search for every method (see
+        The learning rate. For `METHODS`, it was found by the same search (see
         `structmat.finetune.learning_rates`).
     topology : str or callable, optional
         For rotations: a spec, or a function width → Network.
@@ -92,16 +92,21 @@ class Settings:
     seeds : int
         The number of training runs for each method, which differ in the initial head, the order of
         texts and dropout.
-    recipe : Recipe
+    hyperparameters : Hyperparameters
     rounds : int
         The number of timing rounds.
     tune : bool
         Whether to search for learning rates first, instead of using the methods' own.
+
+    Raises
+    ------
+    StructmatError
+        If a number is not a positive integer, or there is no method or one method twice.
     """
 
     methods: tuple[Method, ...]
     seeds: int = 1
-    recipe: Recipe = field(default_factory=Recipe)
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     rounds: int = 10
     tune: bool = False
 
@@ -115,10 +120,11 @@ class Settings:
 
 
 def torus(width: int, *, repeat: int = 4) -> Network:
-    """Return the network of a torus: wires on a nearly square grid, each with four neighbours.
+    """Return the network of a torus: wires on a periodic grid that is as square as possible.
 
-    Each colour of an edge colouring is a stage, in which every wire is rotated with one neighbour.
-    This is an example of a network that is built from a graph; any undirected graph can be used.
+    Each colour of an edge colouring is a stage, in which each wire is rotated with at most one of
+    its neighbours. This is an example of a network that is built from a graph; any undirected graph
+    can be used.
 
     Examples
     --------
@@ -131,10 +137,10 @@ def torus(width: int, *, repeat: int = 4) -> Network:
 
 
 def ruler_prefix(width: int, *, stages: int = 15) -> Network:
-    """Return the first stages of the ruler on the largest power of two that divides the width.
+    """Return the first stages of side-by-side copies of the ruler.
 
-    Fifteen stages of 2×2 switches represent every rotation of sixteen adjacent wires, as OFT with
-    blocks of 16 does.
+    The width of each copy is the largest power of two that divides the width. Fifteen stages of 2×2
+    switches represent every rotation of sixteen adjacent wires, as OFT with blocks of 16 does.
 
     Raises
     ------

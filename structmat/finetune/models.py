@@ -20,8 +20,9 @@ PACKAGED = "all-MiniLM-L6-v2"
 class Classifier(NamedTuple):
     """A classification model with the layers to adapt.
 
-    `targets` are the names of the linear layers of the transformer's blocks; `head` are the modules
-    that are new for this task and therefore always trained.
+    `targets` contains the names of the linear layers in the transformer's blocks; `head` contains
+    those of the modules outside the backbone, and of any others that are newly initialised, all of
+    which are trained by every method.
     """
 
     model: Any
@@ -43,26 +44,38 @@ class Pretrained:
         Parameters
         ----------
         say : callable
-            Called with a line of text if the check may take long because it queries the Hub.
+            Called with a line of text if the check may take a while because it queries the Hub.
 
         Raises
         ------
         FileError
-            If transformers cannot load a model from this source.
+            If transformers cannot load the configuration from this source.
         """
         if not self.local:
             say(f"looking for {self.place} on the Hub")
         _loaded("AutoConfig", self)
 
     def tokenizer(self) -> Any:
-        """Return the tokenizer, which pads with its end token if it has no padding token."""
+        """Return the tokenizer, which pads with its end token if it has no padding token.
+
+        Raises
+        ------
+        FileError
+            If transformers cannot load it.
+        """
         tokenizer = _loaded("AutoTokenizer", self)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
     def classifier(self, labels: Sequence[str], *, seed: int = 0) -> Classifier:
-        """Return the model with a head for these labels, initialised from the seed."""
+        """Return the model with a head for these labels; the seed initialises new parameters.
+
+        Raises
+        ------
+        FileError
+            If transformers cannot load the model.
+        """
         with quiet():
             require("transformers", "finetune").set_seed(seed)
         names = dict(enumerate(labels))
@@ -83,7 +96,7 @@ class Pretrained:
 
 
 def pretrained(model: str | None = None) -> Pretrained:
-    """Return the packaged model, the model in a directory, or the model of a name on the Hub.
+    """Return the packaged model, the model in a directory, or the model with a name on the Hub.
 
     The packaged model and directories need no network access.
 
@@ -92,7 +105,7 @@ def pretrained(model: str | None = None) -> Pretrained:
     FileError
         If the given path is not the directory of a model.
     MissingExtraError
-        If the extra `finetune` is not installed.
+        If no model is given and the extra `finetune`, which contains one, is not installed.
 
     Examples
     --------
@@ -112,7 +125,7 @@ def pretrained(model: str | None = None) -> Pretrained:
         path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise FileError(f"{model}: no config.json, which a model's directory contains")
+            raise FileError(f"{model} contains no config.json; give the directory of a model")
         return Pretrained(path.resolve().name, str(path), local=True)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise FileError(
@@ -147,7 +160,7 @@ def processes() -> int:
     return int(_state().num_processes)
 
 
-def is_chief() -> bool:
+def is_main_process() -> bool:
     """Return whether this process writes results and reports progress."""
     return bool(_state().is_main_process)
 
@@ -158,7 +171,7 @@ def _state() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress log messages and deprecation warnings of transformers, peft and their imports.
+    """Suppress deprecation warnings of transformers, peft and accelerate, and log messages.
 
     Errors are still logged.
     """

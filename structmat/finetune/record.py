@@ -95,7 +95,7 @@ def summary(
         "complete": complete,
         **circumstances(task, source, command),
         "seeds": settings.seeds,
-        "recipe": asdict(settings.recipe),
+        "hyperparameters": asdict(settings.hyperparameters),
         "rounds": settings.rounds,
         "methods": rows,
         "best": None,

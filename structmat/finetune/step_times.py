@@ -13,7 +13,7 @@ from structmat.bench.machine import device, synchronize
 from structmat.bench.measurements import Benchmark, Row, Spread, benchmark
 from structmat.bench.memory import peak
 from structmat.errors import StructmatError, require
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Method, trainable
 from structmat.finetune.models import Pretrained
 from structmat.finetune.task import Task
@@ -21,7 +21,7 @@ from structmat.finetune.training import tokenized
 
 
 class Step(NamedTuple):
-    """A training step on one batch, with the numbers of parameters and tokens, and the dtype."""
+    """A training step on one batch; the numbers of trained parameters and tokens; the dtype."""
 
     run: Callable[[], None]
     parameters: int
@@ -34,7 +34,7 @@ def seconds_a_step(
     source: Pretrained,
     task: Task,
     *,
-    recipe: Recipe,
+    hyperparameters: Hyperparameters,
     rounds: int,
     on_step: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
@@ -47,7 +47,9 @@ def seconds_a_step(
     -------
     name → seconds, one for each round
     """
-    steps = {method.name: training_step(method, source, task, recipe).run for method in methods}
+    steps = {
+        method.name: training_step(method, source, task, hyperparameters).run for method in methods
+    }
     return interleaved(steps, rounds=rounds, on_step=on_step)
 
 
@@ -56,7 +58,7 @@ def measure_model(
     source: Pretrained,
     task: Task,
     *,
-    recipe: Recipe,
+    hyperparameters: Hyperparameters,
     seconds: float,
     warmup: int = 1,
     busy: bool = False,
@@ -73,7 +75,7 @@ def measure_model(
     refused: dict[str, str] = {}
     for method in methods:
         try:
-            steps[method.name] = training_step(method, source, task, recipe)
+            steps[method.name] = training_step(method, source, task, hyperparameters)
         except StructmatError as error:
             refused[method.name] = str(error)
     runs = {name: step.run for name, step in steps.items()}
@@ -108,17 +110,19 @@ def measure_model(
         "seconds": seconds,
         "warmup": warmup,
         "busy": busy,
-        "batch": recipe.batch,
+        "batch": hyperparameters.batch,
     }
     return benchmark(rows, setting=setting, command=command)
 
 
-def training_step(method: Method, source: Pretrained, task: Task, recipe: Recipe) -> Step:
+def training_step(
+    method: Method, source: Pretrained, task: Task, hyperparameters: Hyperparameters
+) -> Step:
     """Return the training step of a method on the first batch of a task."""
     torch = require("torch", "finetune")
     place = device()
     model = method.prepare(source.classifier(task.labels)).to(place).train()
-    batch = _batch(source.tokenizer(), task, recipe).to(place)
+    batch = _batch(source.tokenizer(), task, hyperparameters).to(place)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 
     def run() -> None:
@@ -131,6 +135,8 @@ def training_step(method: Method, source: Pretrained, task: Task, recipe: Recipe
     return Step(run, trainable(model), int(batch["input_ids"].numel()), dtype)
 
 
-def _batch(tokenizer: Any, task: Task, recipe: Recipe) -> Any:
-    rows = tokenized(tokenizer, task.train[: recipe.batch], max_length=recipe.max_length)
+def _batch(tokenizer: Any, task: Task, hyperparameters: Hyperparameters) -> Any:
+    rows = tokenized(
+        tokenizer, task.train[: hyperparameters.batch], max_length=hyperparameters.max_length
+    )
     return require("transformers", "finetune").DataCollatorWithPadding(tokenizer)(rows)

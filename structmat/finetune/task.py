@@ -36,7 +36,7 @@ class Task:
     train, validation, test : tuple of Example
         The parts, in an order that depends only on the seed and the texts.
     notes : tuple of str
-        Notes about dropped texts.
+        Notes about the texts, such as the numbers of dropped ones.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all texts in order, which identifies the task."""
+        """A hash of all labels and texts in order, which identifies the task."""
         digest = hashlib.sha256()
         for word in chain(self.labels, ("",)):
             digest.update(word.encode() + b"\0")
@@ -70,7 +70,8 @@ class Task:
     def first(self, *, train: int, validation: int, test: int) -> Task:
         """Return the task with at most the given number of texts in each part.
 
-        The parts are shortened class by class, so that balanced parts stay balanced.
+        The parts are shortened class by class, so that balanced parts stay balanced. At least one
+        text of each class is kept, even if this exceeds the given number.
         """
         return Task(
             self.name,
@@ -115,10 +116,10 @@ def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[
     >>> distinct({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
     {'a': ['One two.'], 'b': ['three']}
     """
-    return sifted(texts, near=near).kept
+    return deduplicated(texts, near=near).kept
 
 
-class Sifted(NamedTuple):
+class Deduplicated(NamedTuple):
     """The texts that `distinct` keeps, and the number of texts dropped for each reason."""
 
     kept: dict[str, list[str]]
@@ -126,17 +127,17 @@ class Sifted(NamedTuple):
     contradictory: int  # near duplicates with several labels
 
 
-def sifted(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Sifted:
+def deduplicated(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Deduplicated:
     """Return the texts that `distinct` keeps, and the numbers of dropped texts.
 
     Examples
     --------
-    >>> sifted({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
-    Sifted(kept={'a': ['One two.'], 'b': ['three']}, repeated=1, contradictory=2)
+    >>> deduplicated({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
+    Deduplicated(kept={'a': ['One two.'], 'b': ['three']}, repeated=1, contradictory=2)
     """
     labels = [label for label, group in texts.items() for _ in group]
     flat = [text for group in texts.values() for text in group]
-    groups = _components(len(flat), _near_pairs([_bag(t) for t in flat], near))
+    groups = _components(len(flat), _near_pairs([_word_set(t) for t in flat], near))
     seen: dict[int, set[str]] = defaultdict(set)
     for root, label in zip(groups, labels, strict=True):
         seen[root].add(label)
@@ -146,7 +147,7 @@ def sifted(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Sifted:
         if root == position and len(seen[root]) == 1:
             kept[label].append(text)
     left = sum(map(len, kept.values()))
-    return Sifted(kept, len(flat) - left - contradictory, contradictory)
+    return Deduplicated(kept, len(flat) - left - contradictory, contradictory)
 
 
 def balanced(
@@ -192,7 +193,8 @@ def stratified(
 ) -> Task:
     """Split distinct texts 70 : 10 : 20, class by class, with at least one per class in each part.
 
-    Texts are sorted by a hash of the seed and the text, as in `balanced`.
+    Each class needs at least three texts. Texts are sorted by a hash of the seed and the text, as
+    in `balanced`.
     """
     parts: tuple[list[Example], ...] = ([], [], [])
     for label, group in enumerate(texts.values()):
@@ -211,7 +213,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", text.casefold())
 
 
-def _bag(text: str) -> frozenset[str]:
+def _word_set(text: str) -> frozenset[str]:
     """Return the set of words; a text without words, such as a number, counts as one word."""
     return frozenset(_words(text)) or frozenset([text.strip()])
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from structmat.bench.machine import device
 from structmat.errors import StructmatError, require
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.models import processes, quiet
 from structmat.finetune.task import Example
 
-_POOL = 8  # number of batches whose texts are together sorted by length
+_POOL = 8  # number of batches whose texts are sorted by length together
 
 
 class DivergedError(StructmatError):
@@ -87,7 +87,7 @@ def train(
     training: Sequence[Example],
     validation: Sequence[Example],
     test: Sequence[Example] = (),
-    recipe: Recipe,
+    hyperparameters: Hyperparameters,
     rate: float,
     seed: int,
     on_step: Callable[[], object] = lambda: None,
@@ -100,20 +100,20 @@ def train(
         If the loss is no longer finite.
     """
     transformers = require("transformers", "finetune")
-    rows = tokenized(tokenizer, training, max_length=recipe.max_length)
+    rows = tokenized(tokenizer, training, max_length=hyperparameters.max_length)
     order = batched_by_length(
         [len(row["input_ids"]) for row in rows],
-        batch=recipe.batch,
-        epochs=recipe.epochs,
+        batch=hyperparameters.batch,
+        epochs=hyperparameters.epochs,
         seed=seed,
     )
-    steps = recipe.steps(len(rows), processes=processes())
+    steps = hyperparameters.steps(len(rows), processes=processes())
     with tempfile.TemporaryDirectory() as scratch, quiet():
         arguments = transformers.TrainingArguments(
             output_dir=scratch,
             num_train_epochs=1,  # `order` contains all epochs
             train_sampling_strategy="sequential",
-            per_device_train_batch_size=min(recipe.batch, len(rows)),
+            per_device_train_batch_size=min(hyperparameters.batch, len(rows)),
             per_device_eval_batch_size=64,
             learning_rate=rate,
             lr_scheduler_type="linear",
@@ -122,7 +122,7 @@ def train(
             logging_nan_inf_filter=False,
             logging_steps=max(1, steps // 30),
             eval_strategy="steps",
-            eval_steps=math.ceil(steps / recipe.evaluations),
+            eval_steps=math.ceil(steps / hyperparameters.evaluations),
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -135,7 +135,7 @@ def train(
             model=model,
             args=arguments,
             train_dataset=[rows[index] for index in order],
-            eval_dataset=_by_length(tokenizer, validation, recipe),
+            eval_dataset=_by_length(tokenizer, validation, hyperparameters),
             data_collator=transformers.DataCollatorWithPadding(tokenizer),
             compute_metrics=_accuracy,
             callbacks=[_watcher(on_step)],
@@ -152,7 +152,7 @@ def train(
             curve = (*curve, (trainer.state.global_step, last))
         tested = None
         if test:
-            part = _by_length(tokenizer, test, recipe)
+            part = _by_length(tokenizer, test, hyperparameters)
             tested = trainer.evaluate(part, metric_key_prefix="test")["test_accuracy"]
     return Trained(trainer.model, History(loss, curve), curve[-1][1], tested, seconds)
 
@@ -179,8 +179,10 @@ def logits(
     return found
 
 
-def _by_length(tokenizer: Any, texts: Sequence[Example], recipe: Recipe) -> list[dict[str, Any]]:
-    rows = tokenized(tokenizer, texts, max_length=recipe.max_length)
+def _by_length(
+    tokenizer: Any, texts: Sequence[Example], hyperparameters: Hyperparameters
+) -> list[dict[str, Any]]:
+    rows = tokenized(tokenizer, texts, max_length=hyperparameters.max_length)
     return sorted(rows, key=lambda row: len(row["input_ids"]))
 
 

@@ -70,7 +70,7 @@ def fit_columns(
     matrix = matrix.astype(np.result_type(matrix, np.float64))
     norm = float(np.linalg.norm(matrix))
     if not (np.isfinite(norm) and norm > 0):
-        raise StructmatError("target: its entries must be finite, and not all zero")
+        raise StructmatError("the entries of the target must be finite, and not all zero")
     source = random_source(rng)
     straight, _, outputs = net.straightened()  # straightening leaves the inputs in place
     goal = np.empty_like(matrix)

@@ -2,7 +2,7 @@
 
 Any orthogonal matrix of even size is (U₁ ⊕ U₂) · [C −S; S C] · (V₁ ⊕ V₂), partitioned into halves.
 The middle factor is a stage of rotations between the halves; the outer factors are decomposed
-recursively, down to single 2×2 blocks. A network therefore covers all orthogonal matrices if its
+recursively, down to single 2×2 blocks. A network can thus represent every orthogonal matrix if its
 middle stage pairs two halves of the wires, and the stages before and after it have the same
 structure within each half.
 """

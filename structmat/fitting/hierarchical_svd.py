@@ -114,7 +114,7 @@ class _Recursion:
                 if len(parts[p]) == 1:
                     columns[:, shared] = meeting  # a wire in no earlier switch
                     continue
-                if len(shared) > 1 and not self._taken_up(t, switch[shared]):
+                if len(shared) > 1 and not self._is_absorbed(t, switch[shared]):
                     return None
                 u, s, vh = np.linalg.svd(meeting, full_matrices=False)
                 columns[:, shared] = u[:, : len(shared)]
@@ -122,7 +122,7 @@ class _Recursion:
             block[:] = polar(columns)
         return [(t, wires[part], m) for part, m in zip(parts, smaller, strict=True)]
 
-    def _taken_up(self, t: int, wires: Index) -> bool:
+    def _is_absorbed(self, t: int, wires: Index) -> bool:
         """Return whether the last earlier switch on these wires contains all of them."""
         for homes in self.homes[:t, wires][::-1]:
             if (homes >= 0).any():

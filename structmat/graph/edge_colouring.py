@@ -139,8 +139,8 @@ class _Colouring:
 
         If the alternating path from v returns to u, edge uv takes a colour from another edge at v,
         which is then the uncoloured edge and has other colours missing at its ends: the uncoloured
-        edge walks through the graph. If one colour less suffices, a few steps nearly always do. The
-        walk is pseudorandom but reproducible.
+        edge walks through the graph. If one colour fewer suffices, a few steps are nearly always
+        enough. The walk is pseudorandom but reproducible.
         """
         source = random.Random(0)
         for edge in edges:

@@ -48,7 +48,7 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
     Raises
     ------
     GraphError
-        If a layer is not a stage, or the graph is not layered.
+        If a layer is not a stage, the graph is not layered, or `incomplete` is invalid.
 
     References
     ----------
@@ -137,8 +137,8 @@ def _grid(digraph: Any) -> tuple[int, int]:
 
     if not isinstance(digraph, nx.DiGraph) or digraph.is_multigraph():
         raise GraphError(
-            f"a {type(digraph).__name__}: from_layers takes a networkx.DiGraph on nodes (t, wire);"
-            " for an undirected graph use from_graph"
+            f"graph of type {type(digraph).__name__}: from_layers takes a networkx.DiGraph on nodes"
+            " (t, wire); for an undirected graph use from_graph"
         )
     if len(digraph) == 0:
         raise GraphError("a graph without nodes: a network has at least 1 wire; add node (0, 0)")

@@ -32,8 +32,8 @@ def in_order(nodes: Iterable[Any]) -> list[Any]:
         pass
     keyed = [(_key(node), node) for node in given]
     common = {key for key, count in Counter(key for key, _ in keyed).items() if count > 1}
-    sortable = [(key, node) for key, node in keyed if key not in common and _lasting(key)]
-    others = [node for key, node in keyed if key in common or not _lasting(key)]
+    sortable = [(key, node) for key, node in keyed if key not in common and _is_reproducible(key)]
+    others = [node for key, node in keyed if key in common or not _is_reproducible(key)]
     return [node for _, node in sorted(sortable, key=lambda pair: pair[0])] + others
 
 
@@ -50,8 +50,8 @@ def _key(node: Any) -> tuple[Any, ...]:
     return 4, type(node).__qualname__, repr(node)
 
 
-def _lasting(key: tuple[Any, ...]) -> bool:
+def _is_reproducible(key: tuple[Any, ...]) -> bool:
     """Return whether a key is the same in every run, that is, contains no memory address."""
     if key[0] in (2, 3):
-        return all(map(_lasting, key[1]))
+        return all(map(_is_reproducible, key[1]))
     return key[0] != 4 or " at 0x" not in key[2]

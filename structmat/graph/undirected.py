@@ -66,7 +66,10 @@ def from_graph(
     GraphError
         If `graph` is directed, a multigraph, empty, has a self-loop, or is not a graph; if
         `switches` is "cliques" and the number of maximal cliques exceeds the number of edges by
-        more than 100,000; if `nodelist` omits or repeats a node, or contains anything else.
+        more than 100,000; if `switches` is invalid; if `nodelist` omits or repeats a node, or
+        contains anything else.
+    StructmatError
+        If `repeat` is not a positive integer.
 
     References
     ----------
@@ -139,7 +142,7 @@ def _check(graph: Any) -> None:
 
     if not isinstance(graph, nx.Graph):
         raise GraphError(
-            f"a {type(graph).__name__}: from_graph takes an undirected networkx.Graph;"
+            f"graph of type {type(graph).__name__}: from_graph takes an undirected networkx.Graph;"
             " networkx.Graph(edges) makes one from a list of pairs"
         )
     if graph.is_directed():

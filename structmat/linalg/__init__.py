@@ -1,1 +1,4 @@
-"""The matrix of a network with given blocks: sparse factors, rotations, schedules, fused stages."""
+"""The matrix of a network with given blocks: sparse factors, rotations, schedules, fused stages.
+
+Exact linear algebra modulo a prime, for ranks, is in `modular`.
+"""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.families.factorization import divisors, prime_factors
+from structmat.families.number_theory import divisors, prime_factors
 from structmat.linalg.hadamard import hadamard_factors, hadamard_matrix
 
 Array = npt.NDArray[Any]
@@ -147,7 +147,8 @@ def _entries(order: int) -> Array:
 def _core(order: int) -> Array:
     """Return a real flat block that is not a Kronecker product, except for Hadamard matrices."""
     if hadamard_factors(order) is not None:
-        return hadamard_matrix(order).astype(object) / Decimal(order).sqrt()
+        made: Array = hadamard_matrix(order).astype(object) / Decimal(order).sqrt()
+        return made
     chosen = _difference_set(order)
     if chosen is None:
         return _hartley(order)
@@ -157,7 +158,8 @@ def _core(order: int) -> Array:
     member = np.isin(np.arange(order), chosen)
     row = np.array([((1 if inside else 0) - shift) / root for inside in member.tolist()])
     index = np.arange(order)
-    return row[(index[None, :] - index[:, None]) % order]
+    circulant: Array = row[(index[None, :] - index[:, None]) % order]
+    return circulant
 
 
 def _difference_set(order: int) -> tuple[int, ...] | None:
@@ -170,7 +172,8 @@ def _hartley(order: int) -> Array:
     size = Decimal(order).sqrt()
     row = np.array([(_cosine(k, order) + _sine(k, order)) / size for k in range(order)])
     index = np.arange(order)
-    return row[np.outer(index, index) % order]
+    made: Array = row[np.outer(index, index) % order]
+    return made
 
 
 def _sine(part: int, whole: int) -> Decimal:

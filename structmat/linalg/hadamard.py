@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import StructmatError, abbreviated, checked_integer
-from structmat.families.factorization import divisors, prime_factors
+from structmat.families.number_theory import divisors, prime_factors
 
 Array = npt.NDArray[np.int64]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.families.factorization import prime_factors
+from structmat.families.number_theory import prime_factors
 from structmat.linalg.blocks import by_stage
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.shared_blocks import distinct, repeated

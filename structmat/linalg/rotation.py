@@ -354,8 +354,8 @@ class Rotation(LinearOperator):
             )
         if about.get("version") != str(_VERSION):
             raise FileError(
-                f"{where}: version {abbreviated(about.get('version'))}, but this structmat"
-                f" reads version {_VERSION}; upgrade structmat"
+                f"{where} has version {abbreviated(about.get('version'))}, but this version of"
+                f" structmat reads version {_VERSION}; upgrade structmat"
             )
         try:
             net = Network.from_json(about["network"])
@@ -397,7 +397,7 @@ class Rotation(LinearOperator):
             if isinstance(x, np.ndarray) and arrays:  # numpy input, blocks of another library
                 return array_api_compat.array_namespace(*arrays)
             raise BlockError(
-                f"x is a {type(x).__name__}, and the blocks are {type(self.blocks[0]).__name__}:"
+                f"x has type {type(x).__name__}, but the blocks {type(self.blocks[0]).__name__}:"
                 " they must be arrays of one library"
             ) from None
 

@@ -1,13 +1,13 @@
 """Rotators: fixed random rotations of any width, described in one line of text.
 
-R is a product of rounds, each of them M·D: D flips random signs, and M is a network of flat blocks
-that spreads every input over all outputs. The signs are folded into the blocks. For a width whose
-prime factors are at most the block size, M is a mixed-radix network: there is one path from each
-input to each output, so every entry of M is a product of entries of flat blocks, and the energy of
-every input is spread evenly, as far as the blocks are flat. Any other width has no such network (a
-product of averages over switches of at most b wires has no denominator with a prime factor above
-b), and M deals the wires to switches of nearly equal size until they are mixed evenly to a per
-cent.
+R is a product of rounds, each of them random signs followed by a network of flat blocks that
+spreads every input over all outputs. The signs are folded into the blocks. For a width whose prime
+factors are at most the block size b, this is a mixed-radix network: there is one path from each
+input to each output, so every entry is a product of entries of flat blocks, and the energy of every
+input is spread evenly, as far as the blocks are flat. No network with such blocks mixes exactly at
+any other width d, because averages over at most b wires never add up to 1/d if d has a prime factor
+above b. There, the wires are dealt to switches of nearly equal size, in one stage more than are
+needed for density, with new signs before each stage.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from structmat.errors import StructmatError, WidthError, abbreviated, checked_integer
 from structmat.families.butterflies import mixed_radix
-from structmat.families.factorization import ceil_log, divisors, prime_factors
+from structmat.families.number_theory import ceil_log, divisors, prime_factors
 from structmat.families.shuffles import deal
 from structmat.linalg.flat_blocks import flat_block, unevenness
 from structmat.linalg.rotation import Rotation
@@ -75,7 +75,7 @@ class Rotator(Rotation):
         largest = checked_integer(block, "block", 2)
         if largest > LARGEST:
             raise StructmatError(f"block={abbreviated(largest)}: block must be at most {LARGEST}")
-        if not (isinstance(field, str) and field in FIELDS):
+        if field not in FIELDS:
             raise StructmatError(f"field={abbreviated(field)}: it must be {' or '.join(FIELDS)}")
         times = checked_integer(rounds, "rounds", 1)
         whole = topology(wires, largest, field=field)
@@ -92,7 +92,14 @@ class Rotator(Rotation):
         text = f"rotator({', '.join(options)}, seed={_checked_seed(seed)}, version={VERSION})"
         one = whole[:kept]
         network = one.repeat(times)
-        blocks = [block for k in range(times) for block in _round(one, f"{text} round {k}", field)]
+        # With several paths from an input to an output, only signs in every stage make their sums
+        # random.
+        signed = 1 if factors(wires, largest, field=field) else kept
+        blocks = [
+            block
+            for k in range(times)
+            for block in _round(one, f"{text} round {k}", signed=signed, field=field)
+        ]
         super().__init__(network, blocks)
         object.__setattr__(self, "description", text)
 
@@ -137,10 +144,10 @@ def rotator(
 ) -> Rotator:
     """Return a fixed random rotation that spreads every input evenly over all outputs.
 
-    It is R = M·D, with random signs D and flat blocks (`structmat.linalg.flat_blocks`) on a network
-    M of any width; vectors are neither padded nor cut. If all prime factors of the width are at
-    most `block`, the network mixes exactly: `structmat.mixing` is 0. For any other width, it is at
-    most 0.01 with the default block.
+    It consists of random signs and flat blocks (`structmat.linalg.flat_blocks`), on a network of
+    any width; vectors are neither padded nor cut. If all prime factors of the width are at most
+    `block`, the network mixes exactly: `structmat.mixing` is 0. For any other width it is below
+    0.02 with the default block (measured at random widths).
 
     Parameters
     ----------
@@ -171,11 +178,11 @@ def rotator(
     Notes
     -----
     Among all factorizations of the width into factors of at most `block`, the radices are those
-    with the smallest bound on the entries of R (for one round, the largest entry of M), then those
-    with the fewest stages, then those with the largest radices first. 768 is 16·12·4, all three of
-    them orders of Hadamard matrices, so all entries are ±1/√768; with 16·16·3 the largest would be
-    15 % larger. With a prime factor above `block`, the wires are dealt
-    (`structmat.families.deal`), in one stage more than are needed for density.
+    with the smallest product of largest entries (for one round, this is the largest entry of R),
+    then those with the fewest stages, then those with the largest radices. 768 is 16·12·4, all
+    three of them orders of Hadamard matrices, so all entries are ±1/√768; with 16·16·3 the largest
+    would be 15 % larger. With a prime factor above `block`, the wires are dealt
+    (`structmat.families.deal`), and the entries are about as large as those of a random rotation.
 
     The random bits come from SHAKE-256 of the description, and the entries of the blocks are
     rounded correctly, so the same description makes the same bits everywhere.
@@ -237,18 +244,17 @@ def factors(width: int, block: int, *, field: str = "real") -> tuple[int, ...] |
     return tuple(-r for r in best[width][2])
 
 
-def _round(network: Network, text: str, field: str) -> list[npt.NDArray[Any]]:
-    """Return the blocks of one round, with the signs of the wires in the blocks that meet first."""
-    signs = _signs(network.width, text, field)
+def _round(network: Network, text: str, *, signed: int, field: str) -> list[npt.NDArray[Any]]:
+    """Return the blocks of one round, with random signs before each of the first stages."""
     blocks = []
-    for bank in network.banks:
-        block = flat_block(bank.radix, field=field)
-        own = signs[bank.reads]
-        if (own == 1).all():
-            blocks.append(repeated(block[None], bank.count))
-        else:
-            blocks.append(block * own[:, None, :] + 0)  # no zero is negative
-            signs[bank.reads] = 1
+    for t, stage in enumerate(network.stages):
+        signs = _signs(network.width, f"{text} stage {t}", field) if t < signed else None
+        for bank in stage.banks:
+            block = flat_block(bank.radix, field=field)
+            if signs is None:
+                blocks.append(repeated(block[None], bank.count))
+            else:  # adding 0 makes no zero negative
+                blocks.append(block * signs[bank.reads][:, None, :] + 0)
     return blocks
 
 
@@ -258,7 +264,8 @@ def _signs(width: int, text: str, field: str) -> npt.NDArray[Any]:
     digest = hashlib.shake_256(text.encode()).digest(-(-width * size // 8))
     bits = np.unpackbits(np.frombuffer(digest, dtype=np.uint8), count=width * size)
     values = np.array([1, -1, 1j, -1j] if size == 2 else [1.0, -1.0])
-    return values[bits.reshape(width, size) @ (1, 2)[:size]]
+    signs: npt.NDArray[Any] = values[bits.reshape(width, size) @ (1, 2)[:size]]
+    return signs
 
 
 def drawn_seed(rng: Any) -> int:

@@ -167,7 +167,7 @@ class Schedule:
           4  reshape the wires to 2×3, transpose to axes (1, 0)
         one vector: 60 operations, compared with 72 for a dense 6×6 product (ratio 0.83)
         """
-        head, end = self._told()
+        head, end = self._header_and_footer()
         return "\n".join([head, *(f"{k:3d}  {step}" for k, step in enumerate(self.steps, 1)), end])
 
     def to_dict(self) -> dict[str, Any]:
@@ -197,7 +197,7 @@ class Schedule:
     def _dense_flops(self) -> int:
         return 2 * self.network.width**2
 
-    def _told(self) -> tuple[str, str]:
+    def _header_and_footer(self) -> tuple[str, str]:
         """Return a header, which describes the steps, and a footer, which states their cost."""
         net = self.network
         gathers = [step for step in self.steps if isinstance(step, Gather)]
@@ -217,7 +217,7 @@ class Schedule:
         return head, end
 
     def _repr_html_(self) -> str:
-        head, end = self._told()
+        head, end = self._header_and_footer()
         rows = [cell("th", "step") + cell("th", "operation")]
         rows += [cell("td", f"{k}") + left("td", f"{step}") for k, step in enumerate(self.steps, 1)]
         return f"<div><p>{html.escape(head)}</p>\n{in_html(rows)}\n<p>{html.escape(end)}</p></div>"

@@ -464,7 +464,7 @@ class Network(Value):
         Raises
         ------
         FileError
-            If the text is truncated, of a newer schema version, or not a network.
+            If the text is truncated, of another schema version, or not a network.
         WiringError
             If the stages violate the rules of a network.
 

@@ -26,7 +26,7 @@ def written(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | 
         banks: list[Any] = [[part.tolist() for part in bank._parts()] for bank in stage.banks]
         rows.append([*banks, {"moves": stage.moves.tolist()}] if len(stage.moves) else banks)
     data = {"format": FORMAT, "version": VERSION, "width": width, "stages": rows}
-    if labels is not None and _given_back(labels):
+    if labels is not None and _is_restorable(labels):
         data["labels"] = labels
     return json.dumps(data, default=int)  # converts numpy integers
 
@@ -37,11 +37,11 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
     Raises
     ------
     FileError
-        If the text is truncated, of a newer schema version, or not a network.
+        If the text is truncated, of another schema version, or not a network.
     WiringError
         If the stages violate the rules of a network.
     """
-    data = parse_json(text, "network JSON", f": expected the output of {_WRITER}")
+    data = parse_json(text, "network JSON", f"; expected the output of {_WRITER}")
     check_format(data, what="network JSON", form=FORMAT, version=VERSION, writer=_WRITER)
     try:
         width = data["width"]
@@ -51,7 +51,7 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileError(
-            f"network JSON with a missing or invalid part ({abbreviated(error)}): expected the"
+            f"network JSON has a missing or invalid part ({abbreviated(error)}); expected the"
             f" output of {_WRITER}"
         ) from None
 
@@ -62,10 +62,10 @@ def _stage(width: int, parts: list[Any]) -> Stage:
     return Stage(width, banks, np.concatenate(moves) if moves else None)
 
 
-def _given_back(label: object) -> bool:
+def _is_restorable(label: object) -> bool:
     """Return whether JSON restores a label unchanged, apart from lists in place of tuples."""
     if isinstance(label, tuple):
-        return all(map(_given_back, label))
+        return all(map(_is_restorable, label))
     if isinstance(label, bool) or not isinstance(label, Integral):
         return isinstance(label, str)
     return abs(int(label)) < _LARGE

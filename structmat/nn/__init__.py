@@ -1,6 +1,8 @@
-"""The torch layer `Orthogonal`, fixed rotations, and orthogonal parametrizations.
+"""The torch layer `Orthogonal`, and orthogonal parametrizations. Importing this loads torch.
 
-Importing this loads torch.
+The product of vectors and a network is in `ops`, with execution plans and a backend for each type
+of device; `parametrizations` maps free parameters to orthogonal blocks. The other modules support
+offloaded parameters and autocast, and access private parts of torch.
 """
 
 from structmat.nn.fixed_rotation import FixedRotation

@@ -86,8 +86,8 @@ class Orthogonal(nn.Module):
     WidthError, SpecError, GraphError, FileError
         If the topology has no network of this width, or does not resolve to one.
     BlockError, StructmatError
-        If the parametrization is unknown, the dtype is not floating, or a probability is outside
-        [0, 1].
+        If the parametrization is unknown, the dtype is not floating, a probability is outside
+        [0, 1], or another argument is invalid.
 
     Notes
     -----

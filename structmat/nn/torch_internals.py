@@ -220,7 +220,8 @@ def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
 def has_hooks(module: nn.Module, *, backward: bool = True, of_all_modules: bool = False) -> bool:
     """Return whether a module has hooks; torch has no public query.
 
-    Optionally, hooks for the backward pass are ignored, or global hooks for all modules included.
+    Optionally, hooks for the backward pass are ignored, or global hooks for all modules are
+    included.
 
     Examples
     --------

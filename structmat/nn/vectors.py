@@ -26,7 +26,7 @@ def check_vectors(x: Any, width: int) -> None:
     """
     if not isinstance(x, Tensor):
         raise BlockError(
-            f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
+            f"x has type {type(x).__name__}: the layer takes a torch.Tensor; make one with"
             " torch.as_tensor(x, dtype=torch.float32)"
         )
     if x.ndim < 1 or torch_internals.sizes(x)[-1] != width:
@@ -61,5 +61,5 @@ def rotate_parts(
         return made.to(x.dtype) if x.is_complex() else made
     if not x.is_complex():
         return rotate(x)
-    parts = torch.view_as_real(x.resolve_conj()).movedim(-1, 0)
-    return torch.complex(*rotate(parts))
+    # Not view_as_real, whose backward pass fails for no vectors.
+    return torch.complex(*rotate(torch.stack([x.real, x.imag])))

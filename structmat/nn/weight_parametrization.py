@@ -71,8 +71,8 @@ def orthogonal(
     Raises
     ------
     StructmatError
-        If there is no such parameter, it is not a matrix in a real floating dtype, or the network
-        has no parameters. The module is unchanged.
+        If there is no such parameter, it is not a matrix in a real floating dtype, the network has
+        no parameters, or another argument is invalid. The module is unchanged.
 
     Examples
     --------

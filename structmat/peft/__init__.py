@@ -10,8 +10,8 @@ require("peft", "peft")
 
 from structmat.peft.config import StructmatConfig  # noqa: E402 (after the check above)
 from structmat.peft.layer import StructmatLayer  # noqa: E402
-from structmat.peft.method import register  # noqa: E402
 from structmat.peft.parameter_counts import Counts, counts  # noqa: E402
+from structmat.peft.registration import register  # noqa: E402
 from structmat.peft.tuner import StructmatModel  # noqa: E402
 
 __all__ = ["StructmatConfig", "StructmatModel", "StructmatLayer", "Counts", "counts"]

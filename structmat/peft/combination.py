@@ -34,7 +34,7 @@ def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str
         if name not in configs:
             raise StructmatError(f"adapter {name!r}: no such adapter{suggest(name, configs)}")
     if new in configs:
-        raise StructmatError(f"adapter_name={new!r}: this name is taken; choose another one")
+        raise StructmatError(f"adapter_name={new!r}: this name is taken; choose another")
     if len(adapters) != len(weights) or not adapters:
         raise StructmatError(
             f"{len(weights)} weights for {len(adapters)} adapters: give one weight for each"

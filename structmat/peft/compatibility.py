@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers.integrations.peft import PeftAdapterMixin
 
 from structmat.adapters.adapted_layer import PREFIX
-from structmat.adapters.distributed import is_around, plain_name
-from structmat.adapters.saved_tensors import BROKEN, misfits
+from structmat.adapters.distributed import is_torch_wrapper, plain_name
+from structmat.adapters.saved_tensors import BROKEN, mismatches
 from structmat.errors import FileError
 from structmat.nn.torch_internals import own_modules
 from structmat.peft.layer import StructmatLayer
@@ -39,8 +39,8 @@ def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
     Raises
     ------
     FileError
-        If tensors are missing, have another shape, are not in the model or are not finite; the
-        message lists them.
+        If tensors are missing, have another shape or an unsuitable dtype, are not in the model or
+        are not finite; the message lists up to eight.
     """
     _refuse(_wrong(model, tensors, adapter).values())
     return _by_every_name(model, tensors, adapter)
@@ -78,7 +78,7 @@ def _wrong(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dic
     needed = {name for name in mine if given.get(id(own[name]), name) == name}
     theirs = {n: v for n, v in tensors.items() if n in own or f".{PREFIX}" in n}
     expected = {name: own[name] for name in needed | (own.keys() & theirs.keys())}
-    wrong = misfits(theirs, expected, mine)
+    wrong = mismatches(theirs, expected, mine)
     for name in sorted(theirs.keys() & own.keys() - wrong.keys()):
         first = given.get(id(own[name]), name)
         if first != name and not torch.equal(tensors[name], tensors[first]):
@@ -171,7 +171,7 @@ def install() -> None:
             kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
         try:
             return peft_loads(self, *args, **kwargs)
-        except KeyError as error:  # PEFT looks up the tensors of modules trained whole
+        except KeyError as error:  # PEFT looks up the tensors of modules trained in full
             name = error.args[0] if error.args else None
             if ours and isinstance(name, str) and name.startswith("base_model."):
                 _refuse([f"{name} is not in the file"])
@@ -205,7 +205,7 @@ def _compiled_names(model: nn.Module) -> dict[str, str]:
             if part not in _HELD
         )
         for name, module in model.named_modules()
-        if is_around(module) and ".modules_to_save." not in name
+        if is_torch_wrapper(module) and ".modules_to_save." not in name
     ]
     return {
         "^" + re.escape(f"{plain_name(name)}." if plain_name(name) else ""): f"{name}."

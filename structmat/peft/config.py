@@ -42,10 +42,10 @@ class StructmatConfig(PeftConfig):
 
     Parameters
     ----------
-    topology : str, Family or Network
-        The network for each layer: a spec string such as "butterfly(block=8, depth=2)", a family,
-        or a network if all layers have its width. The default supports every width from 16 up, and
-        equals "shuffle(block=16)" for multiples of 16.
+    topology : str, path, Family, Network or networkx graph
+        The network for each layer: a spec string such as "butterfly(block=8, depth=2)", a family
+        or, if all layers have its width, a network, a graph or a file with one of them. The default
+        supports every width from 16 up, and equals "shuffle(block=16)" for multiples of 16.
     topology_pattern : dict from regular expression to topology
         Other networks for some layers. A pattern must match the whole name, or the name without
         some leading parts; the first match applies.
@@ -93,9 +93,10 @@ class StructmatConfig(PeftConfig):
     Raises
     ------
     StructmatError
-        For an unregistered topology, an invalid regular expression, or any other invalid value.
+        For an unregistered topology or any other invalid value; regular expressions are checked
+        when layers are adapted.
     FileError
-        If a newer version of structmat wrote the configuration.
+        If the configuration has another schema version.
 
     Examples
     --------
@@ -132,8 +133,8 @@ class StructmatConfig(PeftConfig):
         super().__post_init__()
         if self.schema != SCHEMA:
             raise FileError(
-                f"an adapter of schema {self.schema!r}: this version of structmat reads schema"
-                f" {SCHEMA}; upgrade structmat or save the adapter again"
+                f"the adapter has schema version {self.schema!r}, but this version of structmat"
+                f" reads version {SCHEMA}; upgrade structmat or save the adapter again"
             )
         self.peft_type = StructmatType.STRUCTMAT
         self.topology = _kept(self.topology)
@@ -153,13 +154,13 @@ class StructmatConfig(PeftConfig):
         self.exclude_modules = _targets(self.exclude_modules)
         if isinstance(self.target_parameters, str):
             raise StructmatError(
-                f"target_parameters={self.target_parameters!r}: it must be a list of names, as in"
-                f" other methods of PEFT: [{self.target_parameters!r}]"
+                f"target_parameters={self.target_parameters!r}: it must be a list of names, such"
+                f" as [{self.target_parameters!r}]"
             )
         self.target_parameters = sorted(set(self.target_parameters or ())) or None
         if self.layers_pattern and self.layers_to_transform is None:
             raise StructmatError(
-                "layers_pattern without layers_to_transform: also give the indices of the layers"
+                "layers_pattern needs layers_to_transform: also give the indices of the layers"
             )
         self.networks = dict(self.networks or {})
 
@@ -189,14 +190,14 @@ class StructmatConfig(PeftConfig):
         Raises
         ------
         FileError
-            If the weight file or the configuration is truncated.
+            If the weight file or the configuration is damaged or has another schema version.
         UnknownFamilyError
             If a topology uses a family that is not registered in this process.
         """
         folder = Path(os.fspath(pretrained_model_name_or_path), subfolder or "")
         _check_whole(folder / WEIGHTS)
         if (folder / CONFIG).is_file():
-            parse_json(read_bytes(folder / CONFIG), folder / CONFIG, ": save the adapter again")
+            parse_json(read_bytes(folder / CONFIG), folder / CONFIG, "; save the adapter again")
         try:
             config: StructmatConfig = super().from_pretrained(
                 pretrained_model_name_or_path, subfolder=subfolder, **kwargs

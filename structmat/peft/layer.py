@@ -60,11 +60,11 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
         self.add(name, recipe)
         self.r[name] = max((made.network.depth for made in self.rotations(name)), default=0)
         if not (config.init_weights or config._from_file):
-            self._disturb(name)
+            self._randomise(name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     @torch.no_grad()
-    def _disturb(self, name: str) -> None:
+    def _randomise(self, name: str) -> None:
         """Draw random rotations, for `init_weights=False`."""
         for module in self.rotations(name):
             for g in module.generators:
@@ -82,6 +82,11 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
         x : (batch, ...)
         adapter_names : list of str, optional
             The adapter for each sample; "__base__" means none.
+
+        Raises
+        ------
+        StructmatError
+            If the numbers of names and samples differ, or adapters are merged.
         """
         if adapter_names is None:
             return super().forward(x, *args, **kwargs)
@@ -175,12 +180,24 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
             self.base_layer.weight.data = weight_data
 
     def scale_layer(self, scale: float) -> None:
-        """Multiply the powers of the active adapters by a number."""
+        """Multiply the powers of the active adapters by a number.
+
+        Raises
+        ------
+        StructmatError
+            As for `set_scale`.
+        """
         factor = checked_power(scale)
         self.set_scales({name: self.structmat_power[name] * factor for name in self.acting()})
 
     def unscale_layer(self, scale: float | None = None) -> None:
-        """Divide the powers of the active adapters by a number, or set them to 1."""
+        """Divide the powers of the active adapters by a number, or set them to 1.
+
+        Raises
+        ------
+        StructmatError
+            If the number is 0, or a block does not have the resulting power.
+        """
         if scale is None:
             self.set_scales(dict.fromkeys(self.acting(), 1.0))
             return

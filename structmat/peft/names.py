@@ -58,4 +58,4 @@ def check_name(model: nn.Module, adapter: Any) -> None:
         why = "a part of the model or of its saved state has this name, and PEFT would confuse them"
     else:
         return
-    raise StructmatError(f"adapter {adapter!r}: {why}; choose another one")
+    raise StructmatError(f"adapter {adapter!r}: {why}; choose another name")

@@ -17,8 +17,9 @@ class Counts:
     Attributes
     ----------
     paper : int
-        The count of the BOFT paper: the free parameters of the rotations, r(r−1)/2 for each block,
-        the factors and the biases. This is the number of parameters stored and trained.
+        The count of the BOFT paper: the free parameters of the rotations (r(r−1)/2 for each block,
+        or fewer if redundant ones are omitted), the output scales and the biases. This is the
+        number of parameters stored and trained.
     peft : int
         The count by PEFT's BOFT, which would store full blocks, r² numbers each, for the same
         networks.

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from structmat.adapters.adapted_layer import PREFIX, all_or_none
 from structmat.adapters.distributed import (
     check_whole,
-    is_around,
+    is_torch_wrapper,
     plain_name,
     renewed,
     unwrapped,
@@ -45,7 +45,7 @@ from structmat.peft.planned_networks import check_shared, planned
 from structmat.peft.rollback import Before, remember
 from structmat.peft.unmatched import numbers_unmatched, unmatched, warn
 
-# Parents that read only the dtype of the weight and then call the layer: no rotated weight needed.
+# Parents that read only the dtype of the weight and then call the layer need no rotated weight.
 _ONLY_LOOKS = re.compile(r".*(DenseActDense|DenseGatedActDense|GatedActDense)")
 
 
@@ -168,7 +168,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         found: dict[str, nn.Module] = {}
         for name, module in model.named_modules():
             names, plain = self._names[name], every[name]
-            if not name or name.startswith(inside) or name != names[0] or is_around(module):
+            if not name or name.startswith(inside) or name != names[0] or is_torch_wrapper(module):
                 continue
             if isinstance(module, BaseTunerLayer):
                 inside = (*inside, f"{name}.")
@@ -202,7 +202,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         current_key: str,
         parameter_name: str | None = None,  # noqa: ARG002 (PEFT's signature)
     ) -> None:
-        if is_around(target):
+        if is_torch_wrapper(target):
             return
         # A layer with several names is visited under each of them, but adapted only once.
         names = self._names.get(current_key, [current_key])
@@ -227,7 +227,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         """Replace a layer under all of its names."""
-        if is_around(child):  # the wrapper of torch.compile stays
+        if is_torch_wrapper(child):  # the wrapper of torch.compile stays
             parent, child_name = child, next(iter(own_modules(child)))
             child = getattr(child, child_name)
         if isinstance(child, StructmatExperts):  # PEFT would assign its weight to the new module
@@ -244,7 +244,13 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_names: list[str] | None = None,
         safe_merge: bool = False,  # noqa: FBT001, FBT002 (PEFT's signature)
     ) -> None:
-        """Merge adapters into all layers, or into none if any value is not finite."""
+        """Merge adapters into all layers, or into none if any of them fails.
+
+        Raises
+        ------
+        StructmatError
+            If there is no such adapter, the model is sharded, or a merged weight is not finite.
+        """
         self._check_known(adapter_names)
         check_whole(self.model, "merge")
         with all_or_none(self.adapted(), adapter_names):
@@ -279,7 +285,13 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         return plain
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 (PEFT's signature)
-        """Make existing adapters active."""
+        """Make existing adapters active.
+
+        Raises
+        ------
+        StructmatError
+            If there is no such adapter.
+        """
         self._check_known([adapter_name] if isinstance(adapter_name, str) else adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)
 
@@ -288,7 +300,13 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_names: str | Sequence[str],
         requires_grad: bool = True,  # noqa: FBT001, FBT002 (PEFT's signature)
     ) -> None:
-        """Freeze or unfreeze existing adapters."""
+        """Freeze or unfreeze existing adapters.
+
+        Raises
+        ------
+        StructmatError
+            If there is no such adapter.
+        """
         self._check_known([adapter_names] if isinstance(adapter_names, str) else adapter_names)
         super().set_requires_grad(adapter_names, requires_grad)
 
@@ -322,12 +340,12 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             Adapters with the same networks. An adapter counts as the identity in layers that it
             does not rotate.
         weights : sequence of float
-            If the weights sum to one, the result is the mean. In general, the mean is raised to the
-            power of their sum; a single adapter with weight w, for example, becomes that adapter
-            scaled by w. A negative weight inverts each block: a single adapter with weight −1 is
-            inverted stage by stage, which inverts the whole rotation only if the stages commute,
-            for example if there is only one. If the blocks commute, the result is the product of
-            their powers w; if all weights are 0, it is the identity.
+            If the weights are positive and sum to one, the result is the mean. In general, each
+            block with a negative weight is inverted, and the mean for the weights |w| is raised to
+            the power Σ|w|; a single adapter with weight w, for example, becomes that adapter scaled
+            by w. Inverting each block inverts the whole rotation only if the stages commute, for
+            example if there is only one. If the blocks commute, the result is the product of their
+            powers w; if all weights are 0, it is the identity.
         adapter_name : str
             The name of the new adapter, which remains inactive.
         combination_type : {"geodesic"}
@@ -335,12 +353,12 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         Raises
         ------
         StructmatError
-            If an adapter is unknown, the new name is taken, networks differ, or blocks differ by a
-            rotation by π. The model is unchanged.
+            If an argument is invalid, the new name is taken, an adapter has `modules_to_save`,
+            networks differ, or blocks differ by a rotation by π. The model is unchanged.
 
         Notes
         -----
-        Output factors are averaged: 1 + Σ wᵢ (sᵢ − 1). See
+        Output scales are combined linearly, to 1 + Σ wᵢ (sᵢ − 1). See
         `structmat.nn.parametrizations.powers.mean`.
         """
         if combination_type != "geodesic":

@@ -27,7 +27,7 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
     tails = {tail for name in known if not (tail := name.rpartition(".")[2]).isdigit()}
     said = [
         f"{option}: {name!r} matches no module of this model"
-        f"{suggest(name, tails, far='model.named_modules() lists them')}"
+        f"{suggest(name, tails, fallback='model.named_modules() lists them')}"
         for option in ("target_modules", "exclude_modules", "modules_to_save")
         for name in sorted(_listed(getattr(config, option)))
         if not any(_fits(module, name, option) for module in known)
@@ -54,7 +54,7 @@ def numbers_unmatched(
     """Return a message for each index in `layers_to_transform` that no layer has."""
     found = {index(name, config.layers_pattern) for name in names}
     there = sorted(number for number in found if number is not None)
-    span = f"they go from {there[0]} to {there[-1]}" if there else "its layers have no numbers"
+    span = f"numbers go from {there[0]} to {there[-1]}" if there else "its layers have no numbers"
     return [
         f"layers_to_transform: no layer of this model has the number {number}; {span}"
         for number in config.layer_numbers

@@ -20,7 +20,7 @@ _WIDE = 32  # switches above this radix are not checked in advance
 
 
 def compared(plan: Plan, target: Index) -> Index | None:
-    """Return the position of each signal when every switch sorts, or None if some end up unsorted.
+    """Return the signal on each wire when every switch sorts, or None if some end up unsorted.
 
     A switch sends the signal for the first output to the first wire that it writes, and so on. A
     brick wall is then the odd–even transposition sort, and a triangle is the bubble sort, both of
@@ -50,7 +50,7 @@ def compared(plan: Plan, target: Index) -> Index | None:
 
 
 def searched(plan: Plan, target: Index) -> Index:
-    """Return the position of each signal in any network, or raise an error with the reason.
+    """Return the signal on each wire of any network, or raise an error with the reason.
 
     Signals with a unique path to their destination are followed first: if all paths are unique, as
     in the omega and the butterfly network, this decides the question, at any width. Then settings
@@ -64,7 +64,7 @@ def searched(plan: Plan, target: Index) -> Index:
         If there is no routing. If the reason is that an input does not reach its output, or that
         two inputs need the same wire, the message names these.
     UndecidedError
-        If the search reaches its limit.
+        If the search reaches its limit, or the network is too large to search.
     """
     depth, width = len(plan.stages), len(target)
     taken = np.empty((depth + 1, width), dtype=np.int64)

@@ -39,7 +39,7 @@ class Shares:
 
     @cached_property
     def mates(self) -> Index:
-        """For signals sorted by switch, the partner that goes to the other half, or the signal."""
+        """For signals sorted by switch, the partner in the other half, or the signal itself."""
         sizes = self.lower + self.upper
         starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
         here = identity(len(starts))
@@ -132,9 +132,9 @@ class Slots:
 def loops(first: Index, last: Index, here: Shares, there: Shares) -> Mask | None:
     """Return which signals go to the upper half, by the looping algorithm.
 
-    Each signal has a partner at its first switch and one at its last, both of which go to the other
-    half, so the halves alternate along a loop of partners. A path of partners ends at a signal
-    whose switch has no choice.
+    At each of its two switches, a signal has a partner that goes to the other half, unless the
+    switch has no choice. The halves therefore alternate along loops of partners, and along paths,
+    which end at signals whose switch has no choice.
 
     Returns
     -------

@@ -16,7 +16,7 @@ from structmat.routing.bipartite_halving import Slots
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One stage of a level: the switch of each wire, where a wire in no switch counts as one.
+    """One stage of a level, in which a wire in no switch counts as a switch of its own.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Plan:
 
     @cached_property
     def centred(self) -> Plan:
-        """Return the switches in other stages, each as close as possible to the nearer end.
+        """The plan with each switch moved to a stage as close as possible to the nearer end.
 
         Networks of unequal depth in parallel are thereby aligned at their middles.
         """

@@ -9,7 +9,7 @@ from structmat.routing.clos_levels import Plan, Side
 
 
 def divided(plan: Plan, target: Index) -> Index | None:
-    """Return the position of each signal, found from both ends inwards, or None if this fails.
+    """Return the signal on each wire, found from both ends inwards, or None if this fails.
 
     The first and the last stage send each signal to one of the smaller networks between them, which
     leaves a permutation for each smaller network; all of these are routed together. In a Clos

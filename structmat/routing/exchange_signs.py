@@ -1,4 +1,4 @@
-"""Signs with which the blocks of a routed permutation are rotations."""
+"""Signs that turn the blocks of a routed permutation into rotations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def negations(plan: Plan, held: Index, odd: list[npt.NDArray[np.bool_]]) -> list
     """Return signs for the signals that enter each switch, such that every block is a rotation.
 
     A switch with an odd permutation must negate an odd number of its signals, and any other switch
-    an even number; each signal should be negated an even number of times along its path. These
-    conditions are a T-join over GF(2) in the graph of switches and signals. In a spanning forest,
-    starting from the leaves, each node that is still odd takes the edge to its parent. Only the
-    parity of each component then remains, at its root: the signal that arrives at the last output
-    of the component.
+    an even number; each signal should be negated an even number of times along its path. The
+    negations therefore form a T-join in the bipartite graph of switches and signals. In a spanning
+    forest, starting from the leaves, each node that is still odd takes the edge to its parent. Only
+    the parity of each component then remains, at its root: the signal that arrives at the last
+    output of the component.
 
     Parameters
     ----------

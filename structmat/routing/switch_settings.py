@@ -22,10 +22,11 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
 
     Output i is then exactly input p[i], and `Rotation(net, blocks)(x)` is x[p]. Every permutation
     can be routed in Beneš, Waksman and Clos networks, and in any network of the same structure,
-    however it was built: level by level from both ends, by the looping algorithm, and by maximum
-    flows for odd radices. Sorting networks, such as the brick-wall mesh, are routed by sorting. If
-    there is a single path from each input to each output, as in omega and butterfly networks, these
-    paths determine the settings. In any other network settings are searched, up to a limit.
+    however it was built. These are routed level by level from both ends, by the looping algorithm
+    or, where switches cannot divide their signals equally, by maximum flows. Sorting networks, such
+    as the brick-wall mesh, are routed by sorting. If there is a single path from each input to each
+    output, as in omega and butterfly networks, these paths determine the settings. In any other
+    network settings are searched, up to a limit.
 
     Parameters
     ----------
@@ -53,11 +54,11 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
         inputs that need the same wire after a stage, counted from 1 as in diagrams, or an input
         that does not reach its output.
     UndecidedError
-        If the search reaches its limit.
+        If the search reaches its limit, or the network is too large to search.
     WiringError
         If `permutation` is not a permutation of the wires.
     StructmatError
-        If `net` is not a Network.
+        If `net` is not a Network, or `special` is not a bool.
 
     References
     ----------

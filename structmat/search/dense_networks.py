@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from structmat.analysis.reachability import dense_depth, leading_dense_depth
 from structmat.errors import FamilyError, StructmatError, checked_integer, checked_width
 from structmat.families import Entry, Family, catalogue
-from structmat.families.factorization import ceil_log, divisors, least_factorizations
-from structmat.families.options import combinations, taken
+from structmat.families.number_theory import ceil_log, divisors, least_factorizations
 from structmat.families.registry import entry
+from structmat.families.variants import accepts, combinations
 
 _LARGEST = 256  # the largest radix tried
 _REPEATS = 32  # the maximum number of repetitions of a graph
@@ -50,7 +50,7 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     Raises
     ------
     StructmatError
-        If the width is below 2, or the budget is not an integer.
+        If the width is not an integer ≥ 2, or the budget is not an integer ≥ 0.
     FamilyError
         If a user-defined family is faulty.
 
@@ -125,7 +125,7 @@ def _candidates(known: Entry, width: int) -> Iterator[Family]:
         "rng": (0,),
     }
     for rule in combinations(known, width, values):
-        if taken(rule, width):
+        if accepts(rule, width):
             yield rule
             claims = rule.claims(width)
             if "depth" in optional and claims.dense_at and claims.dense_at != claims.depth:

@@ -69,7 +69,7 @@ def assert_dense(net: Network) -> None:
     >>> assert_dense(Network.of(3, [[[0, 1]], [[1, 2]]]))
     Traceback (most recent call last):
     ...
-    AssertionError: not dense: input 2 does not reach output 0; 1 of 9 pairs are not connected \
+    AssertionError: not dense: input 2 does not influence output 0; 1 of 9 pairs are not connected \
 in Network(width=3, depth=2, parameters=2); its switches join all wires, so more stages can make \
 it dense
     """
@@ -79,6 +79,6 @@ it dense
     output, source = missing[0].tolist()
     why = str(why_not_dense(net)).rpartition("; ")[2]
     raise AssertionError(
-        f"not dense: input {source} does not reach output {output}; {len(missing)} of"
+        f"not dense: input {source} does not influence output {output}; {len(missing)} of"
         f" {net.width**2} pairs are not connected in {net!r}; {why}"
     )

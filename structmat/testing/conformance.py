@@ -13,8 +13,8 @@ import numpy.typing as npt
 from structmat.analysis.isomorphism import isomorphism
 from structmat.errors import SpecError, StructmatError, WidthError, abbreviated
 from structmat.families import Family, parse
-from structmat.families.options import taken
 from structmat.families.registry import entry, nearby
+from structmat.families.variants import accepts
 from structmat.linalg.blocks import identity_blocks, random_blocks
 from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
@@ -74,7 +74,7 @@ def check_family(
     for width in sizes:
         rules = [given] if given else list(tried(known, width, max_depth))
         for rule in rules[:: -(-len(rules) // _MOST) or 1]:
-            takes = taken(rule, width)
+            takes = accepts(rule, width)
             if takes:
                 _check_member(rule, width)
                 checked[width] = checked.get(width, 0) + 1

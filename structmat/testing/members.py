@@ -7,39 +7,59 @@ from functools import lru_cache
 from typing import Any
 
 from structmat.families import Entry, Family, catalogue
-from structmat.families.factorization import factorizations
-from structmat.families.options import combinations, taken
+from structmat.families.number_theory import factorizations
+from structmat.families.registry import entry
+from structmat.families.variants import accepts, combinations
+from structmat.networks.network import Network
 
 Case = tuple[Family, int]
 
 
 def cases(max_width: int, max_depth: int) -> dict[str, list[Case]]:
     """Return families with options, and widths, within these bounds, ordered by name and width."""
-    found = {e.name: _members(e, max_width, max_depth) for e in catalogue()}
+    widths = range(1, max_width + 1)
+    found = {
+        e.name: [case for width in widths for case in _members(e, width, max_depth)]
+        for e in catalogue()
+    }
     return {name: members for name, members in found.items() if members}
 
 
 def any_case(max_width: int, max_depth: int) -> bool:
     """Return whether any family has a member within these bounds, without listing all."""
-    return any(_members(e, max_width, max_depth) for e in catalogue())
+    widths = range(1, max_width + 1)
+    return any(_members(e, width, max_depth) for e in catalogue() for width in widths)
 
 
-@lru_cache(maxsize=256)
-def _members(known: Entry, max_width: int, max_depth: int) -> list[Case]:
-    found: list[Case] = []
-    for width in range(1, max_width + 1):
-        found += [
-            (rule, width)
-            for rule in tried(known, width, max_depth)
-            if taken(rule, width) and _depth(known, rule, width) <= max_depth
-        ]
-    return found
+def widest(known: Entry, max_width: int, max_depth: int) -> Iterator[Case]:
+    """Yield the members of one family within these bounds, the widest first."""
+    for width in range(max_width, 0, -1):
+        yield from reversed(_members(known, width, max_depth))
 
 
-@lru_cache(maxsize=2**16)  # building takes most of the time; the entry is part of the key
-def _depth(_known: Entry, rule: Family, width: int) -> int:
+def built(max_width: int, max_depth: int) -> set[Network]:
+    """Return the networks of all cases within these bounds."""
+    found = cases(max_width, max_depth)
+    return {_network(entry(name), *case) for name, members in found.items() for case in members}
+
+
+@lru_cache(maxsize=2**14)
+def _members(known: Entry, width: int, max_depth: int) -> list[Case]:
+    return [
+        (rule, width)
+        for rule in tried(known, width, max_depth)
+        if accepts(rule, width) and _depth(known, rule, width) <= max_depth
+    ]
+
+
+def _depth(known: Entry, rule: Family, width: int) -> int:
     claimed = rule.claims(width).depth
-    return rule(width).depth if claimed is None else claimed
+    return _network(known, rule, width).depth if claimed is None else claimed
+
+
+@lru_cache(maxsize=2**14)  # building takes most of the time; the entry is part of the key
+def _network(_known: Entry, rule: Family, width: int) -> Network:
+    return rule(width)
 
 
 def tried(known: Entry, width: int, max_depth: int) -> Iterator[Family]:

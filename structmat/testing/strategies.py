@@ -14,7 +14,7 @@ from structmat.linalg.blocks import Array, identity_blocks, random_blocks
 from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
-from structmat.testing.members import Case, any_case, cases
+from structmat.testing.members import Case, any_case, built, cases
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -306,9 +306,8 @@ def _thinned(
 @lru_cache(maxsize=64)
 def _built(width: int, depth: int, *, wired: bool | None) -> list[Network]:
     """Return networks built by families, the simplest first, because examples shrink to it."""
-    built = {family(d) for found in cases(width, depth).values() for family, d in found}
     return sorted(
-        (net for net in built if wired is None or net.is_straight is not wired),
+        (net for net in built(width, depth) if wired is None or net.is_straight is not wired),
         key=lambda net: (net.width, net.depth, net.parameters, net.to_json()),
     )
 

@@ -11,7 +11,8 @@ from structmat.viz.eigenangle_plot import eigenangles
 from structmat.viz.matrix_patterns import paths, reach, sparsity
 from structmat.viz.meeting_graph import meetings
 from structmat.viz.network_drawing import grid
-from structmat.viz.style import COLOURS, save
+from structmat.viz.palette import COLOURS
+from structmat.viz.style import save
 from structmat.viz.tradeoffs import frontier, pareto, tradeoff
 
 __all__ = [

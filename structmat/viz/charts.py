@@ -10,18 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import StructmatError, abbreviated, is_sequence, require
-from structmat.viz.style import (
-    BARE,
-    COLOURS,
-    INK,
-    axes,
-    bare,
-    labelled,
-    legend,
-    ruled,
-    thousands,
-    written,
-)
+from structmat.viz.palette import BARE, COLOURS, INK
+from structmat.viz.style import axes, bare, labelled, legend, ruled, thousands, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,9 +102,9 @@ def curves(
 
     Raises
     ------
-    If there is no history, one does not consist of pairs of numbers, or a band does not have a pair
-    for each point.
-        have a pair for each point.
+    StructmatError
+        If there is no history, one does not consist of pairs of numbers, a band does not have a
+        pair for each point of a history, or `log` is invalid.
 
     Examples
     --------

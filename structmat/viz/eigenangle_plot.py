@@ -10,7 +10,8 @@ from structmat.analysis.spectrum import angles_of, haar_angles
 from structmat.errors import checked_integer
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
-from structmat.viz.style import COLOURS, INK, axes, legend
+from structmat.viz.palette import COLOURS, INK
+from structmat.viz.style import axes, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,18 +15,8 @@ from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
 from structmat.viz.network_drawing import edges_of
-from structmat.viz.style import (
-    COLOURS,
-    INK,
-    QUIET,
-    axes,
-    bare,
-    cells,
-    in_steps,
-    name_wires,
-    room,
-    wire_names,
-)
+from structmat.viz.palette import COLOURS, INK, QUIET, in_steps
+from structmat.viz.style import axes, bare, cells, name_wires, room, wire_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,8 +75,8 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
         _panel(ax, _stage_pattern(net.stages[t]), (centre, foot + 1.5 + _GAP), COLOURS[0])
         _panel(ax, product, (centre, foot + 0.5), INK)
         if column % every == 0 or t == net.depth - 1:
-            _word(ax, centre, foot - _GAP / 2, _percent(product), "top")
-            _word(ax, centre, foot + 2 + 1.5 * _GAP, f"$B_{{{t + 1}}}$", "bottom")
+            _caption(ax, centre, foot - _GAP / 2, _percent(product), "top")
+            _caption(ax, centre, foot + 2 + 1.5 * _GAP, f"$B_{{{t + 1}}}$", "bottom")
     feet = -_BAND * np.arange(rows)
     if net.depth:
         ax.set_yticks(
@@ -103,7 +93,7 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _word(ax: Any, x: float, y: float, text: str, side: str) -> None:
+def _caption(ax: Any, x: float, y: float, text: str, side: str) -> None:
     ax.text(x, y, text, ha="center", va=side, fontsize=9, color=INK)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from structmat.errors import StructmatError, abbreviated, require
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
-from structmat.viz.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
+from structmat.viz.palette import COLOURS, INK, in_steps
+from structmat.viz.style import axes, labelled, legend, room, wire_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,7 +121,7 @@ def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None)
     for name in names:
         if name not in labelled(layout, "layout", "{0: (0.0, 1.0), 1: (1.0, 0.0)}"):
             raise StructmatError(
-                f"layout: no position for wire {abbreviated(name)}; give one for each"
+                f"layout has no position for wire {abbreviated(name)}; give one for each wire"
             )
     try:
         places = np.array([layout[name] for name in names], dtype=float)

@@ -15,18 +15,8 @@ from structmat.networks import permutation
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Stage
-from structmat.viz.style import (
-    BARE,
-    COLOURS,
-    FAINT,
-    INK,
-    QUIET,
-    axes,
-    bare,
-    name_wires,
-    room,
-    wire_names,
-)
+from structmat.viz.palette import BARE, COLOURS, FAINT, INK, QUIET
+from structmat.viz.style import axes, bare, name_wires, room, wire_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

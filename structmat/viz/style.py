@@ -1,7 +1,8 @@
-"""Shared elements of the plots: colours, new axes, and reproducible files."""
+"""Shared elements of the plots: axes, labels, legends, and reproducible files."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,19 +13,18 @@ import numpy.typing as npt
 from structmat._util.files import replacing
 from structmat.errors import FileError, StructmatError, require
 from structmat.networks.network import Network
-from structmat.viz.svg import COLOURS, shortened
+from structmat.viz.palette import INK
+from structmat.viz.svg import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS",
     "axes",
     "bare",
     "cells",
     "checked_axes",
-    "in_steps",
     "labelled",
     "legend",
     "name_wires",
@@ -33,10 +33,10 @@ __all__ = [
     "save",
     "thousands",
     "wire_names",
+    "write",
     "written",
 ]
 
-INK, BARE, QUIET, FAINT = "#333333", "#888888", "#BBBBBB", "#D4D4D4"
 CELLS = 256  # maximum number of matrix rows and columns drawn individually
 
 _ENDINGS = (".svg", ".png")
@@ -173,12 +173,6 @@ def legend(ax: Any, **options: Any) -> Any:
     return ax.legend(handles=handles, frameon=False, fontsize=9, **above | options)
 
 
-def in_steps(count: int) -> list[Any]:
-    """Return `count` colours that form a sequence, from dark to light."""
-    maps = require("matplotlib", "plot").colormaps
-    return list(maps["viridis"](np.linspace(0, 0.92, count)))  # the lightest yellow is too pale
-
-
 def cells(
     values: npt.NDArray[Any], gather: np.ufunc = np.add
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -195,6 +189,13 @@ def cells(
     counts = np.diff(np.append(first, len(values)))
     rows = gather.reduceat(values, first, 0)
     return gather.reduceat(rows, first, 1), np.outer(counts, counts)
+
+
+def write(figure: Figure, target: Path | io.BytesIO, ending: str, *, dpi: int = 200) -> None:
+    """Write a figure as "svg" or "png", the same bytes each time: without a date or random ids."""
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type")) if ending == "svg" else {}
+    with require("matplotlib", "plot").rc_context({"svg.hashsalt": "structmat"}):
+        figure.savefig(target, format=ending, dpi=dpi, metadata=metadata)
 
 
 def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
@@ -240,11 +241,9 @@ def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
         raise FileError(f"{target}: the suffix must be .svg or .png")
     if not target.parent.is_dir():
         raise FileError(f"{target}: there is no directory {target.parent}; create it first")
-    metadata = {"Date": None} if ending == ".svg" else {}
-    context = require("matplotlib", "plot").rc_context({"svg.hashsalt": "structmat"})
     try:
-        with context, replacing(target) as new:
-            figure.savefig(new, dpi=dpi, metadata=metadata)
+        with replacing(target) as new:
+            write(figure, new, ending[1:], dpi=dpi)
     except OSError as error:
         raise FileError(f"{target}: cannot be written ({error.strerror})") from None
     return target

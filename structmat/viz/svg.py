@@ -14,10 +14,7 @@ import numpy.typing as npt
 
 from structmat._util.text_table import counted
 from structmat.networks.stage import Stage
-
-# Okabe and Ito (2008): distinguishable to colour-blind readers, and from white and black; black
-# and yellow are omitted.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+from structmat.viz.palette import COLOURS
 
 _WIDEST = 64  # maximum number of wires drawn
 _MOST_LINES = 4000  # maximum number of lines in a picture

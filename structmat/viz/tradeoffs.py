@@ -14,7 +14,8 @@ from structmat.errors import StructmatError, abbreviated, is_sequence, suggest
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.viz.charts import Points, Series, look, points
-from structmat.viz.style import BARE, INK, axes, labelled, legend, ruled, thousands
+from structmat.viz.palette import BARE, INK
+from structmat.viz.style import axes, labelled, legend, ruled, thousands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,7 +109,7 @@ def pareto(
     Raises
     ------
     StructmatError
-        If there are no points, or in the cases of `frontier`.
+        If there are no points, or an argument is invalid (see `frontier`).
 
     Examples
     --------

@@ -143,7 +143,10 @@ def edited(folder, edit):
     ("edit", "message"),
     [
         (lambda s: s.update(format="other"), '"format": "structmat.adapter"'),
-        (lambda s: s.update(version=99), "version 99: this structmat reads version 1"),
+        (
+            lambda s: s.update(version=99),
+            "schema version 99, but .* reads version 1",
+        ),
         (lambda s: s.pop("layers"), r"missing or invalid entry \(KeyError"),
         (
             lambda s: s["layers"]["2"].update(networks={"inputs": 7}),
@@ -159,7 +162,7 @@ def edited(folder, edit):
         ),
         (lambda s: s["layers"]["2"].update(dropout=[3, 3]), "it must be two probabilities"),
         (lambda s: s["layers"]["2"].update(parametrization="qr"), "'qr': no such parametrization"),
-        (lambda s: s["networks"][0].update(version=99), "network JSON of version 99"),
+        (lambda s: s["networks"][0].update(version=99), "network JSON has schema version 99"),
         (lambda s: s["networks"][0]["stages"][0][0][0].append([0]), "rows must be of equal length"),
     ],
 )
@@ -180,9 +183,9 @@ def test_the_error_lists_every_mismatch(tmp_path):
     other = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 9), nn.BatchNorm1d(9))
     refused(
         tmp_path,
-        r"does not fit this model, which is left unchanged: layer 0 is a ReLU, which cannot be"
-        r" adapted; layer 2 has a weight of shape \(9, 16\) for LinearLayout; the saved weight has"
-        r" shape \(12, 16\) for LinearLayout; 4 is not in the model; .*3\.running_mean has"
+        r"does not fit this model, which is left unchanged: layer 0 has type ReLU, which cannot"
+        r" be adapted; layer 2 has a weight of shape \(9, 16\) for LinearLayout; the saved weight"
+        r" has shape \(12, 16\) for LinearLayout; 4 is not in the model; .*3\.running_mean has"
         r" shape \(12,\) in the file, \(9,\) in the model",
         other,
     )
@@ -371,5 +374,5 @@ def test_loading_into_a_convolution_with_other_groups_is_refused(tmp_path):
         adapt(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), "mixed_radix", target_modules=["0"]),
         tmp_path,
     )
-    with pytest.raises(FileError, match="0: a network of width 36 for a layer with 18 inputs"):
+    with pytest.raises(FileError, match="0: the network has width 36, but the layer has 18 inputs"):
         load_adapter(nn.Sequential(nn.Conv2d(2, 4, 3)), tmp_path)

@@ -254,7 +254,9 @@ def test_one_of_several_adapters_can_be_interpolated():
 
 @both
 def test_invalid_models_stages_and_steps_are_refused(make):
-    with pytest.raises(StructmatError, match="no adapters to interpolate; adapt it first"):
+    with pytest.raises(
+        StructmatError, match="no adapters to interpolate or restrict; adapt it first"
+    ):
         path(plain())
     model = make()
     end = model(X)

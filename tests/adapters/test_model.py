@@ -79,7 +79,11 @@ def test_targets_may_be_a_regular_expression_or_a_list():
             None,
             r"a string is a regular expression .* use \['query'\] to match the ends of names",
         ),
-        (["zzz"], None, r"; there are [a-z_]+(, [a-z_]+)*$"),  # the last parts, without prefixes
+        (
+            ["zzz"],
+            None,
+            r"; the choices are [a-z_]+(, [a-z_]+)*$",
+        ),  # the last parts, without prefixes
         (["quary"], None, "'quary' matches no selectable layer .*; did you mean query"),
         ("all-linear", ["quary"], "exclude_modules: 'quary' matches no selectable layer"),
         ("all-linear", ".*", "no layer is left to adapt"),
@@ -137,7 +141,7 @@ def test_a_pattern_matches_a_whole_name_or_its_last_parts(pattern, fitting):
     model["block"] = nn.ModuleDict({name: nn.Linear(4, 4) for name in names})
     options = {"topology_pattern": {pattern: "block_diagonal(block=4)"}}
     if fitting is None:
-        with pytest.raises(StructmatError, match="matches none of the adapted layers"):
+        with pytest.raises(StructmatError, match="matches none of the layers to be adapted"):
             adapt(model, "butterfly", **options)
         return
     found = adapters(adapt(model, "butterfly", **options))
@@ -180,8 +184,8 @@ def test_layers_of_one_width_share_one_network():
 @pytest.mark.parametrize(
     ("topology", "pattern", "error", "message"),
     [
-        ("butterfly(block=4)", None, WidthError, r"query reads 24 inputs: butterfly\(width=24"),
-        (sm.butterfly(16), None, WidthError, "query reads 24 inputs: the network has width 16"),
+        ("butterfly(block=4)", None, WidthError, r"query has 24 inputs: butterfly\(width=24"),
+        (sm.butterfly(16), None, WidthError, "query has 24 inputs: the network has width 16"),
         ("buterfly", None, SpecError, "did you mean butterfly"),
         (7, None, StructmatError, "topology=7: it must be a spec string"),
         (lambda width: width, None, StructmatError, "returned 24: it must return a Network"),
@@ -189,7 +193,7 @@ def test_layers_of_one_width_share_one_network():
             "mixed_radix",
             {"quary": "monarch"},
             StructmatError,
-            "'quary' matches none of the adapted layers",
+            "'quary' matches none of the layers to be adapted",
         ),
         ("mixed_radix", {"(": "monarch"}, StructmatError, "is not a regular expression"),
         ("mixed_radix", {"query": "monarchy"}, SpecError, "did you mean monarch"),

@@ -109,12 +109,12 @@ def test_saving_and_loading_keeps_the_side(tmp_path):
         load_adapter(nn.Linear(6, 9), tmp_path)
     text = (tmp_path / SETTINGS).read_text()
     (tmp_path / SETTINGS).write_text(text.replace('"outputs"', '"middle"'))
-    with pytest.raises(FileError, match="side='middle': a network rotates the inputs or the"):
+    with pytest.raises(FileError, match=r"side='middle': it must be .inputs. or .outputs."):
         load_adapter(copy.deepcopy(layer), tmp_path)
 
 
 def test_unknown_sides_and_wrong_widths_are_refused():
-    with pytest.raises(StructmatError, match="side='left': no such choice; there are both, inputs"):
+    with pytest.raises(StructmatError, match=r"side='left': .*; the choices are both, inputs"):
         adapt(nn.Linear(4, 4), "butterfly", target_modules=".*", side="left")
     with pytest.raises(StructmatError, match="has 6 outputs: the network has width 8"):
         adapt(nn.Linear(4, 6), sm.butterfly(8), target_modules=".*", side="outputs")
@@ -148,5 +148,5 @@ def test_each_side_is_rotated_by_its_own_network(scale, tmp_path):
     torch.testing.assert_close(merge(one, unload=True)(x), expected)
     with pytest.raises(AttributeError, match="no attribute 'rotation'"):
         _ = adapt(copy.deepcopy(layer), "mixed_radix", **options).rotation
-    with pytest.raises(FileError, match="inputs and outputs are rotated, which no other format"):
+    with pytest.raises(FileError, match="inputs and outputs are rotated, which conversion does"):
         convert(tmp_path, tmp_path / "peft", to="peft")

@@ -189,7 +189,7 @@ def test_lower_bounds_have_text_and_json():
         (0, 2, "width=0"),
         (8.0, 2, "width=8.0"),
         ("benes", 2, "lower_bounds of 'benes': it takes a network"),
-        (8, 1, "block=1: block must be an integer, at least 2"),
+        (8, 1, "block=1: block must be an integer ≥ 2"),
         pytest.param(
             10**5000,
             2,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.analysis import mixing
-from structmat.analysis.mixing import energy, fourth_moments
+from structmat.analysis.mixing import concentration, energy, fourth_moments
 from structmat.linalg import factors as stagewise
 from structmat.testing import families, networks, seeds
 
@@ -56,6 +56,17 @@ def test_mixing_is_zero_exactly_if_all_averages_are_equal(net):
     if perfect:
         assert sm.mixing(net) < net.width * net.depth * 4 * np.finfo(float).eps + 1e-300
         assert 4**net.parameters >= net.width**net.width
+
+
+@given(some_networks)
+def test_concentration_lies_between_its_bounds(net):
+    found, d = concentration(net), net.width
+    assert found == pytest.approx(d * energy(net).max(), rel=1e-12)
+    assert d / sm.report(net).fewest_reached - 1e-9 <= found <= d * (1 + 1e-12)
+    assert found <= 1 + d * sm.mixing(net) + 1e-9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixing, "_CHUNK", 2 * d)  # two columns at once
+        assert concentration(net) == pytest.approx(found, rel=1e-12)
 
 
 @given(networks(max_width=8), networks(max_width=8))
@@ -130,14 +141,16 @@ def test_fourth_moments_of_mixed_radix_follow_the_formula(radices):
     expected = math.prod(3 * r / (r + 2) for r in radices)
     np.testing.assert_allclose(width**2 * fourth_moments(net), expected, rtol=1e-12)
     expected = math.prod(2 * r / (r + 1) for r in radices)
-    np.testing.assert_allclose(width**2 * fourth_moments(net, unitary=True), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        width**2 * fourth_moments(net, field="complex"), expected, rtol=1e-12
+    )
 
 
-@given(networks(), st.booleans())
-def test_fourth_moments_lie_between_the_squares_of_the_energy_and_the_energy(net, unitary):
+@given(networks(), st.sampled_from(["real", "complex"]))
+def test_fourth_moments_lie_between_the_squares_of_the_energy_and_the_energy(net, field):
     """Jensen from below; |R_ij| ≤ 1 from above. On a single path only switches add to the tail."""
     w = energy(net)
-    fourth = fourth_moments(net, unitary=unitary)
+    fourth = fourth_moments(net, field=field)
     assert (fourth >= w**2 * (1 - 1e-12)).all()
     assert (fourth <= w * (1 + 1e-12)).all()
     assert np.array_equal(fourth > 0, w > 0)
@@ -148,7 +161,7 @@ def test_repeated_switches_have_the_moments_of_one_switch(width, times):
     """A product of Haar matrices is Haar, although the network has many paths."""
     net = sm.Network.of(width, [[range(width)]]).repeat(times)
     np.testing.assert_allclose(fourth_moments(net), 3 / (width * (width + 2)), rtol=1e-12)
-    unitary = fourth_moments(net, unitary=True)
+    unitary = fourth_moments(net, field="complex")
     np.testing.assert_allclose(unitary, 2 / (width * (width + 1)), rtol=1e-12)
 
 
@@ -167,7 +180,7 @@ def test_repeated_switches_have_the_moments_of_one_switch(width, times):
 )
 def test_moments_agree_with_samples(net, dtype, special):
     """Means of n independent draws have errors of order σ/√n: 5 of these for all entries."""
-    draws = 4000
+    draws = 1500
     rng = np.random.default_rng(1)
     squares = np.array(
         [
@@ -178,7 +191,7 @@ def test_moments_agree_with_samples(net, dtype, special):
     )
     for expected, found in (
         (energy(net), squares),
-        (fourth_moments(net, unitary=dtype is complex), squares**2),
+        (fourth_moments(net, field="complex" if dtype is complex else "real"), squares**2),
     ):
         limit = 5 * found.std(axis=0) / draws**0.5 + 1e-12
         assert (np.abs(found.mean(axis=0) - expected) <= limit).all()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.analysis.reachability import leading_dense_depth
+from structmat.analysis.reachability import fewest_reached, leading_dense_depth
 from structmat.errors import SpecError, StructmatError, WidthError, WiringError
 from structmat.testing import assert_dense, families, networks
 
@@ -164,7 +164,7 @@ def test_dense_depth_is_the_least_that_is_dense(case):
         ("butterfly(block=4)", 6, {}, WidthError, "multiple of 4"),
         ("benes", 12, {}, WidthError, "2\\^n"),
         ("benes", 8.0, {}, StructmatError, "width=8.0"),
-        ("benes", 8, {"most": 0}, StructmatError, "most=0: most must be an integer, at least 1"),
+        ("benes", 8, {"most": 0}, StructmatError, "most=0: most must be an integer ≥ 1"),
         ("butterflies", 8, {}, SpecError, "did you mean butterfly"),
         (8, 8, {}, StructmatError, "topology=8: it must be a spec string"),
         ("benes", None, {}, StructmatError, "benes: a family has a network for each width"),
@@ -196,3 +196,25 @@ def test_no_network_is_dense_below_the_lower_bound(block, blocks):
     width = block * blocks
     depth = sm.dense_depth(f"shuffle(block={block})", width)
     assert block ** (depth - 1) < width <= block**depth or width == block
+
+
+@given(networks(), st.data())
+def test_fewest_reached_is_the_least_count_of_descendants(net, data):
+    graph = net.to_networkx()
+    counts = [
+        sum(t == net.depth for t, _ in nx.descendants(graph, (0, j)) | {(0, j)})
+        for j in range(net.width)
+    ]
+    least = min(counts)
+    assert fewest_reached(net) == (least, counts.index(least))
+    inputs = data.draw(st.lists(st.integers(0, net.width - 1), min_size=1))
+    reached, start = fewest_reached(net, inputs)
+    assert reached == min(counts[j] for j in inputs) == counts[start]
+    assert start in inputs
+
+
+def test_fewest_reached_rejects_invalid_inputs():
+    with pytest.raises(WiringError, match="inputs is empty: give at least one input"):
+        fewest_reached(sm.butterfly(4), [])
+    with pytest.raises(WiringError, match="inputs: wire 4"):
+        fewest_reached(sm.butterfly(4), [4])

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 
 import structmat as sm
+from structmat.analysis import report
 from structmat.analysis.dimension import Dimension
+from structmat.analysis.mixing import energy, fourth_moments
 from structmat.errors import MissingExtraError, SpecError, StructmatError
 from structmat.testing import families, networks
 
@@ -272,7 +274,7 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
             "mine at 4: the function must return a Network, not 4",
         ),
         ("benes", 8.0, StructmatError, "width=8.0: width must be an integer"),
-        ("benes", [8, 0], StructmatError, "width=0: width must be an integer, at least 1"),
+        ("benes", [8, 0], StructmatError, "width=0: width must be an integer ≥ 1"),
         ("benes", float("nan"), StructmatError, "width=nan"),
         ("benes", "16", StructmatError, "width='16'"),
         ("benes", None, StructmatError, "benes: it has a network for each width; give the widths"),
@@ -315,8 +317,13 @@ def test_expensive_parts_agree_with_the_functions(net):
     assert found.bounds == sm.lower_bounds(net)
     assert found.dimension is found.dimension  # kept
     assert set(found.to_dict()) == cheap | {"dimension", "mixing", "bounds"}
+    assert found.fewest_reached == sm.reach(net).sum(axis=0).min()
+    assert found.concentration == pytest.approx(net.width * energy(net).max(), rel=1e-12)
+    haar = 3 / net.width / (net.width + 2)
+    assert found.fourth_moment == pytest.approx(fourth_moments(net).max() / haar, rel=1e-12)
     json.dumps(found.complete(progress=False).to_dict())
     every = {"dimension", "mixing", "bounds", "conditioning", "sensitivity"}
+    every |= {"fewest_reached", "concentration", "fourth_moment"}
     every |= {"spectrum"} if net.width >= 6 else set()
     assert set(found.to_dict()) == cheap | every
     assert found == sm.report(net)
@@ -326,6 +333,8 @@ def test_a_complete_report_prints_dimension_bounds_and_spectrum():
     found = sm.report(sm.butterfly(16, block=4)).complete(progress=False)
     said = words(found)
     assert (said["dimension"], said["redundant"], said["mixing"]) == ("56", "16", "0.000")
+    assert (said["fewest reached"], said["concentration"]) == ("16", "1.000")
+    assert said["fourth moment"] == f"{fourth_moments(found.network).max() * 16 * 18 / 3:.3f}"
     assert 0 < float(said["conditioning"]) < 1
     _, bounds, spectrum = str(found).split("\n\n")
     assert bounds == str(sm.lower_bounds(found.network))
@@ -352,8 +361,8 @@ def test_reports_fall_back_to_bounds_on_the_dimension(monkeypatch):
     assert (twice["dimension"], twice["redundant"]) == (None, None)
     assert (twice["dimension_lower"], twice["dimension_upper"]) == (12, 24)
     assert (once["dimension"], once["dimension_upper"]) == (12, 12)
-    line = str(table).splitlines()[2]
-    assert re.split(r"\s{2,}", line)[-3:] == ["12 to 24", "–", "0.000"]
+    line = str(table).split("\n\n")[1].splitlines()[2]
+    assert re.split(r"\s{2,}", line) == ["twice", "8", "12 to 24", "–", "0.000", "8", "1.000"]
     assert "<td>12 to 24</td><td>–</td>" in table._repr_html_()
     json.dumps(table.to_dict())
 
@@ -384,7 +393,7 @@ def words(found):
 
 def test_reports_of_wide_networks_omit_the_conditioning():
     found = sm.report(sm.butterfly(128, block=2, depth=2)).complete(progress=False)
-    assert not {"conditioning", "spectrum"} & set(found.to_dict())
+    assert not {"conditioning", "spectrum", "fourth_moment"} & set(found.to_dict())
     assert found.dimension.value == 128
 
 
@@ -398,20 +407,37 @@ def test_a_full_comparison_has_more_columns():
     table = sm.compare(["butterfly(block=4)", "gossip", "benes"], [8, 6], full=True, progress=False)
     first = table.rows[0]
     assert (first["dimension"], first["redundant"], first["mixing"]) == (20, 4, pytest.approx(0))
-    assert str(table).splitlines()[0].split()[-3:] == ["dimension", "redundant", "mixing"]
+    assert (first["fewest_reached"], first["concentration"]) == (8, pytest.approx(1))
+    basic, more, _ = str(table).split("\n\n")
+    assert re.split(r"\s{2,}", basic.splitlines()[0]) == [key.replace("_", " ") for key in COLUMNS]
+    titles = ["network", "width", "dimension", "redundant", "mixing"]
+    titles += ["reached", "concentration"]
+    assert re.split(r"\s{2,}", more.splitlines()[0]) == titles
+    assert max(map(len, basic.splitlines() + more.splitlines())) <= 100
     refused = next(row for row in table.rows if row["refused"])
     assert refused["dimension"] is None
     assert "dimension" in table._repr_html_()
-    assert list(table.to_dataframe().columns)[-6:] == list(first)[-6:]
+    assert list(table.to_dataframe().columns) == list(first)
     assert list(first)[-3:] == ["dimension_lower", "dimension_upper", "refused"]
     assert "dimension" not in sm.compare("gossip", 6).rows[0]
 
 
-def test_mixing_is_a_float_in_a_data_frame():
+def test_mixing_and_concentration_are_floats_in_a_data_frame():
     pytest.importorskip("pandas")
     net = sm.block_diagonal(8, 8)
     table = sm.compare({"all": net}, 8, full=True, progress=False)
-    table.rows[0]["mixing"] = 0.0
-    assert str(table.to_dataframe().dtypes["mixing"]) == "Float64"
+    table.rows[0] |= {"mixing": 0.0, "concentration": 1.0}
+    dtypes = table.to_dataframe().dtypes
+    assert (str(dtypes["mixing"]), str(dtypes["concentration"])) == ("Float64", "Float64")
     refused = sm.compare("benes", 6, full=True, progress=False)
     assert refused.to_dataframe()["mixing"].isna().all()
+
+
+def test_expensive_parts_are_omitted_at_large_widths(monkeypatch):
+    monkeypatch.setitem(report._MOST, "fewest_reached", 8)
+    monkeypatch.setitem(report._MOST, "concentration", 4)
+    table = sm.compare("butterfly(depth=2)", [4, 8, 16], full=True, progress=False)
+    found = [(row["fewest_reached"], row["concentration"]) for row in table.rows]
+    assert found == [(4, 1.0), (4, None), (None, None)]
+    complete = sm.report(sm.butterfly(16)).complete(progress=False).to_dict()
+    assert not {"fewest_reached", "concentration"} & set(complete)

@@ -214,7 +214,10 @@ def test_symbolic_matrices_are_immutable_and_can_be_pickled():
     [
         (lambda: sm.symbolic("butterfly"), "butterfly: a family has a network for each width"),
         (lambda: sm.symbolic("butterfly", 4, parametrization="given"), "did you mean givens?"),
-        (lambda: sm.symbolic("butterfly", 4, parametrization=None), "there are cayley, entries"),
+        (
+            lambda: sm.symbolic("butterfly", 4, parametrization=None),
+            "the choices are cayley, entries",
+        ),
         (lambda: sm.symbolic("butterfly", 4, field="quaternion"), "'real' or 'complex'"),
         (
             lambda: sm.symbolic("butterfly", 4, parametrization="cayley", field="complex"),

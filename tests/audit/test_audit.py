@@ -130,7 +130,7 @@ def test_most_limits_the_number_of_measured_neurons():
     few, every = audit(one, most=5).layers[""], audit(one).layers[""]
     assert few["energy"] < every["energy"]
     assert few["angle_drift"] < 1e-5
-    with pytest.raises(StructmatError, match="most=1: most must be an integer, at least 2"):
+    with pytest.raises(StructmatError, match="most=1: most must be an integer ≥ 2"):
         audit(one, most=1)
 
 

@@ -148,6 +148,13 @@ def test_show_saves_a_picture(capsys, tmp_path, spec, width, ending):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_network_always_yields_the_same_picture(capsys, tmp_path):
+    first, again = tmp_path / "a.svg", tmp_path / "b.svg"
+    for path in (first, again):
+        assert run(capsys, "show", "benes", "--width", "8", "--save", str(path))[0] == 0
+    assert first.read_bytes() == again.read_bytes()
+
+
 def test_a_picture_is_written_through_a_link(capsys, tmp_path):
     path, link = tmp_path / "far" / "net.svg", tmp_path / "net.svg"
     path.parent.mkdir()
@@ -192,7 +199,7 @@ def test_a_failed_picture_leaves_no_file(capsys, tmp_path, monkeypatch):
     path = tmp_path / "net.svg"
     code, out, err = run(capsys, "show", "benes", "--width", "8", "--save", str(path))
     assert (code, out) == (2, "")
-    assert err == f"structmat show: --save {path}: cannot be written (No space left on device)\n"
+    assert err == f"structmat show: {path}: cannot be written (No space left on device)\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -267,8 +274,8 @@ def test_a_file_is_accepted_in_place_of_a_network(capsys, tmp_path):
 
 def test_show_explains_why_a_network_can_never_be_dense(capsys):
     _, out, _ = run(capsys, "show", "block_diagonal(block=4)", "--width", "124")
-    assert "in 31 connected components, of 4 wires each, so no number of stages" in out
-    assert "input 0 never reaches output 4" in out
+    assert "in 31 connected components, of 4 wires each, so no number of repetitions" in out
+    assert "input 0 never influences output 4" in out
     _, out, _ = run(capsys, "show", "butterfly(depth=2)", "--width", "4")
     assert "not dense" not in out
 
@@ -339,11 +346,11 @@ WRONG = [
     (["show", "butterfly", "--width", "48"], "nearest are 32 and 64"),
     (["show", "buterfly", "--width", "48"], "did you mean butterfly"),
     (["show", "butterfly(block=__import__('os'))", "--width", "8"], "must be a literal"),
-    (["show", "butterfly", "--width", "-4"], "width must be an integer, at least 1"),
+    (["show", "butterfly", "--width", "-4"], "width must be an integer ≥ 1"),
     (["list", "--budget", "3"], "--width N, which is missing"),
     (["list", "--all"], "--width N, which is missing"),
-    (["list", "--width", "1"], "width must be an integer, at least 2"),
-    (["list", "--width", "16", "--budget", "-1"], "budget must be an integer, at least 0"),
+    (["list", "--width", "1"], "width must be an integer ≥ 2"),
+    (["list", "--width", "16", "--budget", "-1"], "budget must be an integer ≥ 0"),
     (["list", "--width", "16", "--budget", "3"], "no network of width 16 is dense within it"),
     (["list", "--load", "none.py"], "none.py: no such Python file"),
     (["list", "--load", "no/such"], "no/such: no such Python file"),
@@ -382,8 +389,8 @@ WRONG = [
         ["finetune", "--topology", "benes", "--rate", "nan"],
         "a learning rate must be a positive number",
     ),
-    (["finetune", "--seeds", "0"], "seeds=0: seeds must be an integer, at least 1"),
-    (["finetune", "--epochs", "0"], "epochs=0: epochs must be an integer, at least 1"),
+    (["finetune", "--seeds", "0"], "seeds=0: seeds must be an integer ≥ 1"),
+    (["finetune", "--epochs", "0"], "epochs=0: epochs must be an integer ≥ 1"),
     (["finetune", "--data", "none.csv"], "--data needs --text COLUMN and --label COLUMN"),
     (["finetune", "--text", "a"], "which is missing"),
     (["finetune", "--data", "none.csv", "--text", "a", "--label", "b"], "none.csv: cannot be read"),
@@ -395,7 +402,7 @@ WRONG = [
     (["convert", "none", "out", "--to", "lycoris"], "its name must end in .safetensors"),
     (["convert", "none", "no/out"], "no/out: there is no directory no"),
     (["audit", "none"], "none: no such file or directory"),
-    (["audit", "none", "--most", "1"], "most=1: most must be an integer, at least 2"),
+    (["audit", "none", "--most", "1"], "most=1: most must be an integer ≥ 2"),
     (["audit", "none", "--html", "no/a.html"], "--html no/a.html: there is no directory no"),
 ]
 
@@ -449,17 +456,23 @@ def test_the_help_of_finetune_states_the_defaults(capsys):
         finetune._settings(cli._parser().parse_args(["finetune", *given]))
         for given in ([], ["--quick"], ["--full"])
     )
-    recipe = usual.recipe
-    assert full.recipe == recipe
-    assert (quick.recipe.batch, quick.recipe.max_length) == (recipe.batch, recipe.max_length)
-    assert f"epochs (default: {recipe.epochs}, with --quick {quick.recipe.epochs})" in said
-    assert f"texts per step (default: {recipe.batch})" in said
-    assert f"tokens per text (default: {recipe.max_length})" in said
+    hyperparameters = usual.hyperparameters
+    assert full.hyperparameters == hyperparameters
+    assert (quick.hyperparameters.batch, quick.hyperparameters.max_length) == (
+        hyperparameters.batch,
+        hyperparameters.max_length,
+    )
+    assert (
+        f"epochs (default: {hyperparameters.epochs}, with --quick {quick.hyperparameters.epochs})"
+        in said
+    )
+    assert f"texts per step (default: {hyperparameters.batch})" in said
+    assert f"tokens per text (default: {hyperparameters.max_length})" in said
     assert f"runs per method (default: {usual.seeds}, with --full {full.seeds})" in said
     for number, option in (
-        (f"{recipe.epochs}, or {quick.recipe.epochs} with `--quick`", "epochs"),
-        (recipe.batch, "batch"),
-        (recipe.max_length, "max-length"),
+        (f"{hyperparameters.epochs}, or {quick.hyperparameters.epochs} with `--quick`", "epochs"),
+        (hyperparameters.batch, "batch"),
+        (hyperparameters.max_length, "max-length"),
         (f"{usual.seeds}, or {full.seeds} with `--full`", "seeds"),
     ):
         assert f"`--{option}` ({number})" in page
@@ -639,7 +652,7 @@ def test_finetune_accepts_custom_data(tmp_path, monkeypatch, capsys):
         writer.writerow(["what", "kind"])
         for kind, names in (("colour", COLOURS), ("animal", ANIMALS)):
             writer.writerows((f"{a} and {b}", kind) for a in names for b in names if a < b)
-    command = ["finetune", "--data", path.name, "--text", "what", "--label", "kind"]
+    command = ["finetune", "--quick", "--data", path.name, "--text", "what", "--label", "kind"]
     code, _, err = run(capsys, *command, "--topology", "monarch(radices=(24, 16))")
     assert code == 2
     assert err.splitlines()[-1].endswith("inputs of widths 384, 1536")

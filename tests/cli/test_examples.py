@@ -74,6 +74,7 @@ LEAVES = {
     "finetune": "structmat-finetune/report.html",
 }
 SLOW = {"bench", "finetune"}
+SHORTER = {"finetune": ["--quick"]}
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,6 @@ def test_the_example_of_the_help_runs(capsys, files, name):
     NEEDS.get(name, lambda _: None)(files)
     program, *arguments = shlex.split(EXAMPLES[name].removeprefix("example: "))
     assert program == "structmat"
-    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, *SHORTER.get(name, [])]) == 0
     assert capsys.readouterr().out.strip()
     assert (files / LEAVES.get(name, "")).exists()

@@ -12,7 +12,7 @@ from torch import nn
 from structmat import block_diagonal, butterfly, random_blocks
 from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter
 from structmat.convert import convert
-from structmat.convert.adaptation import rotated
+from structmat.convert.common_form import rotated
 from structmat.convert.gsoft import network as gsoft_network
 from structmat.convert.inverse_parametrization import (
     cayley,
@@ -332,7 +332,7 @@ def saved(folder, **options):
         ),
         ({"to": "lora"}, StructmatError, "lora needs a rank"),
         ({"to": "peft-oft", "rank": 2}, StructmatError, "and no other format takes one"),
-        ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer, at least 1"),
+        ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer ≥ 1"),
         ({"to": "lora", "rank": 2}, StructmatError, "needs the weights; give the pretrained"),
         ({"to": "merged"}, StructmatError, "needs the weights; give the pretrained"),
         (
@@ -350,7 +350,7 @@ def saved(folder, **options):
         ({"to": "peft-boft", "nearest": 1}, StructmatError, "nearest=1: nearest must be True"),
         ({"to": "peft-boft", "model": nn.Linear(2, 2)}, FileError, r"0\.up has no weight in this"),
         ({"to": "peft-boft", "model": linears(widths=(32, 48))}, FileError, "the model has"),
-        ({"to": "peft-boft", "model": "missing"}, FileError, "missing: no \\*.safetensors"),
+        ({"to": "peft-boft", "model": "missing"}, FileError, "missing contains no \\*.safetensors"),
     ],
 )
 def test_invalid_options_are_refused(tmp_path, options, error, message):
@@ -460,7 +460,7 @@ def test_an_unrelated_directory_is_rejected(tmp_path, config, message):
 
 def test_unrelated_files_are_rejected(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileError, match=r"neither adapter\.json, as written by structmat, nor"):
+    with pytest.raises(FileError, match=r"neither adapter\.json .written by structmat. nor"):
         convert(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(FileError, match="no such file or directory"):
         convert(tmp_path / "nothing", tmp_path / "out")
@@ -475,7 +475,7 @@ def test_unrelated_files_are_rejected(tmp_path):
     with pytest.raises(FileError, match=r"adapter_model\.bin is a pickle; save it as"):
         convert(folder, tmp_path / "out")
     (tmp_path / "adapter_model.safetensors").touch()
-    with pytest.raises(FileError, match=r"give the directory, as adapter_config\.json"):
+    with pytest.raises(FileError, match=r"give the directory, because adapter_config\.json"):
         convert(tmp_path / "adapter_model.safetensors", tmp_path / "out")
 
 
@@ -494,7 +494,7 @@ def test_unrelated_files_are_rejected(tmp_path):
         ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "OFT on an embedding is not supported"),
         ("OFT", {"0.oft_R.weight": (4, 6)}, "does not specify the shape of this layer's weight"),
         ("OFT", {"0.lora_A.weight": (4, 6)}, "has no oft_R.weight or .*; it has 0.lora_A.weight"),
-        ("HRA", {"0.hra_u": (4,)}, "not \\(inputs, reflections\\)"),
+        ("HRA", {"0.hra_u": (4,)}, "it must be \\(inputs, reflections\\)"),
     ],
 )
 def test_malformed_tensors_are_rejected(tmp_path, method, tensors, message):

@@ -178,7 +178,7 @@ def test_an_audit_lists_both_sides_and_several_adapters():
 def test_adapters_of_both_sides_are_refused(tmp_path):
     options = {"topology": "monarch", "side": "both", "target_modules": ["up"]}
     theirs(linears(), tmp_path / "peft", **options)
-    with pytest.raises(FileError, match="inputs and outputs are rotated, which no other format"):
+    with pytest.raises(FileError, match="inputs and outputs are rotated, which conversion does"):
         convert(tmp_path / "peft", tmp_path / "ours", model=linears())
 
 
@@ -188,7 +188,7 @@ def test_a_file_whose_networks_cannot_be_identified_is_refused(tmp_path):
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"networks": {}}))
     with pytest.raises(
-        FileError, match=r"up: generators of shapes .* fit no network that the config"
+        FileError, match=r"up: no network in the configuration has generators of the shapes \("
     ):
         convert(tmp_path / "peft", tmp_path / "ours", model=linears())
 
@@ -211,7 +211,7 @@ def test_layers_that_one_peft_configuration_cannot_describe_are_refused(tmp_path
         one[0]["up"].rotation.generators[0][0, 0] = torch.pi
     save_adapter(one, tmp_path / "half")
     with pytest.raises(
-        FileError, match=r"has parametrization='.*': a PEFT adapter has one value for all"
+        FileError, match=r"has parametrization='.*', but all layers of a PEFT adapter must"
     ):
         convert(tmp_path / "half", tmp_path / "peft", to="peft")
 

@@ -243,7 +243,7 @@ def test_a_head_with_other_classes_is_rejected_by_name(tmp_path):
     one = ours(one, "mixed_radix", target_modules=["query"], trainable=["classifier"])
     save_adapter(one, tmp_path / "ours")
     with pytest.raises(
-        FileError, match=r"classifier\.\w+: the adapter has shape \(5,.* the model \(2,"
+        FileError, match=r"classifier\.\w+: it has shape \(5,.* in the adapter, but \(2,"
     ):
         convert(tmp_path / "ours", tmp_path / "out", to="merged", model=tmp_path / "model")
     assert not (tmp_path / "out").exists()

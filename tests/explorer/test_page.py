@@ -661,7 +661,7 @@ def test_a_saved_page_agrees_with_the_library_offline(saved, opened):
         page.select_option("#saved-spec", spec)
         widths = page.locator("#saved-width option").all_inner_texts()
         assert widths == [str(w) for w in (8, 12, 13, 16, 32) if named(spec).accepts(w)]
-        for width in widths[:2]:
+        for width in widths[: 1 + specs.index(spec) % 2]:  # each takes a while
             page.select_option("#saved-width", width)
             wait_for(page, spec, int(width))
             net = sm.parse(spec)(int(width))

@@ -134,7 +134,7 @@ def test_random_families_have_a_fixed_seed():
         ({"spec": "butterfly", "width": 4096}, "up to 1,024 wires"),
         ({"spec": "butterfly", "width": "wide"}, "must be an integer"),
         ({"spec": "butterfly", "width": None}, "must be an integer"),
-        ({"spec": "butterfly", "width": 0}, "at least 1"),
+        ({"spec": "butterfly", "width": 0}, "integer ≥ 1"),
         ({"spec": "random(block=2, depth=1000000000)", "width": 8}, "numbers up to 1,024"),
         ({"spec": "torus(repeat=1000000000)", "width": 8}, "numbers up to 1,024"),
         ({"spec": "clos(radices=(2, 100000))", "width": 8}, "numbers up to 1,024"),

@@ -230,7 +230,7 @@ def test_refusals_name_the_nearest_valid_widths(spec):
 def test_distant_valid_widths_are_found_or_omitted():
     with pytest.raises(WidthError, match=r"of 1000; nearest is 1000\."):
         sm.block_diagonal(7, 1000)
-    with pytest.raises(WidthError, match=r"2\^n, n at least 1; nearest are 65536 and 131072\."):
+    with pytest.raises(WidthError, match=r"2\^n with n ≥ 1; nearest are 65536 and 131072\."):
         sm.benes(100_000)
     with pytest.raises(WidthError, match=r"multiple of 2·2\^20000, block·2\^\(depth−1\)\. mixed"):
         sm.butterfly(64, block=2, depth=20_001)
@@ -240,9 +240,9 @@ def test_distant_valid_widths_are_found_or_omitted():
     ("make", "message"),
     [
         (lambda: sm.butterfly(8, block=3), "block=3: .* block must be even"),
-        (lambda: sm.butterfly(8, block=0), "block=0: block must be an integer, at least 2"),
+        (lambda: sm.butterfly(8, block=0), "block=0: block must be an integer ≥ 2"),
         (lambda: sm.butterfly(8, block=2, depth=0), "depth=0"),
-        (lambda: sm.butterfly(8, block=2, depth=-1), "depth=-1: depth must be .* at least 1"),
+        (lambda: sm.butterfly(8, block=2, depth=-1), "depth=-1: depth must be .* ≥ 1"),
         (lambda: sm.butterfly(8, block=2, depth=2.5), "depth=2.5"),
         (lambda: sm.butterfly(8, block=float("nan")), "block=nan"),
         (lambda: sm.butterfly(8.0), "width=8.0: width must be an integer"),
@@ -250,7 +250,7 @@ def test_distant_valid_widths_are_found_or_omitted():
         (lambda: sm.butterfly(-8), "width=-8"),
         (lambda: sm.butterfly("8"), "width='8'"),
         (lambda: sm.butterfly(width=True), "width=True"),
-        (lambda: sm.block_diagonal(8, 1), "block=1: block must be an integer, at least 2"),
+        (lambda: sm.block_diagonal(8, 1), "block=1: block must be an integer ≥ 2"),
         (lambda: sm.shuffle(8, 2, depth=0), "depth=0"),
         (lambda: sm.shuffle(8, "2"), "block='2'"),
         (lambda: sm.mixed_radix(6, radices=(6, 1)), "radix=1: radix must be an integer"),

@@ -305,7 +305,7 @@ def test_chordal_cycle_joins_inverses(prime):
         (
             lambda: sm.families.hypercube(12),
             WidthError,
-            r"2\^n, n at least 1; nearest are 8 and 16",
+            r"2\^n with n ≥ 1; nearest are 8 and 16",
         ),
         (lambda: sm.families.hypercube(8, repeat=0), StructmatError, "repeat=0"),
         (
@@ -346,7 +346,7 @@ def test_chordal_cycle_joins_inverses(prime):
         (
             lambda: sm.families.product(12, ("cycle", 7), (3, 4)),
             StructmatError,
-            "unknown graph 7; there are",
+            "unknown graph 7; the choices are",
         ),
         (
             lambda: sm.families.product(3, ("hypercube",), (3,)),
@@ -423,19 +423,19 @@ def test_chordal_cycle_joins_inverses(prime):
         (
             lambda: sm.families.ramanujan(7, 2),
             StructmatError,
-            "degree=2: degree must be .* at least 3",
+            "degree=2: degree must be .* ≥ 3",
         ),
         (
             lambda: sm.families.margulis(8),
             WidthError,
-            "width must be n², n at least 2; nearest are 4 and 9",
+            "width must be n² with n ≥ 2; nearest are 4 and 9",
         ),
         (
             lambda: sm.families.chordal_cycle(9),
             WidthError,
-            "a prime, at least 5; nearest are 7 and 11",
+            "a prime ≥ 5; nearest are 7 and 11",
         ),
-        (lambda: sm.families.chordal_cycle(3), WidthError, "a prime, at least 5; nearest is 5"),
+        (lambda: sm.families.chordal_cycle(3), WidthError, "a prime ≥ 5; nearest is 5"),
     ],
 )
 def test_invalid_arguments_are_refused(make, kind, message):

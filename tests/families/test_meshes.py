@@ -141,7 +141,7 @@ def test_wide_meshes_have_all_their_switches():
         (lambda: sm.brickwall(2, depth=2), "at least 3 where there is a second stage; nearest is"),
         (lambda: sm.families.triangle(1), "width must be at least 2"),
         (lambda: sm.families.round_robin(1), "width must be at least 2"),
-        (lambda: sm.ruler(12), "width must be 2.n, n at least 1; nearest are 8 and 16"),
+        (lambda: sm.ruler(12), "width must be 2.n with n ≥ 1; nearest are 8 and 16"),
     ],
 )
 def test_invalid_arguments_are_refused(make, message):

@@ -215,10 +215,10 @@ def test_waksman_omits_switches_of_benes(power):
         ),
         (
             lambda: sm.families.baseline(8, block=3),
-            r"must be 3\^n, n at least 1; nearest are 3 and 9",
+            r"must be 3\^n with n ≥ 1; nearest are 3 and 9",
         ),
         (lambda: sm.families.omega(1), "nearest is 2$"),
-        (lambda: sm.families.omega(8, block=1), "block=1: block must be an integer, at least 2"),
+        (lambda: sm.families.omega(8, block=1), "block=1: block must be an integer ≥ 2"),
         (lambda: sm.families.baseline(8, block=2.0), "block=2.0"),
         (
             lambda: sm.families.clos(12, (3, 5)),

@@ -117,8 +117,8 @@ def test_specs_are_never_evaluated(spec, tmp_path):
             "clos(width=8, block=2)",
             r'as in parse\("clos\(block=2\)"\)\(8\); on the command line by',
         ),
-        ("benes(mode=b)", "a literal such as 8 or .*, or a string in quotes: mode='b'"),
-        ("benes(mode=b + c)", "or a string in quotes: mode='text'"),
+        ("benes(mode=b)", "a literal such as 8 or .*, or a string in quotes, as in mode='b'"),
+        ("benes(mode=b + c)", "or a string in quotes, as in mode='text'"),
         ("benes(block=2)", "benes has no option 'block'; it takes none"),
         ("shuffle", "shuffle needs the option block"),
         ("random(block=4)", "random needs the option depth"),
@@ -147,12 +147,12 @@ def test_the_error_for_an_invalid_spec_names_the_fault(spec, message):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("butterfly(depth=2.5)", "depth=2.5: depth must be an integer, at least 1"),
-        ("butterfly(block='x')", "block='x': block must be an integer, at least 2"),
+        ("butterfly(depth=2.5)", "depth=2.5: depth must be an integer ≥ 1"),
+        ("butterfly(block='x')", "block='x': block must be an integer ≥ 2"),
         ("butterfly(block=None)", "block=None: block must be an integer"),
         ("butterfly(block=True)", "block=True"),
         ("butterfly(block=(2, 3))", r"block=\(2, 3\): block must be an integer"),
-        ("butterfly(depth=-1)", "depth=-1: depth must be an integer, at least 1"),
+        ("butterfly(depth=-1)", "depth=-1: depth must be an integer ≥ 1"),
         ("monarch(radices='ab')", "radix='a': radix must be an integer"),
         ("monarch(radices=4)", "radices=4: radices must be a sequence"),
         ("monarch(radices=(8, 8.0))", "radix=8.0"),
@@ -330,12 +330,12 @@ def test_a_notebook_cannot_replace_a_built_in_family():
         ({"refuses": lambda: None}, "refuses is called as .*width, block=block.*its signature is"),
         ({"refuses": lambda width: None}, "unexpected keyword argument 'block'"),  # noqa: ARG005
         ({"refuses": lambda width, block, depth: None}, "missing a required argument: 'depth'"),  # noqa: ARG005
-        ({"refuses": "even"}, "refuses='even': it must be a function"),
-        ({"refuses": None}, "refuses=None: it must be a function"),
+        ({"refuses": "even"}, "refuses must be a function, .*, not 'even'"),
+        ({"refuses": None}, "refuses must be a function, .*, not None"),
         ({"claims": lambda width: sm.families.Claims()}, "claims is called as"),  # noqa: ARG005
         ({"choices": {"blok": lambda width: (2,)}}, "no option 'blok'; did you mean block"),  # noqa: ARG005
-        ({"choices": {"block": (2, 4)}}, "choices of block: .* must be a function of the width"),
-        ({"choices": ["block"]}, "give a dict"),
+        ({"choices": {"block": (2, 4)}}, "choices of block must be a function of the width, not"),
+        ({"choices": ["block"]}, "choices must be a dict"),
     ],
 )
 def test_a_non_callable_rule_is_rejected_at_registration(options, message):

@@ -190,7 +190,7 @@ def test_kautz_is_the_relabelled_shuffle(block, hands, depth):
         (
             lambda: sm.families.deal(7, 1),
             StructmatError,
-            "block=1: block must be an integer, at least 2",
+            "block=1: block must be an integer ≥ 2",
         ),
         (lambda: sm.families.deal(7, 2, depth=0), StructmatError, "depth=0"),
         (

@@ -86,9 +86,9 @@ def test_dropped_rows_are_counted_with_the_reason(tmp_path):
         ("txt,label\na,b\n", "no column 'text'; did you mean txt?"),
         ("text,label,label\na,b,c\n", "several columns 'label'"),
         ("text,label\na,x\n ,x\n", "two are needed; dropped 1 row whose column 'text' is empty"),
-        ("text,label\na,\n", "0 classes .*dropped 1 row whose column 'label' is empty"),
-        ("text,label\na\n", "0 classes .*dropped 1 row whose column 'label' is empty"),
-        ("text,label\na,x\nb,x\n", "0 classes in column 'label'; two are needed"),
+        ("text,label\na,\n", "0 classes; .*dropped 1 row whose column 'label' is empty"),
+        ("text,label\na\n", "0 classes; .*dropped 1 row whose column 'label' is empty"),
+        ("text,label\na,x\nb,x\n", "column 'label' has 0 classes; at least two are needed"),
         (
             "text,label\na,x\nb,y\n",
             rf"dropped 2 labels with fewer than {FEWEST} distinct texts, .*: 'x' \(1\), 'y' \(1\)",

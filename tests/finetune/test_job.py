@@ -8,14 +8,14 @@ import pytest
 import structmat as sm
 from structmat.errors import StructmatError, WidthError, require
 from structmat.finetune import job
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Settings, named, rotation
 from structmat.finetune.models import pretrained
 from structmat.finetune.training import logits, train
 
-RECIPE = Recipe(epochs=2, batch=16, max_length=32, evaluations=2)
+HYPERPARAMETERS = Hyperparameters(epochs=2, batch=16, max_length=32, evaluations=2)
 METHODS = tuple(named(name) for name in ("head", "lora", "oft", "boft"))
-SETTINGS = Settings(methods=METHODS, seeds=2, recipe=RECIPE, rounds=1)
+SETTINGS = Settings(methods=METHODS, seeds=2, hyperparameters=HYPERPARAMETERS, rounds=1)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_every_method_has_a_row_of_results(done, task):
         assert row["accuracy"] == pytest.approx(np.mean(row["accuracies"]))
         assert row["spread"] == pytest.approx(np.std(row["accuracies"], ddof=1))
         assert row["relative_seconds"] > 0
-        steps = RECIPE.steps(len(task.train))
+        steps = HYPERPARAMETERS.steps(len(task.train))
         assert [step for step, _ in row["validation_curve"]] == [steps // 2, steps]
         rotates, changes = row["kind"] in ("oft", "rotation"), row["kind"] != "head"
         assert (row["orthogonality_error"] is not None) == rotates
@@ -84,7 +84,7 @@ def test_oft_learns_the_same_as_pefts_oft(source, task):
             source.tokenizer(),
             training=task.train,
             validation=task.validation,
-            recipe=replace(RECIPE, epochs=6),
+            hyperparameters=replace(HYPERPARAMETERS, epochs=6),
             rate=0.1,
             seed=3,
         )
@@ -117,7 +117,8 @@ def test_the_merged_model_loads_without_structmat_and_equals_the_adapter(done, s
     assert merged.config.id2label == dict(enumerate(task.labels))
     texts = [example.text for example in task.test]
     outputs = [
-        logits(model, tokenizer, texts, max_length=RECIPE.max_length) for model in (merged, adapted)
+        logits(model, tokenizer, texts, max_length=HYPERPARAMETERS.max_length)
+        for model in (merged, adapted)
     ]
     assert np.abs(outputs[0] - outputs[1]).max() < 1e-5
     right = (outputs[0].argmax(1) == [example.label for example in task.test]).mean()
@@ -168,7 +169,7 @@ def test_an_interrupted_run_with_other_settings_is_not_reused(task, source, tmp_
         job.run(task, source, settings, tmp_path)
     monkeypatch.undo()
     said = []
-    other = replace(settings, recipe=replace(RECIPE, epochs=1))
+    other = replace(settings, hyperparameters=replace(HYPERPARAMETERS, epochs=1))
     job.run(task, source, other, tmp_path, say=said.append)
     assert said == []
 
@@ -181,7 +182,7 @@ def test_a_topology_that_does_not_fit_is_refused_before_anything_is_written(task
     settings = replace(SETTINGS, methods=(rotation("butterfly(block=6)"),))
     with pytest.raises(WidthError, match=r"width must be.*inputs of widths 32, 64"):
         job.run(task, source, settings, tmp_path / "out")
-    settings = replace(SETTINGS, recipe=replace(RECIPE, max_length=513))
+    settings = replace(SETTINGS, hyperparameters=replace(HYPERPARAMETERS, max_length=513))
     with pytest.raises(StructmatError, match="max_length=513: this model supports at most 512"):
         job.run(task, source, settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -194,6 +195,8 @@ def test_settings_reject_empty_and_duplicate_methods():
 
 
 def test_a_diverging_rate_is_reported(task, source, tmp_path):
-    settings = Settings(methods=(replace(named("lora"), rate=1e30),), recipe=RECIPE)
+    settings = Settings(
+        methods=(replace(named("lora"), rate=1e30),), hyperparameters=HYPERPARAMETERS
+    )
     with pytest.raises(StructmatError, match="learning rate is too high"):
         job.run(task, source, settings, tmp_path)

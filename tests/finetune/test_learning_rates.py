@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.finetune import learning_rates
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.learning_rates import best_rate, rates, record_at, search
 from structmat.finetune.methods import METHODS, named
 from structmat.finetune.models import pretrained
@@ -23,7 +23,7 @@ def test_the_default_rates_are_those_of_the_record():
 def test_every_method_has_the_same_search_in_the_record():
     record = json.loads(RECORD.read_text("utf-8"))
     assert record["grid"] == list(learning_rates.GRID)
-    assert record["recipe"] == asdict(learning_rates.RECIPE)
+    assert record["hyperparameters"] == asdict(learning_rates.HYPERPARAMETERS)
     assert record["task"]["sizes"]["train"] == learning_rates.TEXTS
     for entry in record["methods"].values():
         assert [float(rate) for rate in entry["accuracy"]] == record["grid"]
@@ -48,13 +48,13 @@ def small_search(tiny_model, task, tmp_path):
             trials.append((method.name, rate))
 
         steps = []
-        recipe = Recipe(epochs=1, batch=16, evaluations=1)
+        hyperparameters = Hyperparameters(epochs=1, batch=16, evaluations=1)
         record = search(
             [named("head"), named("boft")],
             pretrained(str(tiny_model)),
             task,
             path,
-            record_at(path, key=key, about={}, recipe=recipe, grid=(1e-3, 1e-2)),
+            record_at(path, key=key, about={}, hyperparameters=hyperparameters, grid=(1e-3, 1e-2)),
             on_step=lambda: steps.append(1),
             on_trial=note,
         )

@@ -55,7 +55,7 @@ def test_poolers_are_not_target_layers():
 
 
 def test_a_path_without_a_model_is_rejected(tmp_path):
-    with pytest.raises(FileError, match=r"no config\.json, which a model's"):
+    with pytest.raises(FileError, match=r"contains no config\.json; give the directory"):
         pretrained(str(tmp_path))
     with pytest.raises(FileError, match="no such directory"):
         pretrained(str(tmp_path / "none"))

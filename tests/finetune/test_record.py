@@ -36,4 +36,5 @@ def test_the_page_quotes_the_record(record):
 
 def test_the_report_of_the_record_draws_every_network(record):
     page = report_html(record, METHODS)
+    assert report_html(record, METHODS) == page
     assert page.count("<svg") == 2 + sum(method.topology is not None for method in METHODS)

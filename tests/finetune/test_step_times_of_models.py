@@ -1,4 +1,4 @@
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Method, named
 from structmat.finetune.models import pretrained
 from structmat.finetune.step_times import measure_model, seconds_a_step
@@ -10,7 +10,7 @@ def test_every_method_is_timed_in_every_round(tiny_model, task):
         [named("lora"), named("boft")],
         pretrained(str(tiny_model)),
         task,
-        recipe=Recipe(),
+        hyperparameters=Hyperparameters(),
         rounds=2,
         on_step=lambda: steps.append(1),
     )
@@ -23,11 +23,16 @@ def test_a_model_is_timed_with_every_method(tiny_model, task):
     methods = [named("head"), named("lora"), named("boft")]
     methods.append(Method("bad", "bad", "rotation", 1e-3, "butterfly(block=24)"))
     found = measure_model(
-        methods, pretrained(str(tiny_model)), task, recipe=Recipe(batch=4), seconds=0, busy=True
+        methods,
+        pretrained(str(tiny_model)),
+        task,
+        hyperparameters=Hyperparameters(batch=4),
+        seconds=0,
+        busy=True,
     )
     rows = {row.name: row for row in found.rows}
     assert list(rows) == ["head", "lora", "boft", "bad"]
-    assert "reads 32 inputs: butterfly" in rows.pop("bad").refused
+    assert "has 32 inputs: butterfly" in rows.pop("bad").refused
     assert rows["head"].to_frozen == rows["lora"].to_lora == 1.0
     assert rows["head"].parameters < min(rows["lora"].parameters, rows["boft"].parameters)
     for row in rows.values():

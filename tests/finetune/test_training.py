@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.errors import StructmatError
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.training import batched_by_length
 
 lengths = st.lists(st.integers(1, 64), min_size=1, max_size=200)
@@ -14,7 +14,7 @@ lengths = st.lists(st.integers(1, 64), min_size=1, max_size=200)
 def test_every_epoch_visits_each_text_once_up_to_a_partial_batch(lengths, batch, epochs, seed):
     order = batched_by_length(lengths, batch=batch, epochs=epochs, seed=seed)
     size = min(batch, len(lengths))
-    assert len(order) == Recipe(batch=batch, epochs=epochs).steps(len(lengths)) * size
+    assert len(order) == Hyperparameters(batch=batch, epochs=epochs).steps(len(lengths)) * size
     for epoch in np.split(order, epochs):
         assert len(set(epoch)) == len(epoch) > len(lengths) - size
         assert set(epoch) <= set(range(len(lengths)))
@@ -39,6 +39,6 @@ def test_batches_by_length_need_less_padding_than_random_ones():
 
 @pytest.mark.parametrize("name", ["epochs", "batch", "max_length", "evaluations"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
-def test_a_recipe_requires_positive_integers(name, value):
-    with pytest.raises(StructmatError, match=f"{name}=.*must be an integer, at least 1"):
-        Recipe(**{name: value})
+def test_hyperparameters_must_be_positive_integers(name, value):
+    with pytest.raises(StructmatError, match=f"{name}=.*must be an integer ≥ 1"):
+        Hyperparameters(**{name: value})

@@ -177,15 +177,14 @@ def test_the_best_blocks_do_not_depend_on_the_scale_of_the_target(net, seed, dty
         assert (np.diff(fit.history) <= 0).all()
 
 
-@pytest.mark.parametrize("size", [1e-299, 1e-200, 1e-30, 1e30, 1e200, 1e300])
 @pytest.mark.parametrize("dtype", [np.float32, float, complex])
-def test_targets_of_extreme_norm_are_fitted_accurately(size, dtype):
-    if dtype == np.float32 and not 1e-45 < size < 1e38:
-        return
-    for net in (sm.butterfly(8), sm.ruler(8), sm.benes(8)):
-        for target in (np.eye(8), haar(8), stagewise.matrix_of(net, sm.random_blocks(net, rng=0))):
+@pytest.mark.parametrize("net", [sm.butterfly(8), sm.ruler(8), sm.benes(8)], ids=str)
+def test_targets_of_extreme_norm_are_fitted_accurately(net, dtype):
+    sizes = [1e-30, 1e30] if dtype == np.float32 else [1e-299, 1e-200, 1e-30, 1e30, 1e200, 1e300]
+    for target in (np.eye(8), haar(8), stagewise.matrix_of(net, sm.random_blocks(net, rng=0))):
+        plain = sm.fit(net, target.astype(dtype), rng=0)
+        for size in sizes:
             found = sm.fit(net, (target * size).astype(dtype), rng=0)
-            plain = sm.fit(net, target.astype(dtype), rng=0)
             assert found.error == pytest.approx(1 / size if size < 1 else 1.0, rel=1e-6)
             assert 0.999 * found.error < found.lower_bound <= found.error
             product = stagewise.matrix_of(net, found.blocks)
@@ -254,8 +253,8 @@ def test_a_progress_bar_counts_the_sweeps_on_request(monkeypatch):
         ({"target": np.full((4, 4), np.nan)}, "NaN or infinity"),
         ({"target": np.zeros((4, 4))}, "the target is zero"),
         ({"target": np.full((4, 4), "a")}, "real or complex"),
-        ({"starts": 0}, "starts=0: starts must be an integer, at least 1"),
-        ({"sweeps": 0.5}, "sweeps=0.5: sweeps must be an integer, at least 1"),
+        ({"starts": 0}, "starts=0: starts must be an integer ≥ 1"),
+        ({"sweeps": 0.5}, "sweeps=0.5: sweeps must be an integer ≥ 1"),
         ({"tolerance": 1.0}, "tolerance=1.0: it must be a number from 0 to below 1"),
         ({"tolerance": float("nan")}, "tolerance=nan"),
         ({"tolerance": "x"}, "tolerance='x': it must be a number"),

@@ -236,8 +236,8 @@ def test_the_graph_is_not_modified():
         (nx.MultiGraph([(0, 1), (0, 1)]), "a multigraph: .*drops parallel edges"),
         (nx.Graph([(0, 1), ("b", "b")]), "node 'b' is joined to itself: .*remove"),
         (nx.Graph(), "a graph without nodes: .*add a node"),
-        ([(0, 1)], r"a list: .*networkx.Graph\(edges\)"),
-        (None, "a NoneType: .*undirected"),
+        ([(0, 1)], r"type list: .*networkx.Graph\(edges\)"),
+        (None, "type NoneType: .*undirected"),
     ],
     ids=["directed", "parallel", "loop", "empty", "list", "none"],
 )
@@ -248,7 +248,7 @@ def test_invalid_graphs_are_rejected(graph, message):
 
 @pytest.mark.parametrize("repeat", [0, -1, 1.5, True, "2", float("nan")])
 def test_invalid_repeats_are_rejected(repeat):
-    with pytest.raises(StructmatError, match="repeat must be an integer, at least 1"):
+    with pytest.raises(StructmatError, match="repeat must be an integer ≥ 1"):
         sm.from_graph(nx.path_graph(3), repeat=repeat)
 
 

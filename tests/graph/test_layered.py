@@ -332,9 +332,9 @@ def grid(*extra, without=(), **attributes) -> nx.DiGraph:
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (nx.path_graph(3), "a Graph: .*use from_graph"),
-        (nx.MultiDiGraph(), "a MultiDiGraph: from_layers takes a networkx.DiGraph"),
-        ("graph", "a str: from_layers takes"),
+        (nx.path_graph(3), "type Graph: .*use from_graph"),
+        (nx.MultiDiGraph(), "type MultiDiGraph: from_layers takes a networkx.DiGraph"),
+        ("graph", "type str: from_layers takes"),
         (nx.DiGraph(), "a graph without nodes: .*add node"),
         (nx.DiGraph([(0, 1)]), r"node 0: .*pairs \(t, wire\)"),
         (nx.DiGraph([((0, 0), (1, 0, 0))]), r"node \(1, 0, 0\): .*pairs"),

@@ -289,7 +289,7 @@ def test_networks_are_immutable():
     [
         (lambda: sm.Network(3, [sm.Stage(4)]), "stage 0 has width 4.*must have width 3"),
         (lambda: sm.Network(3, [[[0, 1]]]), "every stage must be a Stage object"),
-        (lambda: sm.Network(0), "width=0: width must be an integer, at least 1"),
+        (lambda: sm.Network(0), "width=0: width must be an integer ≥ 1"),
         (lambda: sm.Network(2.5), "width=2.5"),
         (lambda: sm.Network(float("nan")), "width=nan"),
         (lambda: sm.Network.of(4, [[0, 1]]), "0: a switch is a list of wires"),
@@ -346,8 +346,8 @@ def test_invalid_indices_and_operands_raise_standard_errors():
         ("[]", "expected the output of Network.to_json"),
         ('{"format": "other"}', "expected the output of Network.to_json"),
         ('{"format": "structmat.network", "version": 2}', "version 2.*upgrade"),
-        ('{"format": "structmat.network", "version": true, "width": 1}', "of version True"),
-        ('{"format": "structmat.network", "version": 1.0, "width": 1}', "of version 1.0"),
+        ('{"format": "structmat.network", "version": true, "width": 1}', "has schema version True"),
+        ('{"format": "structmat.network", "version": 1.0, "width": 1}', "has schema version 1.0"),
         ('{"format": "structmat.network", "version": 1, "stages": []}', "missing or invalid"),
         (
             '{"format": "structmat.network", "version": 1, "width": 2, "stages": 3}',

@@ -65,7 +65,7 @@ def test_invalid_stages_are_refused(width, banks, moves, message):
 
 @pytest.mark.parametrize("width", [0, -1, 2.0, float("nan"), True, "4", None])
 def test_invalid_widths_are_refused(width):
-    with pytest.raises(StructmatError, match="width must be an integer, at least 1"):
+    with pytest.raises(StructmatError, match="width must be an integer ≥ 1"):
         Stage(width)
 
 

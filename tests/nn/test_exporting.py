@@ -47,9 +47,9 @@ def peft_model(base, **options):
     return randomised(peft.get_peft_model(nn.Sequential(base), config), 1).eval()
 
 
-NET = sm.random(9, block=3, depth=2, rng=0)
+NET = sm.random(6, block=3, depth=1, rng=0)
 CASES = {
-    "kinds": (lambda: nn.Sequential(*(layer(NET, 1, kind) for kind in REFERENCE)), (9,)),
+    "kinds": (lambda: nn.Sequential(*(layer(NET, 1, kind) for kind in REFERENCE)), (6,)),
     "reduced": (lambda: layer(sm.butterfly(8, block=4), 1, reduced=True), (8,)),
     "unitary": (lambda: layer(sm.butterfly(8, block=4), 1, dtype=torch.complex128), (8,)),
     "adjoint": (lambda: Adjoint(layer(sm.shuffle(8, block=4), 1)), (8,)),

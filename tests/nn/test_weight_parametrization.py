@@ -150,7 +150,7 @@ def test_the_dimension_of_columns_is_at_most_that_of_the_stiefel_manifold():
     assert (whole.lower, whole.upper) == (8 * 3 - 6, 8 * 3 - 6)
     skipped = sm.dimension(sm.butterfly(64), columns=3, largest=1)
     assert (skipped.lower, skipped.ranked) == (0, False)
-    with pytest.raises(StructmatError, match="columns=9: the matrix has 8"):
+    with pytest.raises(StructmatError, match="columns=9: the matrix has only 8 columns"):
         sm.dimension(sm.butterfly(8), columns=9)
 
 

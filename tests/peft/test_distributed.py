@@ -9,23 +9,20 @@ peft = pytest.importorskip("peft")
 pytest.importorskip("transformers")
 
 from tests.adapters import worker  # noqa: E402 (they need both)
-from tests.adapters.test_distributed import ACCELERATE, CLOSE, TORCHRUN, launched, said_in  # noqa: E402
+from tests.adapters.test_distributed import CLOSE, TORCHRUN, launched, said_in  # noqa: E402
 from tests.peft import peft_worker  # noqa: E402 (they need both)
 
 SETTINGS, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def under_torchrun(tmp_path_factory):
-    """The folder of the runs under torchrun, which share two processes: starting them is slow."""
-    folder = tmp_path_factory.mktemp("torchrun")
-    return launched(TORCHRUN, peft_worker.__file__, folder, ["trainer", "fsdp"])
+def runs(tmp_path_factory):
+    """The folder of the runs, which share two processes: starting them is slow.
 
-
-@pytest.fixture(scope="module")
-def under_accelerate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("accelerate")
-    return launched(ACCELERATE, peft_worker.__file__, folder, ["accelerate"])
+    They are started by torchrun; tests/adapters uses accelerate.
+    """
+    folder = tmp_path_factory.mktemp("runs")
+    return launched(TORCHRUN, peft_worker.__file__, folder, ["trainer", "fsdp", "accelerate"])
 
 
 def check_files(folder):
@@ -43,11 +40,9 @@ def check_files(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("engine", "launcher"), [("fsdp", "under_torchrun"), ("accelerate", "under_accelerate")]
-)
-def test_training_in_two_processes_equals_training_in_one(request, engine, launcher):
-    folder = request.getfixturevalue(launcher) / engine
+@pytest.mark.parametrize("engine", ["fsdp", "accelerate"])
+def test_training_in_two_processes_equals_training_in_one(runs, engine):
+    folder = runs / engine
     found = said_in(folder)
     one = peft_worker.tuned()
     expected = torch.tensor(worker.trained(one))
@@ -63,8 +58,8 @@ def test_training_in_two_processes_equals_training_in_one(request, engine, launc
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-def test_the_trainer_under_torchrun_equals_training_in_one_process(under_torchrun):
-    folder = under_torchrun / "trainer"
+def test_the_trainer_in_two_processes_equals_training_in_one(runs):
+    folder = runs / "trainer"
     found = said_in(folder)
     (folder / "alone").mkdir()
     expected = peft_worker.with_trainer(folder / "alone")

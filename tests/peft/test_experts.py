@@ -170,7 +170,7 @@ def test_layers_to_transform_selects_the_experts_of_some_layers():
     [
         ({"target_parameters": ["experts.gate_up"]}, StructmatError, "experts.gate_up_proj"),
         ({"target_parameters": ["q_proj.weight"]}, StructmatError, "list layers in target_modules"),
-        ({"topology": "block_diagonal(block=16)"}, WidthError, "experts.down_proj reads 24 inputs"),
+        ({"topology": "block_diagonal(block=16)"}, WidthError, "experts.down_proj has 24 inputs"),
     ],
 )
 def test_refused_targets_and_topologies_leave_the_model_unchanged(options, error, said):

@@ -252,7 +252,7 @@ def test_adapter_names_selects_an_adapter_for_each_sample(case):
         near(case, mixed[k], alone[name][k])
     with pytest.raises(StructmatError, match=r"non-existing adapter.*nobody"):
         case.call(model, adapter_names=["nobody"] * 4)
-    with pytest.raises(StructmatError, match=r"non-existing adapter.*None.*there are default"):
+    with pytest.raises(StructmatError, match=r"non-existing adapter.*None.* are default"):
         case.call(model, adapter_names=["default", None, "other", "default"])
     with pytest.raises(StructmatError, match="but got 2 and 4: give one"):
         case.call(model, adapter_names=["default"] * 2)

@@ -50,7 +50,7 @@ LISTS = [
     ),
     (
         {"target_modules": ["q_proj"], "layers_to_transform": [1, 5]},
-        "layers_to_transform: no layer of this model has the number 5; they go from 0 to 1",
+        "layers_to_transform: no layer of this model has the number 5; numbers go from 0 to 1",
     ),
 ]
 
@@ -117,14 +117,14 @@ BAD += ["base_layer", "modules_to_save", "generators", "structmat_inputs", "laye
 def test_invalid_adapter_names_are_refused(name):
     model = CASE.model()
     before = state(model)
-    with pytest.raises(StructmatError, match=f"^adapter {name!r}: .*; choose another one$"):
+    with pytest.raises(StructmatError, match=f"^adapter {name!r}: .*; choose another name$"):
         peft.inject_adapter_in_model(config(CASE), model, name)
     assert unchanged(model, before)
     tuned = adapted(CASE)
     before = state(tuned)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT's, of a name that is in "structmat_"
-        with pytest.raises(StructmatError, match=f"^adapter {name!r}: .*; choose another one$"):
+        with pytest.raises(StructmatError, match=f"^adapter {name!r}: .*; choose another name$"):
             tuned.add_adapter(name, config(CASE))
     assert unchanged(tuned, before)
     assert list(tuned.peft_config) == ["default"]

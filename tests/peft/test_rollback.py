@@ -191,7 +191,7 @@ def test_a_refused_adapter_leaves_a_transformers_model_unchanged(tmp_path):
     before, modules = state(model), kinds(model)
     wrong = config(BERT, topology="shuffle(block=24)")
     for entry, said in (
-        (lambda: model.add_adapter(wrong), "reads 32 inputs"),
+        (lambda: model.add_adapter(wrong), "has 32 inputs"),
         (
             lambda: model.load_adapter(tmp_path / "bad"),
             "does not fit this model: .* is not in the file",
@@ -224,12 +224,12 @@ def test_a_refused_adapter_leaves_a_diffusers_model_unchanged():
 
     model = unet()
     before, modules = state(model), kinds(model)
-    with pytest.raises(StructmatError, match=r"proj_in reads 16 inputs"):
+    with pytest.raises(StructmatError, match=r"proj_in has 16 inputs"):
         model.add_adapter(settings(topology="shuffle(block=24)"), "one")
     assert unchanged(model, before)
     assert kinds(model) == modules
     assert not model._hf_peft_config_loaded
     model.add_adapter(settings(), "one")
-    with pytest.raises(StructmatError, match=r"proj_in reads 16 inputs"):
+    with pytest.raises(StructmatError, match=r"proj_in has 16 inputs"):
         model.add_adapter(settings(topology="shuffle(block=24)"), "two")
     assert model.active_adapters() == ["one"]

@@ -45,7 +45,7 @@ def test_transformers_models_add_load_and_save_adapters_themselves(case, tmp_pat
 
 def test_an_adapter_that_does_not_fit_is_refused():
     model = BERT.model()
-    with pytest.raises(ValueError, match="reads 32 inputs"):
+    with pytest.raises(ValueError, match="has 32 inputs"):
         model.add_adapter(config(BERT, topology="shuffle(block=24)"))
     assert not layers(model)
 
@@ -217,7 +217,7 @@ def test_compiled_models_have_the_same_values_and_gradients(case, options):
     results = []
     for run in (model, compiled):
         results.append([])
-        for power in (1.0, 0.5):
+        for power in (1.0, 0.5)[: 2 if case.name == "perceptron" else 1]:  # each compiles again
             for layer in layers(model).values():
                 layer.set_scale("default", power)
             model.zero_grad()
@@ -227,10 +227,11 @@ def test_compiled_models_have_the_same_values_and_gradients(case, options):
             results[-1] += [y.detach(), *grads]
     for plain, fast in zip(*results, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
-    other = "mixed_radix(largest=8)"
-    model.add_adapter("other", config(case, topology=other, init_weights=False))
-    model.set_adapter("other")
-    near(case, case.call(compiled), case.call(model))
+    if case.name == "perceptron":
+        other = "mixed_radix(largest=8)"
+        model.add_adapter("other", config(case, topology=other, init_weights=False))
+        model.set_adapter("other")
+        near(case, case.call(compiled), case.call(model))
     torch.compiler.reset()
 
 

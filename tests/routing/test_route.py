@@ -60,7 +60,6 @@ def realisable(net):
 
 SMALL = [
     *(sm.families.waksman(n) for n in range(2, 7)),
-    pytest.param(sm.families.waksman(7), marks=pytest.mark.slow),
     sm.benes(2),
     sm.benes(4),
     sm.families.clos(4),
@@ -130,9 +129,9 @@ def test_a_direct_sum_is_routed(data):
 @pytest.mark.parametrize(
     "net", [sm.benes(64), sm.families.waksman(64), sm.families.clos(64, (8, 8))], ids=repr
 )
-def test_two_thousand_random_permutations_are_routed(net):
+def test_five_hundred_random_permutations_are_routed(net):
     source = np.random.default_rng(0)
-    for _ in range(2_000):
+    for _ in range(500):
         p = source.permutation(64)
         assert np.array_equal(sm.Rotation(net, sm.route(net, p))(np.arange(64)), p)
 
@@ -275,7 +274,7 @@ def butterfly_permutations():
 def test_the_butterfly_routes_as_many_permutations_as_it_has_settings():
     """Paths are unique, so different settings of the 12 switches are different permutations."""
     assert len(butterfly_permutations()) == 2**12
-    for p in butterfly_permutations():
+    for p in sorted(butterfly_permutations())[::7]:
         assert_routes(sm.butterfly(8), p)
 
 

@@ -73,7 +73,7 @@ def test_networks_come_in_every_form(wanted):
 )
 def test_networks_shrink_to_small_ones(wired, wanted, width, depth):
     """Shrinking ends at a local minimum, not always at the smallest example."""
-    for seed in range(5):
+    for seed in range(3):
         found = find(networks(wired=wired), wanted, random=random.Random(seed), settings=QUICK)
         assert found.width <= width, seed
         assert found.depth <= depth, seed
@@ -119,7 +119,7 @@ def test_seeds_are_valid_numpy_seeds(seed):
 
 
 def test_empty_bounds_are_rejected():
-    with pytest.raises(sm.StructmatError, match=r"max_width=1: .* at least 2"):
+    with pytest.raises(sm.StructmatError, match=r"max_width=1: .* ≥ 2"):
         networks(max_width=1, wired=True)
     with pytest.raises(sm.StructmatError, match="max_depth=-1"):
         networks(max_depth=-1)
@@ -166,7 +166,7 @@ def test_assert_dense_agrees_with_is_dense(net):
     if sm.is_dense(net):
         assert_dense(net)
     else:
-        with pytest.raises(AssertionError, match="does not reach output"):
+        with pytest.raises(AssertionError, match="does not influence output"):
             assert_dense(net)
 
 

@@ -218,7 +218,7 @@ def test_the_default_number_of_columns_is_that_of_the_terminal(monkeypatch):
 
 @pytest.mark.parametrize("columns", [23, 0, 80.0, "80"])
 def test_too_few_columns_are_rejected(columns):
-    with pytest.raises(StructmatError, match="columns must be an integer, at least 24"):
+    with pytest.raises(StructmatError, match="columns must be an integer ≥ 24"):
         sm.diagram(sm.butterfly(4), columns=columns)
 
 

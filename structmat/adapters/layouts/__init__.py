@@ -1,9 +1,9 @@
 """The layouts of layers: how the weight of each kind of layer is rotated. They have no state.
 
 If neurons (the rows of a layer's weight W) are rotated, W becomes W·Rᵀ, which preserves the norms
-of neurons and the angles between them. Activations are computed as W (Rᵀ x), so no d×d matrix is
-formed. If outputs are rotated, W becomes R·W, which mixes the neurons and preserves the angles
-between columns.
+of neurons and the angles between them. The outputs of a linear layer are computed as W (Rᵀ x), so
+no weight is rotated. If outputs are rotated, W becomes R·W, which mixes the neurons and preserves
+the norms of columns and the angles between them.
 """
 
 from structmat.adapters.layouts.base import Adapter, Layout

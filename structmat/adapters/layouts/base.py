@@ -89,7 +89,8 @@ class Layout:
         Raises
         ------
         StructmatError
-            If the weight cannot be rotated, or the layer has a custom method or forward hooks.
+            If the weight cannot be rotated, or the layer has forward hooks or a custom method that
+            the adapter would bypass.
         """
         cls.check_weight(base, scale=scale)
         bypassed = cls.bypasses(products=outputs or scale)
@@ -107,7 +108,13 @@ class Layout:
 
     @classmethod
     def check_weight(cls, base: Layer, *, scale: bool) -> None:  # noqa: ARG003 (for some kinds)
-        """Raise an error for a weight that cannot be rotated or scaled."""
+        """Raise an error for a weight that cannot be rotated or scaled.
+
+        Raises
+        ------
+        StructmatError
+            If the weight cannot be rotated or scaled.
+        """
         plain_weight(base)
 
     # Sizes ----------------------------------------------------------------------------------

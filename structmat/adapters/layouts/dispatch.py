@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from structmat.adapters.distributed import is_around, plain_name, unwrapped
+from structmat.adapters.distributed import is_torch_wrapper, plain_name, unwrapped
 from structmat.adapters.layouts.base import Layout
 from structmat.adapters.layouts.convolution import ChannelsLayout, ConvolutionLayout
 from structmat.adapters.layouts.embedding import EmbeddingLayout
@@ -89,7 +89,7 @@ def named_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator
     stacks: dict[int, dict[str, Stack]] = {}  # the same views under all names of a module
     inside = unwrapped(model)
     for full, module in inside.named_modules(remove_duplicate=remove_duplicate):
-        if is_around(module):
+        if is_torch_wrapper(module):
             continue
         name = plain_name(full)
         yield name, module

@@ -27,7 +27,13 @@ class EmbeddingLayout(Layout):
 
     @classmethod
     def check_weight(cls, base: Layer, *, scale: bool) -> None:
-        """Raise an error as for other layers, and for norm limits that merging would change."""
+        """Raise an error as for other layers, and for norm limits that merging would change.
+
+        Raises
+        ------
+        StructmatError
+            If there is such a limit, or the weight is not a plain floating-point parameter.
+        """
         plain_weight(base)
         if base.max_norm is not None and base.norm_type != 2:
             raise StructmatError(
@@ -37,8 +43,8 @@ class EmbeddingLayout(Layout):
             )
         if scale and base.max_norm is not None:
             raise StructmatError(
-                f"an embedding with max_norm={base.max_norm}, which depends on the norms that a"
-                " scale changes; omit the scale, or exclude this layer"
+                f"max_norm={base.max_norm}: a scale would change the norms that the embedding"
+                " limits; omit the scale, or exclude this layer"
             )
 
     @classmethod

@@ -1,6 +1,6 @@
-"""Linear layers, whose inputs and outputs are rotated, in one operation with the layer if possible.
+"""Linear layers: inputs are rotated in one operation with the layer if possible, outputs after it.
 
-Rotating activations costs less than rotating the weight: W·Rᵀ x is W (Rᵀ x).
+Activations are rotated instead of the weight: (W·Rᵀ) x is W (Rᵀ x).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LinearLayout(Layout):
 
     @classmethod
     def bypasses(cls, *, products: bool) -> bool:
-        """Return whether adapters change the products, which are computed as in a plain layer."""
+        """Return `products`, since only changed products are computed as by a plain layer."""
         return products
 
     @classmethod
@@ -39,7 +39,7 @@ class LinearLayout(Layout):
     def calls_base(cls, base: Layer) -> bool:
         """Return whether products are computed by calling the layer rather than from its weight.
 
-        This is so if its forward was replaced, as accelerate does.
+        This is so if its forward method was replaced, for example by accelerate.
         """
         return "forward" in base.__dict__
 

@@ -40,11 +40,17 @@ class QuantisedLinearLayout(LinearLayout):
 
     @classmethod
     def check_weight(cls, base: Layer, *, scale: bool) -> None:  # noqa: ARG003
-        """Raise an error for a layer whose library provides no dequantised weights."""
+        """Raise an error for a layer whose library provides no dequantised weights.
+
+        Raises
+        ------
+        StructmatError
+            If this is such a layer.
+        """
         name = quantiser(base)
         if name not in DEQUANTISED:
             raise StructmatError(
-                f"a {type(base).__name__} from {name}: only quantised layers from"
+                f"{type(base).__name__} from {name}: only quantised layers from"
                 f" {', '.join(DEQUANTISED)} can be adapted, because only their weights can be"
                 " dequantised; exclude this layer"
             )

@@ -44,10 +44,10 @@ def checked_side(side: str) -> str:
 
 
 def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
-    """Return whether a rotation and the linear layer after it can run as one operation.
+    """Return whether a rotation and the linear layer after it run as one operation.
 
-    On a CPU, this saves the memory of the rotated activations. The layer must be frozen, have the
-    dtype of its inputs, and have no hooks or custom behaviour (`stock`).
+    This is done only on a CPU, where it saves the memory of the rotated activations. The layer must
+    be frozen, have the dtype of its inputs, and have no hooks or custom behaviour (`stock`).
     """
     kept = (base.weight, base.bias)
     return (
@@ -96,7 +96,7 @@ def plain_weight(base: Layer) -> None:
     Raises
     ------
     StructmatError
-        If the weight is quantised, parametrized or of another dtype.
+        If the weight is quantised, parametrized or of a dtype that cannot be rotated.
     """
     weight = base.weight
     plain = isinstance(weight, nn.Parameter) and is_rotated(weight.dtype)

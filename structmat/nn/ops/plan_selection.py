@@ -1,5 +1,7 @@
 """Selection of an execution plan, by the cost model or by timing the candidate plans.
 
+The plan determines which stages are fused; `structmat.nn.ops.execution_plan` selects the backend.
+
 The cost model depends only on the network, the number of vectors, the dtype and the type of device,
 so it selects the same plan in every process. With `plan="measure"`, a forward and a backward pass
 on random vectors are timed for each promising candidate. The times are cached in memory and, for
@@ -7,9 +9,9 @@ later processes, in a file; the cache key consists of the network, the machine, 
 number of threads, the dtype, and the number of vectors rounded up to a power of two. All plans give
 the same result up to rounding.
 
-Other programs disturb timings. Therefore the candidates are timed in interleaved rounds until the
-two halves of the rounds agree on the fastest and on the times, a later process measures again if
-they never did, and the selected plan is occasionally timed again, against one of the others in
+Other programs disturb timings. The candidates are therefore timed in interleaved rounds until the
+two halves of the rounds agree on the fastest plan and on the times; if they never do, a later
+process measures again. The selected plan is occasionally timed again, against each of the others in
 turn.
 """
 

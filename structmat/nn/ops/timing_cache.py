@@ -14,7 +14,7 @@ from typing import Any
 from structmat._util.files import cache_folder, make_directory, read_json, write_bytes
 from structmat.errors import FileError, check_format
 
-_FORMAT, _VERSION = "structmat.plans", 2
+_FORMAT, _VERSION = "structmat.timings", 1
 _MOST = sys.float_info.max  # an integer may be larger
 _LONGEST = 2**22  # bytes of the file: thousands of networks; a longer file is replaced
 
@@ -71,7 +71,7 @@ _KNOWN: dict[tuple[Path | None, str], Timings] = {}
 def file() -> Path | None:
     """Return the file for measured times, or None if there is no folder for cached files."""
     folder = cache_folder()
-    return None if folder is None else folder / "plans.json"
+    return None if folder is None else folder / "timings.json"
 
 
 def recall(name: str) -> Timings:
@@ -88,7 +88,7 @@ def remember(name: str, timings: Timings) -> None:
     _KNOWN[path, name] = timings
     if path is None:
         return
-    plans = {
+    timed = {
         key: {
             "rounds": kept.rounds,
             "spread": kept.spread,
@@ -96,7 +96,7 @@ def remember(name: str, timings: Timings) -> None:
         }
         for key, kept in (_read(path) | {name: timings}).items()
     }
-    text = json.dumps({"format": _FORMAT, "version": _VERSION, "plans": plans}, indent=1)
+    text = json.dumps({"format": _FORMAT, "version": _VERSION, "timings": timed}, indent=1)
     try:
         write_bytes(make_directory(path.parent) / path.name, text.encode())
     except (FileError, OSError):
@@ -115,8 +115,8 @@ def _read(path: Path | None) -> dict[str, Timings]:
         check_format(data, what=str(path), form=_FORMAT, version=_VERSION, writer="remember")
     except FileError:
         return {}
-    plans = data.get("plans")
-    named = plans.items() if isinstance(plans, dict) else ()
+    timed = data.get("timings")
+    named = timed.items() if isinstance(timed, dict) else ()
     read = {name: _timings(given) for name, given in named}
     return {name: timings for name, timings in read.items() if timings.seconds}
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from structmat.nn import torch_internals
-from structmat.nn.parametrizations import compiled_cayley, exportable
+from structmat.nn.parametrizations import compiled_blocks, exportable
 from structmat.nn.parametrizations.generators import (
     all_or_none,
     is_unitary,
@@ -47,6 +47,7 @@ _WIDEST = 12
 _FEWEST = 4000  # smallest number of generators
 _REFLECTED = 1e5  # largest generator for which reflections are exact to float32 rounding
 _SUMMED = 1.0  # largest generator for which R + I loses less than a digit
+_SUMMED_IN_FLOAT64 = 1e3  # the same, if all digits of float64 are available for a float32 result
 
 
 def cayley(generators: Tensor, radix: int) -> Tensor:
@@ -78,15 +79,19 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
     tensor([[ 0.,  1.],
             [-1.,  0.]])
     """
-    is_unitary(generators, radix)
     if torch_internals.exporting():
         return exportable.cayley(generators, radix)
+    limits = {"largest": _REFLECTED, "largest_for_gradient": _SUMMED_IN_FLOAT64}
+    return compiled_blocks.computed("cayley", generators, radix, _reference, **limits)
+
+
+def _reference(generators: Tensor, radix: int) -> Tensor:
+    """Return the blocks of `cayley` by torch's operations, for generators (n, g)."""
+    if torch_internals.refuses_functions():
+        return solved(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
-    flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    blocks: Tensor = (
-        solved(flat, radix) if torch_internals.refuses_functions() else function.apply(flat, radix)
-    )
-    return blocks.view(*generators.shape[:-1], radix, radix)
+    blocks: Tensor = function.apply(generators, radix)
+    return blocks
 
 
 def cayley_neumann(generators: Tensor, radix: int) -> Tensor:
@@ -130,8 +135,6 @@ class _Cayley(torch.autograd.Function):
 
     @staticmethod
     def forward(generators: Tensor, radix: int) -> Tensor:
-        if compiled_cayley.supports(generators, radix):
-            return compiled_cayley.blocks(generators, radix)
         unitary = is_unitary(generators, radix)
         if radix == 2 and not unitary:
             return _cayley_2x2(generators)
@@ -148,10 +151,6 @@ class _Cayley(torch.autograd.Function):
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None]:
         generators, blocks = ctx.saved_tensors
         radix = blocks.shape[-1]
-        plain = not torch.is_grad_enabled() and torch_internals.eager(slopes)
-        plain = plain and not torch_internals.is_batched(slopes)
-        if plain and compiled_cayley.supports(generators, radix, gradient=True):
-            return compiled_cayley.gradient(generators, slopes), None
         if radix == 2 and not blocks.is_complex():
             (c, s), (d, e) = blocks[..., 0, :].unbind(-1), slopes.unbind(-2)
             of_angle = (d[..., 1] - e[..., 0]) * c - (d[..., 0] + e[..., 1]) * s

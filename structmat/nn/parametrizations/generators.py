@@ -104,7 +104,10 @@ def known_below(values: Tensor, largest: float) -> bool:
     """
     if values.device.type != "cpu" or not torch_internals.has_numbers(values):
         return False
-    return not values.numel() or bool(values.abs().amax() <= largest)  # False for NaN
+    if not values.numel():
+        return True
+    low, high = values.aminmax()  # NaN if any value is, for which both comparisons are false
+    return low.item() >= -largest and high.item() <= largest
 
 
 def all_or_none(generators: Tensor) -> Tensor:

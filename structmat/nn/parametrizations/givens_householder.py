@@ -1,7 +1,8 @@
 """Blocks that are products of plane rotations or reflections, as in `structmat.linalg.blocks`.
 
-They are computed with the batch as the last axis. Autograd computes the gradients; it saves r²/2
-rows per block for plane rotations, and r matrices per block for reflections.
+Where there are no compiled functions, they are computed with the batch as the last axis, and
+autograd computes the gradients; it saves r²/2 rows per block for plane rotations, and r matrices
+per block for reflections.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import math
 import torch
 from torch import Tensor
 
+from structmat.nn.parametrizations import compiled_blocks
 from structmat.nn.parametrizations.cayley_transform import cayley
-from structmat.nn.parametrizations.generators import columns, with_batch_first
+from structmat.nn.parametrizations.generators import columns, is_unitary, with_batch_first
 from structmat.nn.precision import conjugate
+
+_LARGEST_ANGLE = 1e5  # for which the compiled functions reduce angles to (−π/4, π/4) exactly
 
 
 def givens(generators: Tensor, radix: int) -> Tensor:
@@ -30,6 +34,10 @@ def givens(generators: Tensor, radix: int) -> Tensor:
             [-1.,  0.,  0.],
             [ 0.,  0.,  1.]])
     """
+    return compiled_blocks.computed("givens", generators, radix, _givens, largest=_LARGEST_ANGLE)
+
+
+def _givens(generators: Tensor, radix: int) -> Tensor:
     above, diagonal = columns(generators, radix)
     if diagonal is None:
         cosine, sine = above.cos(), above.sin()
@@ -64,9 +72,14 @@ def householder(generators: Tensor, radix: int) -> Tensor:
     tensor([[ 0.,  1.],
             [-1.,  0.]])
     """
-    above, diagonal = columns(generators, radix)
-    if radix == 2 and diagonal is None:
+    if radix == 2 and not is_unitary(generators, radix):
         return cayley(generators, radix)  # the same block, with an exact gradient at any size
+    largest = torch.finfo(torch.float32).max
+    return compiled_blocks.computed("householder", generators, radix, _householder, largest=largest)
+
+
+def _householder(generators: Tensor, radix: int) -> Tensor:
+    above, diagonal = columns(generators, radix)
     place = radix * (radix - 1) // 2
     made = above.new_zeros(0, 0, above.shape[-1])
     one = above.new_ones(1, above.shape[-1])

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from structmat.linalg.blocks import LARGEST_ANGLE, check_angles
 from structmat.nn import torch_internals
-from structmat.nn.parametrizations import exportable
+from structmat.nn.parametrizations import compiled_blocks, exportable
 from structmat.nn.parametrizations.cayley_transform import polished
 from structmat.nn.parametrizations.generators import (
-    at_least_float32,
     is_unitary,
     narrowed,
     skew,
     to_generators,
     widened,
 )
+from structmat.nn.parametrizations.givens_householder import givens
 from structmat.nn.parametrizations.matrix_products import times
 from structmat.nn.precision import without_autocast
 
@@ -36,6 +36,7 @@ from structmat.nn.precision import without_autocast
 _FOR_FLOAT32 = 9, 3, 0.4
 _FOR_FLOAT64 = 16, 4, 0.8
 _MANY = 8  # each squaring doubles errors; after this many, blocks are orthogonalised again
+_LARGEST = _FOR_FLOAT32[2] * 2**_MANY  # largest norm for the compiled functions
 
 Pair = list[Tensor]  # [A], or [A, E] for [[A, E], [0, A]]
 
@@ -72,24 +73,22 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
-    unitary = is_unitary(generators, radix)
-    if radix == 2 and not unitary:
-        return _plane_rotations(generators.to(at_least_float32(generators.dtype)))
+    if radix == 2 and not is_unitary(generators, radix):
+        return givens(generators, radix)
     if torch_internals.exporting():
         return exportable.exponential(generators, radix)
-    g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
+    # The norm of the generators of a block is at most √g times the largest of them.
+    largest = _LARGEST / math.sqrt(max(1, generators.shape[-1]))
+    return compiled_blocks.computed("exponential", generators, radix, _reference, largest=largest)
+
+
+def _reference(generators: Tensor, radix: int) -> Tensor:
+    """Return the blocks of `exponential` by torch's operations, for generators (n, g)."""
     # The number of squarings depends on the values, which traced and fake tensors lack.
-    known = torch_internals.has_numbers(g) and not torch_internals.refuses_functions()
+    known = torch_internals.has_numbers(generators) and not torch_internals.refuses_functions()
     function = _Exponential.apply if known else plain_exponential
-    blocks: Tensor = function(g, radix)
-    return blocks.view(*generators.shape[:-1], radix, radix)
-
-
-def _plane_rotations(angles: Tensor) -> Tensor:
-    """Return [[cos, sin], [−sin, cos]] for angles (..., 1)."""
-    c, s = angles.cos(), angles.sin()
-    # 0 - s, because -s would put -0.0 into the identity
-    return torch.cat([c, s, 0 - s, c], dim=-1).unflatten(-1, (2, 2))
+    blocks: Tensor = function(generators, radix)
+    return blocks
 
 
 def plain_exponential(generators: Tensor, radix: int) -> Tensor:

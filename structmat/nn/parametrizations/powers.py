@@ -155,8 +155,8 @@ def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     total = sum(shares)
     if len(shares) != len(stacks) or not shares or min(shares) < 0 or not 0 < total < math.inf:
         raise BlockError(
-            f"weights={list(weights)!r} for {len(stacks)} stacks of blocks: each needs a weight of"
-            " at least 0, and at least one must be positive"
+            f"weights={list(weights)!r} for {len(stacks)} stacks of blocks: each needs a weight"
+            " ≥ 0, and at least one must be positive"
         )
     like = stacks[0]
     if like.is_meta or like.numel() == 0:

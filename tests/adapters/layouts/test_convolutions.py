@@ -157,5 +157,5 @@ def test_files_without_the_field_setting_still_load(tmp_path):
 
 def test_a_single_channel_cannot_be_rotated():
     depthwise = nn.Conv2d(4, 4, 3, groups=4)
-    with pytest.raises(WidthError, match="reads 1 inputs"):
+    with pytest.raises(WidthError, match="has 1 input in each group"):
         adapt(depthwise, "mixed_radix", target_modules=".*", field="channels")

@@ -57,7 +57,7 @@ def test_custom_forward_of_an_embedding_is_still_called(count):
 
 def test_scale_is_refused_with_max_norm():
     layer = nn.Embedding(4, 8, max_norm=1.0)
-    with pytest.raises(StructmatError, match=r"max_norm=1\.0, .* omit the scale"):
+    with pytest.raises(StructmatError, match=r"max_norm=1\.0: .* omit the scale"):
         adapt(layer, "butterfly", target_modules=".*", scale=True)
 
 

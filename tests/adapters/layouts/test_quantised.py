@@ -241,7 +241,7 @@ def test_quantised_layers_without_access_to_their_weight_are_refused():
     QuantLinear.__module__ = "gptqmodel.nn_modules.qlinear"
     layer = nn.Sequential(QuantLinear())
     with pytest.raises(
-        StructmatError, match=r"0: a QuantLinear from gptqmodel: .* exclude this layer"
+        StructmatError, match=r"0: QuantLinear from gptqmodel: .* exclude this layer"
     ):
         adapt(layer, "butterfly")
 

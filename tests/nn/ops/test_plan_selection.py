@@ -105,8 +105,8 @@ def test_a_later_process_reads_the_measurements(timed):
     assert ask() == first
     assert len(timed) == 1
     data = json.loads(timing_cache.file().read_text(encoding="utf-8"))
-    assert data["format"] == "structmat.plans"
-    (name,) = data["plans"]
+    assert data["format"] == "structmat.timings"
+    (name,) = data["timings"]
     for part in ("8192", "float32", f"torch {torch.__version__}", "threads"):
         assert part in name
 
@@ -175,16 +175,13 @@ def test_adapt_passes_the_plan_to_every_rotation(plan):
         "",
         "{",
         "[]",
-        '{"format": "structmat.plans", "version": 99, "plans": {"a": []}}',
-        '{"format": "structmat.plans", "version": 2, "plans": {"a": [{"ends": "?"}]}}',
-        '{"format": "structmat.plans", "version": 2, "plans": 7}',
+        '{"format": "structmat.timings", "version": 99, "timings": {"a": []}}',
+        '{"format": "structmat.timings", "version": 1, "timings": {"a": [{"ends": "?"}]}}',
+        '{"format": "structmat.timings", "version": 1, "timings": 7}',
         # An integer that no float holds.
-        '{"format": "structmat.plans", "version": 2, "plans": {"a": {"rounds": 4, "spread": 1'
+        '{"format": "structmat.timings", "version": 1, "timings": {"a": {"rounds": 4, "spread": 1'
         + "0" * 400
         + ', "times": [{"ends": [1], "seconds": 1}]}}}',
-        # The format of a former version.
-        '{"format": "structmat.plans", "version": 1, "plans": {"a": [{"ends": [1], "seconds": 1}]'
-        "}}",
     ],
 )
 def test_a_damaged_timing_file_is_ignored_and_rewritten(timed, content):
@@ -210,9 +207,9 @@ def test_the_cache_file_follows_the_xdg_specification(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for base in ("", "relative"):  # as the XDG specification asks, a relative one is ignored
         monkeypatch.setenv("XDG_CACHE_HOME", base)
-        assert timing_cache.file() == tmp_path / ".cache" / "structmat" / "plans.json"
+        assert timing_cache.file() == tmp_path / ".cache" / "structmat" / "timings.json"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    assert timing_cache.file() == tmp_path / "caches" / "structmat" / "plans.json"
+    assert timing_cache.file() == tmp_path / "caches" / "structmat" / "timings.json"
     assert list(tmp_path.iterdir()) == []  # nothing is made before there is something to keep
 
 
@@ -288,7 +285,7 @@ def test_a_noisy_measurement_is_provisional_until_a_later_process_confirms_it(ma
         cache = PlanCache(NET)
         assert ask(cache=cache) == ask(cache=cache) == selected
         timing_cache.forget()
-    (kept,) = json.loads(timing_cache.file().read_text(encoding="utf-8"))["plans"].values()
+    (kept,) = json.loads(timing_cache.file().read_text(encoding="utf-8"))["timings"].values()
     assert kept["spread"] == 0
     assert kept["rounds"] == sum(rounds)
     assert rounds == [32, 4, 32, 4]  # in the fifth process, nothing is measured
@@ -410,4 +407,4 @@ def test_explain_names_the_extra_for_compiled_kernels():
     """If the extra is missing and would help."""
     hint = 'pip install "structmat[cpu]"'
     assert hint in plan_selection.explain(PlanCache(NET), 100)
-    assert hint not in plan_selection.explain(PlanCache(sm.butterfly(256, block=128)), 100)
+    assert hint not in plan_selection.explain(PlanCache(sm.butterfly(1024, block=512)), 100)

@@ -179,8 +179,7 @@ def test_torch_func_transforms_agree_with_autograd(kind, radix, unitary, seed):
 
 # torch's compiler instantiates torch.autograd.Function, and torch deprecates that.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("radix", [2, 3, 8])
-@pytest.mark.parametrize("count", [2, 400])
+@pytest.mark.parametrize(("count", "radix"), [(2, 2), (400, 3), (2, 6), (400, 6)])
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 def test_compiled_blocks_and_gradients_are_the_same(kind, count, radix):
     torch.compiler.reset()
@@ -198,7 +197,7 @@ def test_compiled_blocks_and_gradients_are_the_same(kind, count, radix):
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 @pytest.mark.parametrize("shape", [(0,), (), (2, 3), (2, 0, 3), (500,)])
 def test_block_shapes_follow_the_generator_shapes(kind, shape, unitary):
-    for radix in (2, 5, 1):
+    for radix in (2, 3, 1):
         if radix == 1 and not unitary:
             assert parametrizations.PARAMETRIZATIONS[kind](torch.ones(*shape, 0), 1).shape == (
                 *shape,

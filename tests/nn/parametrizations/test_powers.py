@@ -339,7 +339,7 @@ def test_means_are_equivariant_under_rotation(radix, dtype, seed):
 def test_invalid_weights_and_non_unique_means_are_refused():
     one = torch.eye(2)
     for weights in ([1.0], [], [-1.0, 2.0], [0.0, 0.0], [float("inf"), 1.0], [float("nan"), 1.0]):
-        with pytest.raises(BlockError, match="each needs a weight of at least 0"):
+        with pytest.raises(BlockError, match="each needs a weight ≥ 0"):
             powers.mean([one, one], weights)
     with pytest.raises(BlockError, match="rotation by π, so their mean is not unique"):
         powers.mean([one, -one], [0.5, 0.5])

@@ -4,6 +4,7 @@ Each new wiring, dtype and direction has to be compiled, so most networks are ta
 list; only small ones are random.
 """
 
+import functools
 import itertools
 from collections import Counter
 
@@ -22,7 +23,7 @@ from structmat.nn.ops.backends.compiled import cells
 from structmat.nn.ops.execution_plan import backend_for
 from structmat.nn.ops.plan_cache import cache_for
 from structmat.testing import networks, seeds
-from structmat.testing.members import cases
+from structmat.testing.members import widest
 from tests.random_modules import layer
 
 pytest.importorskip("llvmlite")
@@ -169,8 +170,9 @@ def test_every_network_agrees_with_the_reference(number, adjoint):
         check(NETWORKS[number], number, tokens, adjoint=adjoint, dtype=dtype)
 
 
-@pytest.mark.parametrize("adjoint", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "adjoint"), [(torch.float32, False), (torch.complex128, True)], ids=str
+)
 @pytest.mark.parametrize("radix", [2, 3, 4, 5, 7, 8, 9, 16, 17, 24, 33])
 def test_every_radix_agrees_with_the_reference(radix, dtype, adjoint):
     net = irregular(3 * radix + 1, [[radix] * 3] * 2, radix)
@@ -435,7 +437,12 @@ def test_subnormal_numbers_are_not_flushed_to_zero(dtype):
 
 # Division into cells ------------------------------------------------------------------------------
 
-EVERY_FAMILY = [family(width) for found in cases(64, 8).values() for family, width in found[-2:]]
+
+@functools.cache
+def of_every_family():
+    """Return two networks of each family; listed when a test asks, since this takes a while."""
+    pairs = [itertools.islice(widest(known, 64, 8), 2) for known in sm.catalogue()]
+    return [family(width) for pair in pairs for family, width in pair]
 
 
 def obey_the_order_of_the_switches(net):
@@ -473,7 +480,7 @@ def test_cells_contain_every_switch_once_and_in_order(net):
 def test_the_cells_of_every_family_contain_every_switch_once_and_in_order(alike, monkeypatch):
     monkeypatch.setattr(cells, "_ALIKE", alike)
     sizes = Counter()
-    for net in [*EVERY_FAMILY, *NETWORKS]:
+    for net in [*of_every_family(), *NETWORKS]:
         straight = net.straightened()[0]
         obey_the_order_of_the_switches(straight)
         for each in cells.passes(straight):
@@ -482,7 +489,7 @@ def test_the_cells_of_every_family_contain_every_switch_once_and_in_order(alike,
 
 
 def test_cells_of_several_switches_fit_in_registers_and_share_their_wiring():
-    for net in [*EVERY_FAMILY, sm.butterfly(1024), sm.shuffle(256, block=8)]:
+    for net in [*of_every_family(), sm.butterfly(1024), sm.shuffle(256, block=8)]:
         for each in cells.passes(net.straightened()[0]):
             for s in each:
                 if len(s.cell.switches) > 1:

@@ -1,7 +1,7 @@
 """A backend for CPUs: compiled kernels that move a tile of vectors through all stages in one call.
 
 It requires llvmlite, which the extra `cpu` installs; without it, the backend `tiled` computes the
-same results up to rounding. Switches may have at most 64 wires. The vectors must have the same
+same results up to rounding. Switches may have at most 256 wires. The vectors must have the same
 dtype as the blocks, or be half-precision vectors with float32 blocks.
 """
 

@@ -99,7 +99,7 @@ def ceil_log(number: int, base: int) -> int:
 
 
 def is_power(number: int, base: int) -> bool:
-    """Return whether `number` is base^n for some n at least 1.
+    """Return whether `number` is base^n for some n ≥ 1.
 
     Examples
     --------
@@ -126,9 +126,9 @@ def not_power_of_two(width: int) -> str | None:
     Examples
     --------
     >>> not_power_of_two(48), not_power_of_two(64)
-    ('width must be 2^n, n at least 1', None)
+    ('width must be 2^n with n ≥ 1', None)
     """
-    return None if width > 1 and width.bit_count() == 1 else "width must be 2^n, n at least 1"
+    return None if width > 1 and width.bit_count() == 1 else "width must be 2^n with n ≥ 1"
 
 
 def not_composite(width: int) -> str | None:

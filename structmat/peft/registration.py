@@ -17,7 +17,7 @@ _ENTRIES = ("__init__", "from_pretrained", "add_adapter", "load_adapter")
 
 
 def register(config: type[Any], tuner: type[Any]) -> None:
-    """Register the method with PEFT, and extend PEFT's summaries of trained parameters."""
+    """Register the method with PEFT, and wrap functions that load, add or summarise adapters."""
     kind: Any = StructmatType.STRUCTMAT
     mapping.PEFT_TYPE_TO_PREFIX_MAPPING[kind] = PREFIX
     mapping.PEFT_TYPE_TO_CONFIG_MAPPING[kind] = config

@@ -191,7 +191,8 @@ def known(
     Raises
     ------
     FileError
-        If neither specifies the shape, or they disagree.
+        If neither specifies the shape, the two disagree, the weight is quantised, or the rotation
+        does not fit the layer.
     """
     weight = rotation.weight if shape is None else tuple(shape)
     if weight is None:
@@ -201,14 +202,8 @@ def known(
         )
     if rotation.weight not in (None, weight):
         raise FileError(
-            f"{name}: the file expects a weight {rotation.weight}, the model has {weight}"
-        )
-    rotation = replace(rotation, weight=weight, kind=_agreed(name, rotation, weight, kind))
-    found, layer = layout(rotation)
-    width, outputs = rotation.network.width, found.output_width(layer)
-    if width != found.rotated_width(layer, rotation.side) or outputs % rotation.groups:
-        raise FileError(
-            f"{name}: the file expects a weight {rotation.weight}, the model has {weight}"
+            f"{name}: the file expects a weight of shape {rotation.weight}, but the model has one"
+            f" of shape {weight}"
         )
     rotation = replace(rotation, weight=weight, kind=_agreed(name, rotation, weight, kind))
     found, layer = layout(rotation)
@@ -219,7 +214,9 @@ def known(
             " does not have"
         )
     if rotation.scale is not None and len(rotation.scale) != outputs:
-        raise FileError(f"{name}: {len(rotation.scale)} scales for {outputs} outputs")
+        raise FileError(
+            f"{name}: the file has {len(rotation.scale)} scales, but the layer {outputs} outputs"
+        )
     return rotation
 
 

@@ -1,4 +1,4 @@
-"""Measurement of adapted layers in memory."""
+"""Adapted layers of a model in memory, as the audit measures them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from structmat.adapters.layouts import (
 )
 from structmat.audit.measures import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.audit.tables import Row
-from structmat.convert.adaptation import LayerRotation, rotate
+from structmat.convert.common_form import LayerRotation, rotate
 from structmat.errors import BlockError
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.precision import without_autocast

@@ -1,4 +1,4 @@
-"""Helpers shared by the writers of all rotation formats."""
+"""Checks shared by the writers of rotation formats, and the parameters that they write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from structmat.adapters.shared_weights import names_of_layers
-from structmat.convert.adaptation import CONVOLUTION, LINEAR, LayerRotation
+from structmat.convert.common_form import CONVOLUTION, LINEAR, LayerRotation
 from structmat.convert.inverse_parametrization import coordinates
 from structmat.convert.subnetworks import placed
 from structmat.errors import BlockError, FileError
@@ -45,10 +45,9 @@ def refuse_base(rotations: Mapping[str, LayerRotation], target: str) -> None:
     for name, rotation in rotations.items():
         if rotation.base is not None:
             raise FileError(
-                f"{name}: the file contains a weight of the layer, {tuple(rotation.base.shape)},"
-                " which"
-                f" differs from the pretrained model's, and {target} cannot store it; convert to a"
-                " merged model, or to structmat's or PEFT's files"
+                f"{name}: the file contains a weight of shape {tuple(rotation.base.shape)} for this"
+                f" layer, which differs from the pretrained model's, and {target} cannot store it;"
+                " convert to a merged model, or to structmat's or PEFT's files"
             )
 
 
@@ -130,8 +129,9 @@ def check_peft_layer(name: str, rotation: LayerRotation, method: str) -> None:
     if rotation.kind not in (LINEAR, CONVOLUTION) or len(rotation.weight or (1, 1)) not in (2, 4):
         layer = (rotation.kind or "layer").removesuffix("Layout")
         raise FileError(
-            f"{name}: {layer} with weight {rotation.weight}; PEFT's {method} supports only linear"
-            " layers and receptive fields of Conv2d; convert to LoRA or a merged model"
+            f"{name}: PEFT's {method} supports only linear layers and receptive fields of Conv2d,"
+            f" not {layer} with a weight of shape {rotation.weight}; convert to LoRA or a merged"
+            " model"
         )
     if rotation.kind == CONVOLUTION and rotation.weight is not None:
         if rotation.groups > 1:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from structmat.adapters.shared_weights import FLAG, clear_flags, is_kept, names_of_layers
-from structmat.convert.adaptation import EMBEDDING, LayerRotation
+from structmat.convert.common_form import EMBEDDING, LayerRotation
 from structmat.convert.tensor_files import FileWeights
 from structmat.errors import FileError
 
@@ -50,7 +50,8 @@ def untied(
     Raises
     ------
     FileError
-        If a weight may be tied, but transformers is not available to determine the tie.
+        If a weight may be tied, but transformers cannot determine this; or if tied weights must be
+        separated, but only a single file was given.
     """
     if weights.skeleton is None:
         _check_not_tied(weights, rotations, layers)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.adapters.layouts import layout_for
-from structmat.convert.adaptation import Shape
+from structmat.convert.common_form import Shape
 from structmat.errors import FileError, require
 
 

@@ -40,12 +40,12 @@ def combinations(known: Entry, width: int, values: Mapping[str, Iterable[Any]]) 
         yield Family(known.name, tuple((n, value) for n, value in pairs if value is not _ABSENT))
 
 
-def taken(rule: Family, width: int) -> bool | None:
+def accepts(rule: Family, width: int) -> bool | None:
     """Return whether a family accepts a width, or None if its options exclude each other.
 
     Examples
     --------
-    >>> taken(Family("mixed_radix", (("radices", (2, 3)), ("largest", 4))), 6) is None
+    >>> accepts(Family("mixed_radix", (("radices", (2, 3)), ("largest", 4))), 6) is None
     True
     """
     try:

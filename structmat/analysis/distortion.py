@@ -1,0 +1,115 @@
+"""Bounds on how far sampled outputs of a rotation with random signs are from preserving lengths."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+from structmat.errors import StructmatError, abbreviated, checked_field, checked_integer
+
+
+def rms_distortion(
+    width: int, outputs: int, largest_quartic_sum: float, *, field: str = "real"
+) -> float:
+    """Return a bound on the root mean square of ‖S R D x‖²·d/m − 1, for every unit vector x.
+
+    S selects m of the d outputs, uniformly without replacement, and D consists of independent
+    random signs, with R and x real, or of random phases. With y = R D x, the mean square over S and
+    D is exactly (d−m)/((d−1)·m)·(d·Σ E|y_i|⁴ − 1), and Σ E|y_i|⁴ ≤ α·max_j Σ_i |R_ij|⁴, α = 3 for
+    signs and 2 for phases (`structmat.analysis.sign_moments.fourth_moment`).
+
+    Parameters
+    ----------
+    width, outputs : int
+        d, and m from 1 to d.
+    largest_quartic_sum : float
+        The maximum over j of Σ_i |R_ij|⁴, from 1/d to 1.
+    field : {"real", "complex"}
+        Random signs, or random phases.
+
+    Raises
+    ------
+    StructmatError
+        If the number of outputs is not from 1 to the width.
+
+    Examples
+    --------
+    >>> round(rms_distortion(768, 128, 1 / 768), 3)               # all |R_ij|² = 1/d
+    0.114
+    >>> rms_distortion(768, 768, 1.0)
+    0.0
+    """
+    m = _checked_outputs(outputs, width)
+    if m == width:
+        return 0.0
+    spread = width * (2 if checked_field(field) == "complex" else 3) * largest_quartic_sum - 1
+    return math.sqrt((width - m) / ((width - 1) * m) * spread)
+
+
+def distortion(
+    width: int, outputs: int, coherence: float, *, vectors: int = 1, failure: float = 0.01
+) -> float:
+    """Return an ε such that ‖S R D x‖²·d/m is within ε of ‖x‖² for each of N vectors.
+
+    S and D are as for `rms_distortion`. The statement holds simultaneously for N vectors chosen
+    independently of S and D, with probability at least 1 − δ. For the coherence K = √d·max |R_ij|,
+    Hoeffding's inequality over the signs bounds all d·|y_i|² by L = 2K²·ln(4dN/δ), except with
+    probability δ/2; Bernstein's inequality for samples without replacement, whose variance is then
+    at most L − 1, does the rest with b = max(L − 1, 1) and ℓ = ln(4N/δ):
+    ε = (b·ℓ/3 + √((b·ℓ/3)² + 2m(L−1)ℓ))/m.
+
+    Parameters
+    ----------
+    width, outputs : int
+        d, and m from 1 to d.
+    coherence : float
+        From 1 to √d.
+    vectors : int
+        N.
+    failure : float
+        δ, between 0 and 1.
+
+    Returns
+    -------
+    float
+        0 for m = d. Values above 1 do not bound ‖S R D x‖ from below.
+
+    Raises
+    ------
+    StructmatError
+        If an argument is out of range.
+
+    References
+    ----------
+    W. Hoeffding, Probability inequalities for sums of bounded random variables, Journal of the
+    American Statistical Association 58, 1963 (with section 6 on sampling without replacement).
+    N. Ailon, B. Chazelle, The fast Johnson–Lindenstrauss transform and approximate nearest
+    neighbors, SIAM Journal on Computing 39, 2009. S. Foucart, H. Rauhut, A mathematical
+    introduction to compressive sensing, 2013 (for random phases).
+
+    Examples
+    --------
+    >>> round(distortion(2**20, 2**14, 1.0, vectors=1000), 3)
+    0.302
+    """
+    m = _checked_outputs(outputs, width)
+    count = checked_integer(vectors, "vectors", 1)
+    given: Any = failure
+    if not isinstance(given, Real) or not 0 < failure < 1:
+        raise StructmatError(
+            f"failure={abbreviated(failure)}: it must be a probability between 0 and 1, such as"
+            " 0.01"
+        )
+    if m == width:
+        return 0.0
+    largest = min(width, 2 * coherence**2 * math.log(4 * width * count / failure))
+    variance, step = largest - 1, max(largest - 1, 1) * math.log(4 * count / failure) / 3
+    return (step + math.sqrt(step**2 + 2 * m * variance * math.log(4 * count / failure))) / m
+
+
+def _checked_outputs(outputs: int, width: int) -> int:
+    m = checked_integer(outputs, "outputs", 1)
+    if m > width:
+        raise StructmatError(f"outputs={m}: at most the width {width}")
+    return m
