@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from structmat.adapters.adapted_layer import Wrapper
@@ -31,7 +30,6 @@ from structmat.errors import StructmatError, WidthError, abbreviated, suggest
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.rotators import Rotator, rotator
 from structmat.nn.fixed_rotation import FixedRotation
-from structmat.nn.torch_internals import own_parameters
 
 Fixed: TypeAlias = Rotation | str  # a rotation, or the description of a Rotator
 
@@ -64,7 +62,7 @@ class RotatedLinear(Wrapper):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Rotate the inputs x (..., in) and apply the layer: (..., out)."""
-        return self.base_layer(self.rotation(x), *args, **kwargs)  # type: ignore[no-any-return]
+        return self.base_layer(self.rotation(x), *args, **kwargs)
 
     @property
     def weight(self) -> Tensor:
@@ -120,6 +118,7 @@ def rotate_activations(
 
     Examples
     --------
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> x = torch.ones(12)
     >>> before = model(x)
@@ -296,6 +295,5 @@ def _reoriented(layer: Layer, rotate: Callable[[Tensor], Tensor]) -> Tensor:
 
 def _set(layer: Layer, weight: Tensor) -> None:
     """Give a layer its own weight, and leave the tensor that it may share with others."""
-    trains = own_parameters(layer)["weight"].requires_grad
-    with torch.no_grad():
-        layer.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=trains)
+    trains = layer.weight.requires_grad
+    layer.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=trains)

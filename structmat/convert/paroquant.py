@@ -171,8 +171,8 @@ def save_paroquant(
         if not key.startswith(inside):
             half = value.half() if value.is_floating_point() else value
             tensors[key] = half.detach().cpu().clone(memory_format=torch.contiguous_format)
-    config = getattr(model, "config", None)
-    settings = config.to_dict() if hasattr(config, "to_dict") else {}
+    config: Any = getattr(model, "config", None)
+    settings: dict[str, Any] = config.to_dict() if hasattr(config, "to_dict") else {}
     settings[KEY] = {
         "quant_method": "paroquant",
         "bits": BITS,
