@@ -40,6 +40,26 @@ def test_the_tables_show_every_method(record):
     assert correlations.count("±") == 4 * len(script.MEASURES)
 
 
+def test_the_comparisons_on_the_page_hold(record):
+    def log_ratios(name, bits):
+        mine, base = (script._rows(record, n, bits, outliers=False) for n in (name, script.HAAR))
+        return [math.log(a["error"] / b["error"]) for a, b in zip(mine, base, strict=True)]
+
+    def significant(name, bits):
+        wide = len(script.NAMES) - 1
+        mean, half = studies.interval(log_ratios(name, bits), comparisons=wide)
+        return 0 if abs(mean) < half else round(math.copysign(1, mean))
+
+    for name in ("Hadamard, padded", script.LEARNED):
+        assert [significant(name, bits) for bits in (4, 3)] == [-1, -1]
+    assert [significant("Hadamard, sliced", bits) for bits in (4, 3)] == [1, 1]
+    assert [significant(script.FULL, bits) for bits in (4, 3)] == [0, -1]
+    assert [significant("rotator(block=16, rounds=2)", bits) for bits in (4, 3)] == [0, 0]
+    assert significant(script.PLAIN, 4) == 1
+    ratio = [math.exp(studies.interval(log_ratios(script.FULL, b))[0]) for b in (4, 3)]
+    assert ratio == pytest.approx([0.95, 0.93], abs=0.005)
+
+
 @given(st.integers(2, 8), st.integers(0, 2**32 - 1))
 def test_rounding_moves_no_entry_by_more_than_half_a_step(bits, seed):
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal((3, 7)))
