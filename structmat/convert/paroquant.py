@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat._util.files import new_directory, write_json
-from structmat.adapters.rotated_layers import RotatedLinear
+from structmat.adapters import RotatedLinear
 from structmat.convert.tensor_files import read_json, read_numbers, write_tensors
 from structmat.errors import BlockError, FileError, StructmatError, WidthError, checked_integer
 from structmat.linalg.rotation import Rotation
