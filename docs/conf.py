@@ -20,8 +20,10 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # catalogue and theory/ are not installed
 import catalogue  # noqa: E402
 import links  # noqa: E402
+import quantisation_study  # noqa: E402
 import scaling as growth  # noqa: E402
 import theory  # noqa: E402
+import vector_search_study  # noqa: E402
 from structmat.explorer.html import page as explorer_page  # noqa: E402
 from structmat.explorer.saved_networks import precomputed  # noqa: E402
 
@@ -88,13 +90,23 @@ def scaling():
     return growth.tables(json.loads(growth.PATH.read_text("utf-8")))
 
 
+def quantisation():
+    """Return the tables of the recorded run of docs/quantisation_study.py."""
+    return quantisation_study.tables(json.loads(quantisation_study.PATH.read_text("utf-8")))
+
+
+def vector_search():
+    """Return the tables of the recorded run of docs/vector_search_study.py."""
+    return vector_search_study.tables(json.loads(vector_search_study.PATH.read_text("utf-8")))
+
+
 def families():
     """Return the catalogue of families; its pictures are written next to it."""
     return catalogue.page(HERE / "generated" / "families", "generated/families")
 
 
 (HERE / "generated").mkdir(exist_ok=True)
-for pages in (claims, commands, scaling, families):
+for pages in (claims, commands, scaling, quantisation, vector_search, families):
     path = HERE / "generated" / f"{pages.__name__}.md"
     text = "\n\n".join(pages()) + "\n"
     if not path.exists() or path.read_text("utf-8") != text:  # unchanged pages are not rebuilt

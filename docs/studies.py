@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import scipy
 import torch
 from tqdm import tqdm
@@ -199,6 +200,51 @@ def by_rate(plan: Plan, record: Mapping[str, Any]) -> str:
             cells.append(f"{mark}{right:.0f}, {lost:.0f}{mark}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose first column is text and whose other columns are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def about(record: Mapping[str, Any]) -> str:
+    """Return a line on the machine, the versions and the command of a record."""
+    machine = record["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    return (
+        f"*{machine['model']}, {machine['threads']} thread; {versions}; {record['date']},"
+        f" `{record['command']}`.*"
+    )
+
+
+def unevenness(matrix: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Return how far the squared entries of an orthogonal matrix are from being equal.
+
+    Returns
+    -------
+    dict
+        `sigma`: the spectral norm of R ∘ R − J/d, 0 if every input is spread evenly and 1 if part
+        of the energy stays where it is; `coherence`: √d · max |R_ij|; `fourth`: d² times the mean
+        of R_ij⁴, which is 1 for equal magnitudes, 3 for normal entries, and d for a permutation.
+
+    Examples
+    --------
+    >>> unevenness(np.eye(2))
+    {'sigma': 1.0, 'coherence': 1.414, 'fourth': 2.0}
+    """
+    wide = len(matrix)
+    squares = np.square(matrix)
+    return {
+        "sigma": round(float(np.linalg.norm(squares - 1 / wide, 2)), 3),
+        "coherence": round(float(np.abs(matrix).max() * math.sqrt(wide)), 3),
+        "fourth": round(float(np.square(squares).mean() * wide**2), 3),
+    }
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return Spearman's rank correlation."""
+    return float(scipy.stats.spearmanr(one, other).statistic)
 
 
 # The command ------------------------------------------------------------------------------

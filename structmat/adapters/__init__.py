@@ -6,18 +6,28 @@ from structmat.adapters.adapted_layer import AdaptedLayer
 from structmat.adapters.checkpoint import load_adapter, save_adapter
 from structmat.adapters.interpolation import Kept, keep_stages, path
 from structmat.adapters.model import adapt, adapters, merge, unmerge
+from structmat.adapters.rotated_layers import (
+    RotatedLinear,
+    rotate_activations,
+    rotations,
+    unrotate,
+)
 
 __all__ = [
     "AdaptedLayer",
     "Kept",
+    "RotatedLinear",
     "adapt",
     "adapters",
     "keep_stages",
     "load_adapter",
     "merge",
     "path",
+    "rotate_activations",
+    "rotations",
     "save_adapter",
     "unmerge",
+    "unrotate",
 ]
 
 if not TYPE_CHECKING:

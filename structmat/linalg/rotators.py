@@ -21,7 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat._util.text_table import counted
-from structmat.errors import StructmatError, WidthError, abbreviated, checked_integer
+from structmat.errors import (
+    StructmatError,
+    WidthError,
+    abbreviated,
+    checked_field,
+    checked_integer,
+)
 from structmat.families.butterflies import mixed_radix
 from structmat.families.number_theory import ceil_log, divisors, prime_factors
 from structmat.families.shuffles import deal
@@ -32,7 +38,6 @@ from structmat.networks.network import Network
 
 VERSION = 1  # of the blocks: the same description means the same blocks in every release
 WIDEST, LARGEST = 10**6, 256  # maximum width and block
-FIELDS = ("real", "complex")
 _BITS = 128  # maximum size of a seed
 _STAGES = 2**12  # maximum depth: a short description must not take minutes, nor all memory:
 _ENTRIES = 2**28  # maximum number of entries of all blocks, 2 GiB in float64
@@ -83,8 +88,7 @@ class Rotator(Rotation):
         largest = checked_integer(block, "block", 2)
         if largest > LARGEST:
             raise StructmatError(f"block={abbreviated(largest)}: block must be at most {LARGEST}")
-        if not isinstance(field, str) or field not in FIELDS:
-            raise StructmatError(f"field={abbreviated(field)}: it must be {' or '.join(FIELDS)}")
+        checked_field(field)
         times = checked_integer(rounds, "rounds", 1)
         whole = topology(wires, largest, field=field)
         kept = whole.depth if depth is None else checked_integer(depth, "depth", 1)
