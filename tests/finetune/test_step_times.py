@@ -40,6 +40,6 @@ def test_new_times_are_written_to_the_record_and_the_page(tmp_path, monkeypatch)
 def test_a_page_that_does_not_quote_the_record_is_unchanged(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("one\ntwo\n")
-    with pytest.raises(SystemExit, match=r"page\.md does not have\nthree"):
+    with pytest.raises(SystemExit, match=r"page\.md does not contain\nthree"):
         step_times.quoted(page, ["one", "three"], ["1", "3"])
     assert page.read_text() == "one\ntwo\n"

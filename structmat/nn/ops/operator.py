@@ -84,7 +84,6 @@ def plain(
 ) -> Tensor:
     """Return `rotated` by the reference implementation, which torch differentiates."""
     dtype = blocks[0].dtype if blocks else x.dtype
-    blocks = banks(cache.network, blocks)
     steps = plan_cache.steps_of(cache.key, x.device)
     y = reference.apply(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
     if weight is None:

@@ -118,7 +118,7 @@ def _key(net: Network) -> str:
     for stage in net.stages:
         digest.update(b"stage")
         for bank in stage.banks:
-            digest.update(f"bank {bank.radix}".encode())
+            digest.update(f"bank {bank.count} {bank.radix}".encode())  # separates the arrays
             digest.update(bank.reads.tobytes())
             digest.update(bank.writes.tobytes())
         for wires in stage.passing:

@@ -102,7 +102,8 @@ def _multiplied(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) 
     runs = y.split([*sizes, passing]) if passing or len(sizes) > 1 else (y,)
     parts = []
     for s, run in zip(step.segments, runs, strict=False):  # idle wires have no segment
-        made = product(blocks[s.bank], run.reshape(s.count, s.radix, -1))
+        block = blocks[s.bank].expand(s.count, -1, -1)  # a bank of equal blocks may be given once
+        made = product(block, run.reshape(s.count, s.radix, -1))
         parts.append(made.reshape(run.shape))
     parts.extend(runs[len(parts) :])
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -17,7 +17,7 @@ EXACT = sorted(parametrizations.PARAMETRIZATIONS.keys() - {"cayley_neumann"})
 
 
 def drawn(radix, *, unitary, size, dtype=torch.float64, count=1, seed=0):
-    numbers = reference.generators_per_block(radix, unitary=unitary)
+    numbers = reference.generators_per_block(radix, field="complex" if unitary else "real")
     source = torch.Generator().manual_seed(seed)
     g = torch.randn(count, numbers, generator=source, dtype=torch.float64)
     return (size * g).to(dtype)

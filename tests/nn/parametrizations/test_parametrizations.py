@@ -24,7 +24,7 @@ PLAIN = {"cayley": cayley_transform.plain_cayley, "exp": matrix_exponential.plai
 
 
 def drawn(seed, radix, *, unitary, dtype=torch.float64, count=3):
-    numbers = reference.generators_per_block(radix, unitary=unitary)
+    numbers = reference.generators_per_block(radix, field="complex" if unitary else "real")
     source = np.random.default_rng(seed)
     return torch.from_numpy(source.standard_normal((count, numbers))).to(dtype)
 
@@ -205,7 +205,7 @@ def test_block_shapes_follow_the_generator_shapes(kind, shape, unitary):
                 1,
             )
             continue
-        numbers = reference.generators_per_block(radix, unitary=unitary)
+        numbers = reference.generators_per_block(radix, field="complex" if unitary else "real")
         g = torch.ones(*shape, numbers, requires_grad=True)
         made = parametrizations.PARAMETRIZATIONS[kind](g, radix)
         assert made.shape == (*shape, radix, radix)
@@ -264,7 +264,8 @@ def test_non_finite_generators_give_nan_blocks_and_gradients(kind, bad):
 
 @given(st.integers(2, 4), st.booleans())
 def test_derivatives_at_the_identity_exist_to_second_order(radix, unitary):
-    g = torch.zeros(1, reference.generators_per_block(radix, unitary=unitary), dtype=torch.float64)
+    size = reference.generators_per_block(radix, field="complex" if unitary else "real")
+    g = torch.zeros(1, size, dtype=torch.float64)
     for kind, made in parametrizations.PARAMETRIZATIONS.items():
         slope = 1 if kind in ("exp", "givens") else 2  # B = I + slope·Q + …
         h = drawn(radix, radix, unitary=unitary, count=1)
