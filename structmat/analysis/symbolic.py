@@ -229,7 +229,7 @@ class SymbolicMatrix:
 
     @cached_property
     def _rows(self) -> list[dict[int, dict[int, Expression]]]:
-        """The entries of each factor, as {output: {input: entry}}."""
+        """The entries of each factor, in a dict by output of dicts by input."""
         made = []
         stages = by_stage(self.network, self.blocks)
         for stage, blocks in zip(self.network.stages, stages, strict=True):
