@@ -243,7 +243,7 @@ class SymmetricMesh:
 
     @property
     def layers(self) -> int:
-        """The number of layers of phases, one for each stage, for the inputs and for the outputs."""
+        """The number of layers of phases, one for each stage, the inputs and the outputs."""
         return self.network.depth + 2
 
     def rotation(self) -> Rotation:
