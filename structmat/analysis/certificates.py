@@ -125,7 +125,7 @@ class Certificate:
 
     @property
     def coherence(self) -> float:
-        """√d·max |R_ij| of this matrix, at least 1 (all entries of equal modulus) and at most √d."""
+        """√d·max |R_ij| of this matrix, at least 1 (entries of equal modulus) and at most √d."""
         return float(np.sqrt(self.width * self.one.energy))
 
     @property
