@@ -158,6 +158,9 @@ copybutton_prompt_is_regexp = True
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+# Shapes such as (width, width) look like references to attributes, several of which may match.
+suppress_warnings = ["ref.python"]
 # `make links` accesses the network; `python docs/links.py` lists the links that it checks.
 linkcheck_timeout = 15
 linkcheck_retries = 2
