@@ -247,7 +247,7 @@ def _module(what: str, given: Any) -> FixedRotation:
         raise type(error)(f"the rotation of {what}: {error}") from None
     if np.dtype(module.rotation.dtype).kind == "c":
         raise StructmatError(
-            f"the rotation of {what} is complex: real weights need a real one, such as"
+            f"the rotation of {what} is complex: inputs are rotated by a real one, such as"
             " structmat.rotator(width)"
         )
     return module
