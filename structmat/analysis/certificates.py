@@ -454,7 +454,7 @@ def _share(energy: float) -> str:
 
 
 def _remedy(value: Any) -> str:
-    """Return how to make a Rotation of a value that is none."""
+    """Return advice on making a Rotation from a value that is not one."""
     if isinstance(value, np.ndarray) and value.ndim == 2:
         whole = f"Network.of({len(value)}, [[range({len(value)})]])"
         return f"such as one switch with this matrix: Rotation({whole}, [matrix[None]])"

@@ -114,7 +114,7 @@ def save_paroquant(
     *,
     channel_scales: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Quantise the layers whose activations are rotated to INT4 and write a ParoQuant checkpoint.
+    """Quantise to INT4 the layers with rotated activations, and write a ParoQuant checkpoint.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def save_paroquant(
 
 
 def load_paroquant(directory: str | os.PathLike[str]) -> dict[str, Layer]:
-    """Read the quantised layers of a ParoQuant checkpoint in one file.
+    """Read the quantised layers of a single-file ParoQuant checkpoint.
 
     Raises
     ------

@@ -4,10 +4,10 @@ R is a product of rounds, each of them random signs followed by a network of fla
 spreads every input over all outputs. The signs are folded into the blocks. For a width whose prime
 factors are at most the block size b, this is a mixed-radix network: there is one path from each
 input to each output, so every entry is a product of entries of flat blocks, and the energy of every
-input is spread evenly, as far as the blocks are flat. No network with such blocks mixes exactly at
-any other width d, because averages over at most b wires never add up to 1/d if d has a prime factor
-above b. There, the wires are dealt to switches of nearly equal size, in one stage more than are
-needed for density, with new signs before each stage.
+input is spread evenly, to the extent that the blocks are flat. No network with such blocks mixes
+exactly at any other width d, because averages over at most b wires never add up to 1/d if d has a
+prime factor above b. There, the wires are dealt to switches of nearly equal size, in one more stage
+than density requires, with new signs before each stage.
 """
 
 from __future__ import annotations
