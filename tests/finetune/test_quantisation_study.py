@@ -115,19 +115,21 @@ def test_retrieval_is_measured_by_the_rank_of_the_right_text():
 
 
 def test_learning_reduces_the_error():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(64, 12, generator=generator) * torch.tensor([9.0, *[1.0] * 11])
-    weight = torch.randn(8, 12, generator=generator)
-    start = script.Orthogonal.from_rotation(script.special(sm.rotator(12)), dtype=torch.float32)
-
-    def error(rotation):
-        matrix = torch.tensor(rotation.matrix(), dtype=torch.float32)
-        made = script.rounded(x @ matrix.T, 3) @ script.rounded(weight @ matrix.T, 3).T
-        return float((made - x @ weight.T).norm())
-
-    before = error(start.rotation())
-    sizes = script.Sizes(steps=60)
-    assert error(script.trained(start, x, weight, 3, sizes, generator)) < before
+    """On average: a single run depends on rounding, because quantised values jump."""
+    outlier = torch.tensor([9.0, *[1.0] * 11])
+    before, after = [], []
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(64, 12, generator=generator) * outlier
+        weight = torch.randn(8, 12, generator=generator)
+        start = script.special(sm.rotator(12, rng=seed))
+        layer = script.Orthogonal.from_rotation(start, dtype=torch.float32)
+        learned = script.trained(layer, x, weight, 3, script.Sizes(steps=60), generator)
+        for rotation, errors in ((start, before), (learned, after)):
+            matrix = torch.tensor(rotation.matrix(), dtype=torch.float32)
+            made = script.rounded(x @ matrix.T, 3) @ script.rounded(weight @ matrix.T, 3).T
+            errors.append(float((made - x @ weight.T).norm()))
+    assert sum(after) < 0.95 * sum(before)
 
 
 @pytest.mark.slow
