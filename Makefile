@@ -42,7 +42,10 @@ test: lint types layers ## Every check
 # What takes long together: a browser, other libraries, compilers, processes, and whole searches.
 LONG := docs tests/bench tests/cli tests/explorer tests/finetune tests/nn tests/peft tests/routing \
   tests/testing tests/viz tests/adapters/layouts tests/adapters/test_distributed.py \
-  tests/analysis/test_mixing.py tests/analysis/test_report.py tests/fitting/test_fit.py \
+  tests/analysis/test_certificates.py tests/analysis/test_mixing.py \
+  tests/analysis/test_report.py tests/analysis/test_symbolic.py \
+  tests/analysis/test_unitary_dimension.py tests/fitting tests/linalg/test_rotators.py \
+  tests/linalg/test_transforms.py \
   tests/search/test_dense_networks.py tests/test_browser.py tests/test_environments.py \
   tests/test_imports.py tests/test_notebooks.py tests/test_package.py tests/test_theory.py \
   tests/test_user_script.py
