@@ -12,6 +12,7 @@ from structmat.errors import StructmatError, abbreviated
 from structmat.families.number_theory import prime_factors
 from structmat.linalg.blocks import adjoint
 from structmat.linalg.rotation import Rotation
+from structmat.linalg.shared_blocks import distinct, repeated
 from structmat.linalg.transforms.assembly import Array, Factored, chained, permuted, transposed
 from structmat.linalg.transforms.fourier import fourier_stages, reversal_of
 from structmat.linalg.transforms.roots_of_unity import root
@@ -128,8 +129,10 @@ def shift(n: int, steps: float = 1, *, diagonalised: bool = False) -> Transform:
 
 def _copies(block: Array, count: int, *, each: bool) -> Array:
     """Return the blocks of a bank `count` times: each one in a row, or all of them in turn."""
-    if block.strides[0] == 0 or len(block) == 1:
-        return np.broadcast_to(block[:1], (len(block) * count, *block.shape[1:]))
+    own = distinct(block)
+    if len(own) == 1:
+        shared: Array = repeated(own, len(block) * count)
+        return shared
     return np.repeat(block, count, axis=0) if each else np.tile(block, (count, 1, 1))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from structmat.errors import StructmatError, WidthError, abbreviated, checked_integer
 from structmat.families.number_theory import prime_factors
 from structmat.linalg.rotation import Rotation
+from structmat.linalg.shared_blocks import distinct
 from structmat.linalg.transforms.assembly import Factored, single
 
 _WIDEST = 2**16  # maximum width
@@ -96,10 +97,9 @@ class Transform(Rotation):
         each, row = (8, 2) if is_complex else (2, 1)
         used = 0
         for block in self._numpy("operations"):
-            rows = block.shape[0] * block.shape[1]
-            distinct = block[:1] if block.strides[0] == 0 else block  # one block shared by all
-            nonzeros = int(np.count_nonzero(distinct)) * (len(block) // max(len(distinct), 1))
-            used += each * nonzeros - row * rows
+            own = distinct(block)
+            nonzeros = int(np.count_nonzero(own)) * (len(block) // len(own))
+            used += each * nonzeros - row * block.shape[0] * block.shape[1]
         width = self.network.width
         return Operations(used, width * (each * width - row), self._published)
 
