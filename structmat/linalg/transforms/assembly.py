@@ -64,10 +64,9 @@ def single(matrix: Array) -> Factored:
 
 def chained(*parts: Factored) -> Factored:
     """Return the product of matrices of one width, the first of which acts first."""
-    network = parts[0].network
-    for part in parts[1:]:
-        network = network.then(part.network)
-    return Factored(network, [block for part in parts for block in part.blocks])
+    stages = [stage for part in parts for stage in part.network.stages]
+    blocks = [block for part in parts for block in part.blocks]
+    return Factored(Network(parts[0].network.width, stages), blocks)
 
 
 def beside(*parts: Factored) -> Factored:
