@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from structmat.linalg.blocks import Array
+from structmat.linalg.blocks import Array, identity_blocks
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 
@@ -30,12 +30,10 @@ class Absorbed(NamedTuple):
     def restored(self, net: Network, blocks: Sequence[Array]) -> list[Array]:
         """Return blocks of the original network, with identities for the switches left out."""
         rest = iter(blocks)
-        made = []
-        for bank, kept in zip(net.banks, self.kept, strict=True):
-            own = next(rest) if kept.any() else np.zeros((0, bank.radix, bank.radix))
-            block = np.tile(np.eye(bank.radix, dtype=_dtype(blocks)), (bank.count, 1, 1))
-            block[kept] = own
-            made.append(block)
+        made = identity_blocks(net, np.result_type(*blocks) if len(blocks) else float)
+        for block, kept in zip(made, self.kept, strict=True):
+            if kept.any():
+                block[kept] = next(rest)
         return made
 
 
@@ -76,7 +74,3 @@ def absorbed(net: Network) -> Absorbed:
         if banks or not stage.banks:
             stages.append(Stage(net.width, banks))
     return Absorbed(Network(net.width, stages), tuple(marks))
-
-
-def _dtype(blocks: Sequence[Array]) -> npt.DTypeLike:
-    return np.result_type(*blocks) if len(blocks) else float
