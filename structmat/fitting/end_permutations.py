@@ -95,8 +95,9 @@ class _Conditions:
     def __init__(self, net: Network, rounding: float, *, special: bool = False) -> None:
         self.rounding, self.special = rounding, special
         self.network, _, self.last = net.straightened()
-        first = 0 if connected(self.network)[-1].any() else 1  # t = 0: entries without a path
-        self.inputs = connected(self.network)[first:-1]
+        components = connected(self.network)
+        first = 0 if components[-1].any() else 1  # t = 0: entries without a path
+        self.inputs = components[first:-1]
         straight = connected(self.network.inverse())[::-1][first:-1]
         self.outputs_after = [after[self.last] for after in straight]
         self.checked: list[tuple[Index, Index, int]] = []

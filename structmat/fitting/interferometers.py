@@ -336,11 +336,11 @@ def symmetric(rotation: Rotation) -> SymmetricMesh:
     network = Network(net.width, stages, labels=net.labels)
     means = [
         common[bank.reads[:, 0]]
-        for stage, common in zip(stages, phases[1:], strict=False)
+        for stage, common in zip(stages, phases[1:], strict=True)
         for bank in stage.banks
     ]
     settings = list(zip(means, differences, strict=True))
-    edges = phases[1 : len(stages) + 1].copy()
+    edges = phases[1:].copy()
     for edge, stage in zip(edges, stages, strict=True):
         for bank in stage.banks:
             edge[bank.reads] = 0
@@ -348,7 +348,7 @@ def symmetric(rotation: Rotation) -> SymmetricMesh:
         network,
         tuple(mean + half for mean, half in settings),
         tuple(mean - half for mean, half in settings),
-        phases[0] if stages else np.zeros(net.width),
+        phases[0],
         edges,
         np.angle(carried),
     )

@@ -109,10 +109,9 @@ def _last(n: int, radix: int, *, odd: bool) -> Factored:
     made = [blocks]
     zero_reads: Index = np.concatenate([np.zeros(1 - low, dtype=np.int64), bases])
     zero_writes = inner * np.arange(low, (radix + 1) // 2) - low
-    core = _dense(radix, odd=odd)
     if len(zero_reads) == 1:
         stage = Stage(width, banks, np.stack([zero_reads, zero_writes], axis=1))
     else:
         stage = Stage(width, [*banks, Bank(zero_reads[None], zero_writes[None])])
-        made.append(core[None])
+        made.append(_dense(radix, odd=odd)[None])
     return Factored(Network(width, [stage]), made)
