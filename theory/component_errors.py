@@ -24,6 +24,7 @@ import sympy
 
 import structmat as sm
 from structmat.analysis.jacobian import component_error
+from structmat.linalg.blocks import exponential
 
 NUMBER = "T48"
 STATUS = "proved"
@@ -41,8 +42,10 @@ def check() -> str:
         for dtype in (float, complex):
             rng = np.random.default_rng(1)
             blocks = sm.random_blocks(net, rng, dtype)
+            r = sm.Rotation(net, blocks).matrix()
             for size in (0.02, 0.5):
-                found = np.array([_square(net, blocks, size, rng) for _ in range(samples)])
+                moved = (_moved(net, blocks, size, rng) for _ in range(samples))
+                found = np.array([np.linalg.norm(m - r) ** 2 for m in moved])
                 expected = 2 * net.parameters * size**2
                 assert np.isclose(expected, net.width * (size * component_error(net)) ** 2)
                 near = 5 * found.std() / samples**0.5
@@ -54,15 +57,10 @@ def check() -> str:
     return f"the mean of exp(σξA) symbolically, {samples} samples of {len(nets)} networks"
 
 
-def _square(
+def _moved(
     net: sm.Network, blocks: list[np.ndarray], size: float, rng: np.random.Generator
-) -> float:
-    """Return ‖ΔR‖² for random errors of this size."""
-    moved = []
-    for block in blocks:
-        angle = size * rng.standard_normal(len(block))
-        c, s = np.cos(angle), np.sin(angle)
-        turn = np.stack([c, s, -s, c], axis=1).reshape(-1, 2, 2)
-        moved.append(turn @ block)
-    change = sm.Rotation(net, moved).matrix() - sm.Rotation(net, blocks).matrix()
-    return float(np.linalg.norm(change) ** 2)
+) -> np.ndarray:
+    """Return R + ΔR for random errors of this size."""
+    errors = (size * rng.standard_normal((len(block), 1)) for block in blocks)
+    moved = [exponential(e, 2) @ block for e, block in zip(errors, blocks, strict=True)]
+    return sm.Rotation(net, moved).matrix()

@@ -30,7 +30,9 @@ import numpy as np
 import sympy
 
 import structmat as sm
+from structmat.analysis.symbolic import SymbolicMatrix
 from structmat.families.number_theory import factorizations
+from structmat.linalg.symbolic_blocks import expressions
 from structmat.networks.permutation import digit_reversal
 
 NUMBER = "T45"
@@ -41,18 +43,16 @@ W = sympy.Symbol("w")
 def stages(radices: tuple[int, ...]) -> list[sympy.Matrix]:
     """Return √r times each factor of R on the network, with entries that are powers of w."""
     n, inner = prod(radices), 1
-    made = []
-    for radix, stage in zip(radices, sm.mixed_radix(n, radices).stages, strict=True):
-        factor = sympy.zeros(n, n)
+    net = sm.mixed_radix(n, radices)
+    blocks = []
+    for radix, bank in zip(radices, net.banks, strict=True):
         size = radix * inner
-        for wires in stage.banks[0].reads.tolist():
-            for out in wires:
-                for read in wires:
-                    s, k = read % size // inner, out % size
-                    factor[out, read] = W ** (n // size * s * k % n)
-        made.append(factor)
+        k = bank.reads % size
+        s = k // inner
+        exponents = n // size * s[:, None, :] * k[:, :, None] % n
+        blocks.append(expressions((W ** int(e) for e in exponents.flat), exponents.shape))
         inner = size
-    return made
+    return SymbolicMatrix(net, blocks).factors()
 
 
 def check() -> str:

@@ -27,6 +27,7 @@ import scipy.linalg
 import sympy
 
 import structmat as sm
+from structmat.analysis.symbolic import SymbolicMatrix
 from structmat.linalg.hadamard import hadamard_factors, hadamard_matrix
 
 NUMBER = "T46"
@@ -35,15 +36,8 @@ STATUS = "proved"
 
 def product(net: sm.Network, matrices: list[sympy.Matrix]) -> sympy.Matrix:
     """Return the product of the factors of a network with equal blocks in each stage."""
-    made = sympy.eye(net.width)
-    for stage, block in zip(net.stages, matrices, strict=True):
-        factor = sympy.zeros(net.width, net.width)
-        for wires in stage.banks[0].reads.tolist():
-            for a, out in enumerate(wires):
-                for b, read in enumerate(wires):
-                    factor[out, read] = block[a, b]
-        made = factor * made
-    return made
+    blocks = [[block] * bank.count for bank, block in zip(net.banks, matrices, strict=True)]
+    return SymbolicMatrix(net, blocks).matrix()
 
 
 def check() -> str:

@@ -45,7 +45,9 @@ import numpy as np
 import sympy
 
 import structmat as sm
-from structmat.linalg.blocks import skew
+from structmat.analysis.symbolic import SymbolicMatrix
+from structmat.linalg.blocks import cayley
+from theory._tools import switches
 
 NUMBER = "T47"
 STATUS = "proved"
@@ -80,22 +82,16 @@ def _check_bounds(net: sm.Network, value: int) -> None:
 
 def _exact(net: sm.Network, rng: np.random.Generator) -> int:
     """Return the rank over ℚ of the derivative at random integer matrices."""
-    stages = [[(row, _invertible(len(row), rng)) for row in stage] for stage in _switches(net)]
-    factors = []
-    for stage in stages:
-        factor = sympy.eye(net.width)
-        for row, block in stage:
-            for (a, i), (b, j) in itertools.product(enumerate(row), repeat=2):
-                factor[i, j] = block[a, b]
-        factors.append(factor)
+    blocks = [[_invertible(bank.radix, rng) for _ in range(bank.count)] for bank in net.banks]
+    factors = SymbolicMatrix(net, blocks).factors()
     rows = []
-    for t, stage in enumerate(stages):
+    for t, stage in enumerate(switches(net)):
         before = after = sympy.eye(net.width)
         for factor in factors[:t]:
             before = factor * before
         for factor in factors[t + 1 :]:
             after = factor * after
-        for row, _ in stage:
+        for row in stage:
             for i, j in itertools.product(row, repeat=2):
                 rows.append(list(after[:, i] * before[j, :]))
     return int(sympy.Matrix(rows).rank())
@@ -114,20 +110,13 @@ def _numerical(net: sm.Network, rng: np.random.Generator) -> int:
     rows = []
     for k, bank in enumerate(net.banks):
         for one in np.eye(bank.count * bank.radix**2):
-            a = skew(one.reshape(bank.count, -1), bank.radix)
+            generators = 1e-5 * one.reshape(bank.count, -1)
             sides = []
             for sign in (1, -1):
                 moved = list(blocks)
-                q = sign * 1e-5 * a
-                moved[k] = (
-                    np.linalg.solve(np.eye(bank.radix) - q, np.eye(bank.radix) + q) @ moved[k]
-                )
+                moved[k] = cayley(sign * generators, bank.radix) @ moved[k]
                 sides.append(sm.Rotation(net, moved).matrix())
             change = (sides[0] - sides[1]).ravel() / 4e-5
             rows.append(np.concatenate([change.real, change.imag]))
     values = np.linalg.svd(np.array(rows), compute_uv=False)
     return int((values > 1e-7).sum())
-
-
-def _switches(net: sm.Network) -> list[list[list[int]]]:
-    return [[row for bank in stage.banks for row in bank.reads.tolist()] for stage in net.stages]
