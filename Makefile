@@ -34,8 +34,11 @@ demo: $(ALL) ## Compare networks, then finetune a pretrained model with them (ab
 notebooks: $(VENV)/.ready-notebooks ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
+# GNU Make 3.81, the version of macOS, does not have this option.
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
 test: lint types layers ## Every check
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target TOGETHER=1 docs short-demo
+	@$(MAKE) --no-print-directory -j 2 $(SYNC) TOGETHER=1 docs short-demo
 	@$(MAKE) --no-print-directory tests
 	@echo "==> All checks passed."
 

@@ -101,15 +101,15 @@ def abbreviated(value: Any, longest: int = _LONGEST) -> str:
     """
     if isinstance(value, int) and value.bit_length() > _BITS:
         return f"an integer of {value.bit_length():,} bits"
-    shape = getattr(value, "shape", None)
     try:
         text = repr(value)
         if "\n" in text:  # as in the repr of an array
             text = " ".join(text.split())
+        if len(text) <= longest:
+            return text
+        shape = getattr(value, "shape", None)
     except Exception:  # for example for a huge integer inside, or deep nesting
         return f"a {type(value).__name__} that cannot be printed"
-    if len(text) <= longest:
-        return text
     if isinstance(shape, tuple):
         return f"{type(value).__name__} of shape {tuple(shape)}"
     mark = f"…({len(text):,})…"

@@ -14,6 +14,7 @@ from structmat import errors
 from structmat.errors import (
     MissingExtraError,
     StructmatError,
+    abbreviated,
     checked_integer,
     random_source,
     require,
@@ -114,6 +115,22 @@ def test_values_that_cannot_be_printed_are_named_by_their_type():
         checked_integer(Broken(), "depth")
     with pytest.raises(StructmatError, match=r"^depth=ndarray of shape \(99,\): depth must"):
         checked_integer(np.arange(99), "depth")
+
+
+def test_a_shape_is_read_only_for_values_that_are_long():
+    class Unknown:
+        def __init__(self, text):
+            self.text = text
+
+        def __repr__(self):
+            return self.text
+
+        @property
+        def shape(self):
+            raise RuntimeError("not known yet")
+
+    assert abbreviated(Unknown("short")) == "short"
+    assert abbreviated(Unknown("x" * 999)) == "a Unknown that cannot be printed"
 
 
 def test_long_numbers_are_abbreviated_in_every_message():

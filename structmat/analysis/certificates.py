@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,6 +25,7 @@ from structmat.analysis.mixing import fourth_moments, mixing
 from structmat.analysis.reachability import fewest_reached
 from structmat.analysis.sign_moments import haar_fourth_moment, largest_fourth_moments
 from structmat.errors import StructmatError, WiringError, abbreviated
+from structmat.linalg.shared_blocks import each
 from structmat.networks import permutation
 from structmat.networks.permutation import Index
 
@@ -355,7 +355,7 @@ on one of them
     limit = haar_limit(width, field=field)
     haar = haar_fourth_moment(width, field=field)
 
-    squares = [_each(b, lambda one: np.abs(one) ** 2) for b in blocks]
+    squares = [each(lambda one: np.abs(one) ** 2, b) for b in blocks]
     means = expected_energies(net, squares, chosen)
     expected, expected_above = largest(means, chosen), int((means.max(axis=0) > limit).sum())
     complete = len(chosen) == width
@@ -413,16 +413,9 @@ def _inputs(inputs: npt.ArrayLike | None, width: int) -> Index:
 def _wide(rotation: Rotation) -> list[Array]:
     """Return the blocks in double precision."""
     return [
-        _each(b, lambda one: one.astype(np.result_type(one, np.float64)))
+        each(lambda one: one.astype(np.result_type(one, np.float64)), b)
         for b in rotation._numpy("certify")
     ]
-
-
-def _each(blocks: Array, function: Callable[[Array], Array]) -> Array:
-    """Return a function of all blocks, computed once if they share memory."""
-    if len(blocks) and blocks.strides[0] == 0:
-        return np.broadcast_to(function(blocks[:1]), blocks.shape)
-    return function(blocks)
 
 
 def _largest_fourth(energies: Array, field: str) -> tuple[float, int]:

@@ -266,7 +266,7 @@ def _row(label: str, candidate: Any, width: int, *, field: str, full: bool) -> R
     found = report(net, field=field)
     if net.width != width:
         return row | {"refused": f"{label} at {width}: this network has width {net.width}"}
-    row |= {key: value for key, value in found.to_dict().items() if key in row}
+    row |= {key: getattr(found, key) for key in ("depth", "parameters", "free_edges", "dense")}
     if full:
         covered = found.dimension
         row |= {"dimension_lower": covered.lower, "dimension_upper": covered.upper}

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.analysis.switch_lists import (
-    Part,
     gauge_bound,
     less_covered,
     network_of,
@@ -180,7 +179,7 @@ def dimension(
         if low < high:
             skipped = entries is not None and parameters_of(part, field) * high > entries
             if not skipped:
-                low = _rank(part, field, low, high, size, odd, source)
+                low = _rank(network_of(part), field, low, high, size, odd, source)
             if low < high:  # this bound takes longer than the first, but less than the rank
                 high = min(high, less_covered(part, field))
             ranked = ranked and not (skipped and low < high)
@@ -212,30 +211,25 @@ def _of_columns(
     parameters = count_generators(net, field=field)
     if entries is not None and parameters * upper > entries:
         return Dimension(0, upper, parameters, ranked=False)
-    lower = 0
-    for prime in primes:
-        for _ in range(points):
-            if lower < upper:
-                found = tangents(straight, prime, rng, field=field, probes=upper, columns=columns)
-                lower = max(lower, modular.rank(found, prime))
+    lower = _rank(straight, field, 0, upper, points, primes, rng, columns)
     return Dimension(lower, upper, parameters)
 
 
 def _rank(
-    part: Part,
+    net: Network,
     field: str,
     lower: int,
     upper: int,
     points: int,
     primes: Sequence[int],
     rng: np.random.Generator,
+    columns: int | None = None,
 ) -> int:
     """Return the largest rank of the derivative at some points, but at least `lower`."""
-    net = network_of(part)
     for prime in primes:
         for _ in range(points):
             if lower < upper:
-                found = tangents(net, prime, rng, field=field, probes=upper)
+                found = tangents(net, prime, rng, field=field, probes=upper, columns=columns)
                 lower = max(lower, modular.rank(found, prime))
     return lower
 
@@ -330,7 +324,7 @@ def tangents(
             )
             after[bank.reads] = rotated
             both = modular.reduced(before + rotated, prime)
-            found += list(_values(both, mask, bank.radix, prime, field))
+            found += _values(both, mask, bank.radix, prime, field)
         here = after
     return np.concatenate([np.zeros((0, here.shape[1] // 2)), *found])
 

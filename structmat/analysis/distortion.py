@@ -6,7 +6,8 @@ import math
 from numbers import Real
 from typing import Any
 
-from structmat.errors import StructmatError, abbreviated, checked_field, checked_integer
+from structmat.analysis.sign_moments import moment_factor
+from structmat.errors import StructmatError, abbreviated, checked_integer
 
 
 def rms_distortion(
@@ -43,7 +44,7 @@ def rms_distortion(
     m = _checked_outputs(outputs, width)
     if m == width:
         return 0.0
-    spread = width * (2 if checked_field(field) == "complex" else 3) * largest_quartic_sum - 1
+    spread = width * moment_factor(field) * largest_quartic_sum - 1
     return math.sqrt((width - m) / ((width - 1) * m) * spread)
 
 
@@ -106,8 +107,9 @@ def distortion(
     if m == width:
         return 0.0
     largest = min(width, 2 * coherence**2 * math.log(4 * width * count / failure))
-    variance, step = largest - 1, max(largest - 1, 1) * math.log(4 * count / failure) / 3
-    return (step + math.sqrt(step**2 + 2 * m * variance * math.log(4 * count / failure))) / m
+    variance, log = largest - 1, math.log(4 * count / failure)
+    step = max(variance, 1) * log / 3
+    return (step + math.sqrt(step**2 + 2 * m * variance * log)) / m
 
 
 def _checked_outputs(outputs: int, width: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -35,6 +35,8 @@ class Extreme(NamedTuple):
 def energies(net: Network, blocks: Sequence[Array], inputs: Index) -> Array:
     """Return |R_ij|² for all outputs i and the given inputs j, (width, inputs).
 
+    The blocks are in double precision.
+
     Examples
     --------
     >>> net = Network.of(2, [[[0, 1]]])
@@ -42,11 +44,8 @@ def energies(net: Network, blocks: Sequence[Array], inputs: Index) -> Array:
     array([[0.36],
            [0.64]])
     """
-    dtype = np.result_type(np.float64, *blocks)
     found = np.empty((net.width, len(inputs)))
-    for first in range(0, len(inputs), _CHUNK):
-        some = slice(first, first + _CHUNK)
-        columns = _columns(net, [b.astype(dtype, copy=False) for b in blocks], inputs[some])
+    for some, columns in _columns(net, blocks, inputs):
         found[:, some] = np.abs(columns) ** 2
     return found
 
@@ -69,17 +68,20 @@ def expected_energies(net: Network, squares: Sequence[Array], inputs: Index) -> 
     (width, inputs)
     """
     found = np.empty((net.width, len(inputs)))
-    for first in range(0, len(inputs), _CHUNK):
-        some = slice(first, first + _CHUNK)
-        found[:, some] = _columns(net, squares, inputs[some])
+    for some, columns in _columns(net, squares, inputs):
+        found[:, some] = columns
     return found
 
 
-def _columns(net: Network, blocks: Sequence[Array], inputs: Index) -> Array:
-    units = np.zeros((net.width, len(inputs)), dtype=np.result_type(np.float64, *blocks))
-    units[inputs, np.arange(len(inputs))] = 1
-    columns: Array = product(net, blocks, units)
-    return columns
+def _columns(net: Network, blocks: Sequence[Array], inputs: Index) -> Iterator[tuple[slice, Array]]:
+    """Yield slices of the inputs, and the columns of the matrix for each."""
+    dtype = np.result_type(np.float64, *blocks)
+    for first in range(0, len(inputs), _CHUNK):
+        some = slice(first, first + _CHUNK)
+        wires = inputs[some]
+        units = np.zeros((net.width, len(wires)), dtype=dtype)
+        units[wires, np.arange(len(wires))] = 1
+        yield some, product(net, blocks, units)
 
 
 def largest(energies: Array, inputs: Index) -> Extreme:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.errors import checked_field
+from structmat.analysis.sign_moments import moment_factor
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
@@ -191,7 +191,7 @@ def fourth_moments(net: Network, *, field: str = "real") -> Array:
     array([2., 2., 2., 2.])
     """
     net = checked(net, "fourth_moments")
-    unitary = checked_field(field) == "complex"
+    more = moment_factor(field) - 1
     width = net.width
     found = np.empty((width, width))
     size = max(1, _CHUNK // width**2)
@@ -205,8 +205,8 @@ def fourth_moments(net: Network, *, field: str = "real") -> Array:
             for bank in stage.banks:
                 within = squares[bank.writes[:, 0], bank.writes[:, 0]]  # E[ρ⁴]/r² of each switch
                 rows, columns = bank.writes[:, :, None], bank.writes[:, None, :]
-                alike = 1 + np.eye(bank.radix) * (1 if unitary else 2)
-                share = bank.radix / (bank.radix + (1 if unitary else 2))
+                alike = 1 + np.eye(bank.radix) * more
+                share = bank.radix / (bank.radix + more)
                 squares[rows, columns] = share * alike[:, :, None] * within[:, None, None]
         found[:, inputs] = np.einsum("iij->ij", squares)
     return found

@@ -19,7 +19,7 @@ from structmat.analysis.reachability import (
     why_not_dense,
 )
 from structmat.analysis.sign_moments import haar_fourth_moment
-from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
+from structmat.analysis.spectrum import LEAST_WIDTH, SpectralStatistics, spectral_statistics
 from structmat.errors import checked_field
 from structmat.families.resolution import checked
 from structmat.linalg.blocks import count_generators
@@ -38,9 +38,7 @@ _PARTS = (
     "bounds",
     "spectrum",
 )
-# The minimum and the maximum width at which `complete` computes a part.
-_LEAST = {"real": {"spectrum": 6}, "complex": {"spectrum": 3}}
-_MOST = {
+_MOST = {  # the maximum width at which `complete` computes a part
     "fewest_reached": 2**14,
     "concentration": 4096,
     "fourth_moment": 64,
@@ -274,7 +272,7 @@ def report(net: Network, *, field: str = "real") -> Report:
 
 def affordable(width: int, *, field: str = "real") -> list[str]:
     """Return the names of the parts that `Report.complete` computes at this width."""
-    least = _LEAST[field]
+    least = {"spectrum": LEAST_WIDTH[field]}
     return [part for part in _PARTS if least.get(part, 0) <= width <= _MOST.get(part, width)]
 
 

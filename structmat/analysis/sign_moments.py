@@ -36,7 +36,7 @@ def fourth_moment(energies: npt.ArrayLike, x: npt.ArrayLike, *, field: str = "re
     array(0.4804)
     """
     terms = np.asarray(energies, dtype=float) * np.abs(np.asarray(x)) ** 2
-    most = _factor(field)
+    most = moment_factor(field)
     return np.asarray(most * terms.sum(axis=-1) ** 2 - (most - 1) * (terms**2).sum(axis=-1))
 
 
@@ -69,7 +69,7 @@ def largest_fourth_moments(energies: npt.ArrayLike, *, field: str = "real") -> A
     a = -np.sort(-np.asarray(energies, dtype=float), axis=-1)
     top = a[:, :1]
     a = np.divide(a, top, out=np.zeros_like(a), where=top > 0)
-    most = _factor(field)
+    most = moment_factor(field)
     candidates = a > 0.5 / most
     inverse = np.divide(1.0, a, out=np.zeros_like(a), where=candidates)
     c = most * np.arange(1, a.shape[-1] + 1) - (most - 1)
@@ -83,18 +83,23 @@ def largest_fourth_moments(energies: npt.ArrayLike, *, field: str = "real") -> A
 def haar_fourth_moment(width: int, *, field: str = "real") -> float:
     """Return E|y_i|⁴ for the image y of a unit vector under a Haar matrix, which is uniform.
 
-    It is 3/(d(d+2)) for orthogonal and 2/(d(d+1)) for unitary matrices.
+    It is 3/(d(d+2)) for orthogonal and 2/(d(d+1)) for unitary matrices: α/(d(d+α−1)).
 
     Examples
     --------
     >>> haar_fourth_moment(4), haar_fourth_moment(4, field="complex")
     (0.125, 0.1)
     """
-    if checked_field(field) == "complex":
-        return 2 / (width * (width + 1))
-    return 3 / (width * (width + 2))
+    most = moment_factor(field)
+    return most / (width * (width + most - 1))
 
 
-def _factor(field: str) -> int:
-    """Return α: E|Σ ε_j c_j|⁴ = α(Σ|c_j|²)² − (α−1)·Σ|c_j|⁴."""
+def moment_factor(field: str) -> int:
+    """Return α, 3 for signs and 2 for phases: E|Σ ε_j c_j|⁴ = α(Σ|c_j|²)² − (α−1)·Σ|c_j|⁴.
+
+    Examples
+    --------
+    >>> moment_factor("real"), moment_factor("complex")
+    (3, 2)
+    """
     return 2 if checked_field(field) == "complex" else 3

@@ -26,6 +26,7 @@ from structmat.networks.network import Network
 
 Array = npt.NDArray[np.float64]
 
+LEAST_WIDTH = {"real": 6, "complex": 3}  # minimum width of a matrix with two gaps to compare
 _ANGLES = 10_000  # default number of angles drawn, which determines the number of matrices
 _CLOSE = 1e-12  # tolerance for equal angles
 
@@ -227,7 +228,7 @@ def spectral_statistics(
     spacing distance    0.299  0.027
     """
     net = checked(net, "spectral_statistics")
-    least = 3 if checked_field(field) == "complex" else 6
+    least = LEAST_WIDTH[checked_field(field)]
     if net.width < least:
         raise WidthError(
             f"width={net.width}: comparing gaps between eigenangles needs width {least} or more"

@@ -13,7 +13,14 @@ import sympy
 
 from structmat._util.text_table import counted
 from structmat.analysis.reachability import path_counts
-from structmat.errors import BlockError, StructmatError, abbreviated, checked_integer, suggest
+from structmat.errors import (
+    BlockError,
+    StructmatError,
+    abbreviated,
+    checked_field,
+    checked_integer,
+    suggest,
+)
 from structmat.families.resolution import checked, network
 from structmat.linalg.blocks import Array, by_stage, check_shapes
 from structmat.linalg.rotation import Rotation
@@ -391,9 +398,7 @@ def _check_options(parametrization: Any, field: Any) -> None:
             f"parametrization={abbreviated(parametrization)}"
             f"{suggest(str(parametrization), PARAMETRIZATIONS)}"
         )
-    if field not in ("real", "complex"):
-        raise StructmatError(f"field={abbreviated(field)}: it must be 'real' or 'complex'")
-    if parametrization == "cayley" and field == "complex":
+    if checked_field(field) == "complex" and parametrization == "cayley":
         raise StructmatError(
             "parametrization='cayley' with field='complex': Cayley blocks are real here; use"
             " parametrization='givens'"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from structmat.errors import GraphError, StructmatError, abbreviated, checked_integer
 from structmat.graph.bipartite_patterns import Layer, refusal
@@ -77,17 +76,8 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
     _check(layers, completing=incomplete == "complete")
     labels = [digraph.nodes[0, wire].get("label") for wire in range(width)]
     labelled = all(label is not None for label in labels)
-    stages = [_stage(layer, _alone(digraph, layer.t, width)) for layer in layers]
+    stages = [_stage(layer, digraph) for layer in layers]
     return Network(width, stages, labels=labels if labelled else None)
-
-
-def _alone(digraph: nx.DiGraph[Node], t: int, width: int) -> npt.NDArray[np.bool_]:
-    """Return which wires of column t are in a switch, according to the attributes of the edges."""
-    switched = np.zeros(width, dtype=bool)
-    for wire in range(width):
-        edges: Any = digraph.out_edges((t, wire), data="switch")
-        switched[wire] = any(switch is not None for *_, switch in edges)
-    return switched
 
 
 def completion(digraph: nx.DiGraph[Node]) -> list[tuple[Node, Node]]:
@@ -195,10 +185,10 @@ def _extent(digraph: nx.DiGraph[Node], name: str, inferred: int, *, least: int) 
         raise GraphError(f"graph attribute {error}; correct it or delete it") from None
 
 
-def _stage(layer: Layer, switched: npt.NDArray[np.bool_]) -> Stage:
+def _stage(layer: Layer, digraph: nx.DiGraph[Node]) -> Stage:
     """Return the stage with one switch for each component, as if it were complete.
 
-    A single edge is a switch of radix 1 if its source is in a switch, and a wire otherwise.
+    A single edge is a switch of radix 1 if its attribute `switch` is set, and a wire otherwise.
     """
     size = layer.sizes[0]
     sources = np.argsort(layer.left, kind="stable")  # by component, then by wire
@@ -212,8 +202,11 @@ def _stage(layer: Layer, switched: npt.NDArray[np.bool_]) -> Stage:
         if radix > 1:
             banks.append(Bank(reads[order], writes[order]))
         else:
-            single = switched[reads[order, 0]]
-            if single.any():
-                banks.append(Bank(reads[order][single], writes[order][single]))
-            moves = np.hstack([reads[order], writes[order]])[~single]
+            edges = np.hstack([reads[order], writes[order]])
+            ends = (((layer.t, i), (layer.t + 1, j)) for i, j in edges.tolist())
+            given = [digraph.edges[edge].get("switch") is not None for edge in ends]
+            switched = np.array(given, dtype=bool)
+            if switched.any():
+                banks.append(Bank(edges[switched, :1], edges[switched, 1:]))
+            moves = edges[~switched]
     return Stage(len(layer.left), banks, moves)

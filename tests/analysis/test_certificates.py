@@ -237,13 +237,22 @@ def test_wide_rotations_are_sampled():
         found.distortion(100)
 
 
-def test_shared_blocks_are_computed_once():
-    flat = scipy.linalg.hadamard(4)[None] / 2
-    shared = np.broadcast_to(flat, (16, 4, 4))
-    squares = certificates._each(shared, np.square)
-    assert squares.strides[0] == 0
-    np.testing.assert_array_equal(squares, np.square(np.tile(flat, (16, 1, 1))))
-    assert certificates._each(np.tile(flat, (16, 1, 1)), np.square).strides[0] > 0
+def test_shared_blocks_are_computed_once(monkeypatch):
+    net, flat = sm.mixed_radix(64, (4, 4, 4)), scipy.linalg.hadamard(4)[None] / 2
+    original, given = certificates.expected_energies, []
+
+    def recorded(net, squares, inputs):
+        given.append(squares)
+        return original(net, squares, inputs)
+
+    monkeypatch.setattr(certificates, "expected_energies", recorded)
+    banks = [np.broadcast_to(flat, (16, 4, 4)), np.tile(flat, (16, 1, 1))]
+    found = [sm.certify(sm.Rotation(net, [bank] * 3)) for bank in banks]
+    shared, separate = given
+    assert [square.strides[0] for square in shared] == [0, 0, 0]
+    assert min(square.strides[0] for square in separate) > 0
+    np.testing.assert_array_equal(shared, separate)
+    assert found[0] == found[1]
 
 
 def test_too_many_inputs_are_rejected(monkeypatch):

@@ -219,7 +219,10 @@ def test_symbolic_matrices_are_immutable_and_can_be_pickled():
             lambda: sm.symbolic("butterfly", 4, parametrization=None),
             "the choices are cayley, entries",
         ),
-        (lambda: sm.symbolic("butterfly", 4, field="quaternion"), "'real' or 'complex'"),
+        (
+            lambda: sm.symbolic("butterfly", 4, field="quaternion"),
+            """field='quaternion': it must be "real" .* or "complex" """,
+        ),
         (
             lambda: sm.symbolic("butterfly", 4, parametrization="cayley", field="complex"),
             "use parametrization='givens'",
