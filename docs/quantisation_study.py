@@ -10,12 +10,10 @@ about an hour on one core; `--quick` takes seconds and checks that everything wo
 import copy
 import functools
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +28,6 @@ from tqdm import tqdm
 import structmat as sm
 import studies
 from structmat.adapters import RotatedLinear, rotate_activations
-from structmat.bench.machine import torch_machine
 from structmat.errors import require
 from structmat.finetune.docstring_task import LIBRARIES, docstrings, opening, paragraphs
 from structmat.finetune.models import block_linears, pretrained, quiet
@@ -146,23 +143,18 @@ def rounded(x: Tensor, bits: int) -> Tensor:
     return scale * (y + (y.round() - y).detach())
 
 
-def peak(x: Tensor) -> Tensor:
-    """Return the largest entry of each vector, relative to its root mean square."""
-    return x.abs().amax(-1) / x.square().mean(-1).sqrt().clamp_min(1e-12)
-
-
 class Rounded(nn.Module):
     """A linear layer with rounded weights, one scale for each output, and inputs, one a token."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, bits: int) -> None:
         super().__init__()
         self.weight, self.bias, self.bits = rounded(weight, bits), bias, bits
-        self.weight_peak = float(peak(weight).mean())
+        self.weight_peak = float(studies.peak(weight).mean())
         self.peaks: list[float] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs (..., out), and note the peaks of the inputs (..., in)."""
-        self.peaks += peak(x).flatten().tolist()
+        self.peaks += studies.peak(x).flatten().tolist()
         return functional.linear(rounded(x, self.bits), self.weight, self.bias)
 
 
@@ -428,23 +420,19 @@ def cases(sizes: Sizes, names: Collection[str] = NAMES) -> Iterator[tuple[str, i
 
 def studied(path: Path | None, sizes: Sizes, names: Collection[str] = NAMES) -> dict[str, Any]:
     """Do the runs that the file does not contain yet, and return the record."""
-    plain = json.loads(json.dumps(vars(sizes)))
-    known = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
-    kept_of = known if known.get("sizes") == plain else {}
-    kept = kept_of.get("runs", [])
+    plain, kept = studies.resumed(path, sizes)
     data = loaded(sizes)
     record = {
         "description": "all-MiniLM-L6-v2 with rotated activations, rounded",
-        "command": "python docs/quantisation_study.py",
-        "machine": torch_machine(),
-        "date": kept_of.get("date", datetime.now(UTC).date().isoformat()),
-        "versions": {m.__name__: m.__version__ for m in (np, scipy, torch, transformers, sm)},
+        **studies.origin(
+            "python docs/quantisation_study.py", (np, scipy, torch, transformers, sm), kept
+        ),
         "sizes": plain,
         "exact": [measured(data.exact[s], data, s, sizes) for s in range(sizes.seeds)],
         "shapes": {name: shape(name) for name in METHODS if name in set(names) - {*APPROXIMATE}},
-        "runs": kept,
+        "runs": kept.get("runs", []),
     }
-    done = {(r["method"], r["bits"], r["seed"], r["outliers"]) for r in kept}
+    done = {(r["method"], r["bits"], r["seed"], r["outliers"]) for r in record["runs"]}
     wanted = list(cases(sizes, names))
     for key in tqdm([key for key in wanted if key not in done], unit="run"):
         record["runs"].append(run(*key, data, sizes))
@@ -504,7 +492,7 @@ def _results(record: Mapping[str, Any], *, outliers: bool) -> str:
                 mean, half = studies.interval(values) if values else (0.0, 0.0)
                 digits = 3 if sign == 1 else 1
                 cells.append(f"{mean:.{digits}f} ± {half:.{digits}f}" if values else "—")
-        lines.append([f"`{name}`" if name.startswith("rotator") else name, *cells])
+        lines.append([studies.code(name), *cells])
     return studies.markdown(head, lines)
 
 
@@ -528,7 +516,7 @@ def _ratios(record: Mapping[str, Any]) -> str:
             star = "\\*" if abs(mean) > wide else ""
             cells.append(f"{math.exp(mean):.2f} ({low:.2f} to {high:.2f}){star}")
         if name != HAAR:
-            lines.append([f"`{name}`" if name.startswith("rotator") else name, *cells])
+            lines.append([studies.code(name), *cells])
     return studies.markdown(head, lines)
 
 

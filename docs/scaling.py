@@ -22,6 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 import structmat as sm
+import studies
 from structmat.bench.interleaved import interleaved
 from structmat.bench.layer_benchmark import ROUNDS, Batch, forward, training_step
 from structmat.bench.machine import device, torch_machine
@@ -208,7 +209,7 @@ def _by_width(record: Mapping[str, Any]) -> str:
             ]
         )
     head = ["", *(f"{x:,}" for x in places), "grows as", "faster than dense from"]
-    return _markdown(head, rows)
+    return studies.markdown(head, rows)
 
 
 def _by_tokens(record: Mapping[str, Any]) -> str:
@@ -224,7 +225,7 @@ def _by_tokens(record: Mapping[str, Any]) -> str:
                 " / ".join("—" if n is None else f"{n:,}" for n in first),
             ]
         )
-    return _markdown(["", *(f"{x:,}" for x in places), "faster than dense from"], rows)
+    return studies.markdown(["", *(f"{x:,}" for x in places), "faster than dense from"], rows)
 
 
 def _by_depth(record: Mapping[str, Any]) -> str:
@@ -233,7 +234,7 @@ def _by_depth(record: Mapping[str, Any]) -> str:
     rows = [
         [f"`{curve}`", *(_cell(points.get(x)) for x in places)] for curve, points in found.items()
     ]
-    return f"{_markdown(['', *map(str, places)], rows)}\n\n{_beside(record, 'depth')}"
+    return f"{studies.markdown(['', *map(str, places)], rows)}\n\n{_beside(record, 'depth')}"
 
 
 def _by_radix(record: Mapping[str, Any]) -> str:
@@ -243,7 +244,7 @@ def _by_radix(record: Mapping[str, Any]) -> str:
         for x, row in points.items()
     ]
     head = ["radix at most", "stages", "parameters", "ms"]
-    return f"{_markdown(head, rows)}\n\n{_beside(record, 'radix')}"
+    return f"{studies.markdown(head, rows)}\n\n{_beside(record, 'radix')}"
 
 
 def _beside(record: Mapping[str, Any], axis: str) -> str:
@@ -266,11 +267,6 @@ def _milliseconds(seconds: float) -> str:
     value = 1e3 * seconds
     digits = max(0, 2 - math.floor(math.log10(value)))
     return f"{value:,.{min(digits, 3)}f}"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # The program ---------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""Functions shared by the finetuning studies: resumable runs, rates, intervals and tables.
+"""Functions shared by the studies: resumable runs, rates, intervals and tables.
 
-A record is plain JSON. It contains `runs`, one for each method, rate and seed, with the accuracies
-on validation and test data (`valid`, `test`), the accuracy lost on the original task (`forgotten`),
-and the step at which a target was `reached`, or None; and `selected_rates`, one for each method.
+A record is plain JSON. That of a finetuning study contains `runs`, one for each method, rate and
+seed, with the accuracies on validation and test data (`valid`, `test`), the accuracy lost on the
+original task (`forgotten`), and the step at which a target was `reached`, or None; and
+`selected_rates`, one for each method.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from structmat._util.files import write_json
+from structmat.bench.machine import torch_machine
 
 Row = dict[str, Any]
 
@@ -55,10 +58,8 @@ def studied(
     best of them for the other seeds. Runs in the file are reused only if its sizes and its task are
     the same.
     """
-    plain = json.loads(json.dumps(vars(sizes)))
-    known = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
-    same = known.get("sizes") == plain and known.get("task") == about.get("task")
-    kept = known if same else {}
+    plain, known = resumed(path, sizes)
+    kept = known if known.get("task") == about.get("task") else {}
     record: dict[str, Any] = {
         **about,
         "sizes": plain,
@@ -81,6 +82,23 @@ def studied(
                 }
     write(path, record)
     return record
+
+
+def resumed(path: Path | None, sizes: Any) -> tuple[Row, Row]:
+    """Return the sizes as in JSON, and the record in the file; {} if its sizes are not the same."""
+    plain = json.loads(json.dumps(vars(sizes)))
+    known = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
+    return plain, known if known.get("sizes") == plain else {}
+
+
+def origin(command: str, modules: Sequence[Any], kept: Mapping[str, Any]) -> Row:
+    """Return the fields of a record that `about` formats; the date is that of the first run."""
+    return {
+        "command": command,
+        "machine": torch_machine(),
+        "date": kept.get("date", datetime.now(UTC).date().isoformat()),
+        "versions": {m.__name__: m.__version__ for m in modules},
+    }
 
 
 def _tried(
@@ -208,6 +226,11 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def code(name: str) -> str:
+    """Format the name of a method as code if it is a call."""
+    return f"`{name}`" if name.startswith("rotator") else name
+
+
 def about(record: Mapping[str, Any]) -> str:
     """Return a line on the machine, the versions and the command of a record."""
     machine = record["machine"]
@@ -240,6 +263,11 @@ def unevenness(matrix: np.ndarray[Any, Any]) -> dict[str, float]:
         "coherence": round(float(np.abs(matrix).max() * math.sqrt(wide)), 3),
         "fourth": round(float(np.square(squares).mean() * wide**2), 3),
     }
+
+
+def peak(x: torch.Tensor) -> torch.Tensor:
+    """Return the largest entry of each vector, relative to its root mean square."""
+    return x.abs().amax(-1) / x.square().mean(-1).sqrt().clamp_min(1e-12)
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:

@@ -6,11 +6,9 @@ bits an entry, and searched; recall@10 is measured against exact search by faiss
 and an interrupted study resumes. It takes about half an hour on one core; `--quick` takes seconds.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ from tqdm import tqdm
 import structmat as sm
 import studies
 from structmat.bench.interleaved import interleaved
-from structmat.bench.machine import torch_machine
 from structmat.errors import require
 from structmat.finetune.docstring_task import LIBRARIES, docstrings, opening
 from structmat.finetune.models import pretrained, quiet
@@ -213,19 +210,17 @@ def split(every: Tensor, seed: int, sizes: Sizes) -> tuple[Tensor, Tensor]:
 def run(data: str, width: int, seed: int, every: Tensor, sizes: Sizes) -> Iterator[studies.Row]:
     """Yield the recall by each method, with the peak of the rotated vectors relative to the rms."""
     vectors, queries = split(every, seed, sizes)
-    truth = nearest(vectors, queries)
+    truth, centred = nearest(vectors, queries), vectors - vectors.mean(0)
     for name, make in METHODS.items():
         if name == OPQ and width > WIDEST_OPQ:
             continue
-        rotate = make(width, seed, vectors - vectors.mean(0))
-        y = rotate(vectors - vectors.mean(0))
-        peak = (y.abs().amax(-1) / y.square().mean(-1).sqrt()).mean()
+        rotate = make(width, seed, centred)
         yield {
             "data": data,
             "width": width,
             "seed": seed,
             "method": name,
-            "peak": float(peak),
+            "peak": float(studies.peak(rotate(centred)).mean()),
             **{f"{b}": recall(rotate, vectors, queries, truth, b) for b in (1, 4)},
         }
 
@@ -253,15 +248,12 @@ def timed(width: int, sizes: Sizes) -> dict[str, float]:
 def studied(path: Path | None, sizes: Sizes) -> dict[str, Any]:
     """Do the runs that the file does not contain yet, and return the record."""
     faiss().omp_set_num_threads(1)
-    plain = json.loads(json.dumps(vars(sizes)))
-    known = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
-    kept = known if known.get("sizes") == plain else {}
+    plain, kept = studies.resumed(path, sizes)
     record = {
         "description": "vectors that are rotated, rounded to 1 and 4 bits an entry, and searched",
-        "command": "python docs/vector_search_study.py",
-        "machine": torch_machine(),
-        "date": kept.get("date", datetime.now(UTC).date().isoformat()),
-        "versions": {m.__name__: m.__version__ for m in (np, scipy, torch, faiss(), sm)},
+        **studies.origin(
+            "python docs/vector_search_study.py", (np, scipy, torch, faiss(), sm), kept
+        ),
         "sizes": plain,
         "shapes": {str(d): shapes(d) for d in sizes.widths},
         "milliseconds": kept.get("milliseconds", {}),
@@ -304,10 +296,6 @@ def tables(record: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _shown(name: str) -> str:
-    return f"`{name}`" if name.startswith("rotator") else name
-
-
 def _rows(record: Mapping[str, Any], **wanted: Any) -> list[studies.Row]:
     return [r for r in record["runs"] if all(r[key] == value for key, value in wanted.items())]
 
@@ -320,7 +308,7 @@ def _recalls(record: Mapping[str, Any], data: str, bits: str) -> str:
         for width in every:
             rows = _rows(record, data=data, width=width, method=name)
             cells.append(studies.shown([row[bits] for row in rows]) if rows else "—")
-        lines.append([_shown(name), *cells])
+        lines.append([studies.code(name), *cells])
     return studies.markdown(["method", *(f"{d:,}" for d in every)], lines)
 
 
@@ -328,7 +316,8 @@ def _times(record: Mapping[str, Any]) -> str:
     every = [str(d) for d in record["sizes"]["widths"]]
     names = list(record["milliseconds"][every[0]])
     lines = [
-        [_shown(name), *(f"{record['milliseconds'][d][name]:.2f}" for d in every)] for name in names
+        [studies.code(name), *(f"{record['milliseconds'][d][name]:.2f}" for d in every)]
+        for name in names
     ]
     return studies.markdown(["method", *(f"{int(d):,}" for d in every)], lines)
 

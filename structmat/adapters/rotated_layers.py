@@ -26,7 +26,7 @@ from structmat.adapters.model import check_plain, replaced
 from structmat.adapters.recipes import checked_layout
 from structmat.adapters.selection import ALL_LINEAR, Targets, select
 from structmat.adapters.shared_weights import same_layers, untie
-from structmat.errors import StructmatError, WidthError, abbreviated, suggest
+from structmat.errors import StructmatError, WidthError, suggest
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.rotators import Rotator, rotator
 from structmat.nn.fixed_rotation import FixedRotation
@@ -137,11 +137,9 @@ def rotate_activations(
     >>> torch.equal(fresh(x), model(x))
     True
     """
-    if not isinstance(model, nn.Module):
-        raise StructmatError(f"model={abbreviated(model)}: it must be a torch.nn.Module")
+    check_plain(model)
     if _rotated(model):
         raise StructmatError("the activations are already rotated: call unrotate(model) first")
-    check_plain(model)
     check_whole(model, "rotate the activations of")
     if rotations is None:
         layers = select(model, target_modules, exclude_modules)
@@ -158,11 +156,12 @@ def rotate_activations(
         layers = _named(model, rotations)
         widths = {name: _width(name, layer) for name, layer in layers.items()}
         kept: dict[Any, FixedRotation] = {}  # layers with the same rotation share its module
+        made = {}
         for name, given in rotations.items():
             key = given if isinstance(given, str) else id(given)
             if key not in kept:
                 kept[key] = _module(name, given)
-        made = {name: kept[r if isinstance(r, str) else id(r)] for name, r in rotations.items()}
+            made[name] = kept[key]
     for name, module in made.items():
         if module.width != widths[name]:
             raise WidthError(

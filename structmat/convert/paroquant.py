@@ -29,6 +29,7 @@ from structmat._util.files import new_directory, write_json
 from structmat.adapters import RotatedLinear
 from structmat.convert.tensor_files import read_json, read_numbers, write_tensors
 from structmat.errors import BlockError, FileError, StructmatError, WidthError, checked_integer
+from structmat.linalg.blocks import givens
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.rotators import drawn_seed
 from structmat.networks.network import Network
@@ -104,7 +105,7 @@ def grouped_butterfly(width: int, *, rng: Any = 0) -> Rotation:
         stages.append(np.stack([first, first + step], axis=1).tolist())
         turns = source.integers(0, 4, len(first))
         angles = (2 * turns + 1) * math.pi / 4 if level < levels else 0.0 * turns
-        blocks.append(_blocks(angles))
+        blocks.append(givens(angles[:, None], 2))
     return Rotation(Network.of(wires, stages), blocks)
 
 
@@ -182,7 +183,7 @@ def save_paroquant(
     target = Path(directory)
     try:
         with new_directory(target, replace=False) as folder:
-            write_tensors(folder / TENSORS, tensors, {"format": "pt"})
+            write_tensors(folder / TENSORS, tensors, {})
             write_json(folder / SETTINGS, settings)
     except OSError as error:
         raise FileError(f"{target}: {error.strerror or error}; give a new directory") from None
@@ -321,12 +322,7 @@ def _rotation(pairs: np.ndarray[Any, Any], theta: np.ndarray[Any, Any]) -> Rotat
     width = pairs.shape[1]
     wires = (pairs + np.arange(width) // GROUP * GROUP).reshape(len(pairs), -1, 2)
     network = Network.of(width, wires.tolist())
-    return Rotation(network, [_blocks(angles.astype(np.float64)) for angles in theta])
-
-
-def _blocks(angles: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    cosine, sine = np.cos(angles), np.sin(angles)
-    return np.stack([cosine, sine, -sine, cosine], axis=-1).reshape(-1, 2, 2)
+    return Rotation(network, [givens(row, 2) for row in theta.astype(np.float64)[..., None]])
 
 
 # Weights --------------------------------------------------------------------------------------

@@ -5,8 +5,6 @@ See `structmat.nn.parametrizations.cayley_transform`.
 
 from __future__ import annotations
 
-from llvmlite import ir
-
 from structmat.nn.ops.backends.compiled.writer import Writer
 from structmat.nn.parametrizations.block_code import (
     Above,
@@ -21,22 +19,11 @@ from structmat.nn.parametrizations.block_code import (
     rest,
     skew_part,
     summed,
-    write_blocks,
-    write_gradient,
 )
 
 
-def blocks(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function that computes blocks; see `block_code.write_blocks`."""
-    write_blocks(module, name, radix, _blocks)
-
-
-def gradient(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function that computes the gradient; see `block_code.write_gradient`."""
-    write_gradient(module, name, radix, _gradient)
-
-
-def _blocks(w: Writer, q: Above) -> Matrix:
+def blocks(w: Writer, q: Above) -> Matrix:
+    """Emit the code for blocks."""
     r, v = diagonal(w, q.radix, -1.0), Matrix(w, 1, q.radix)
     with w.loop(q.radix) as after:
         i = rest(w, q.radix, after)
@@ -52,10 +39,10 @@ def _blocks(w: Writer, q: Above) -> Matrix:
     return r
 
 
-def _gradient(w: Writer, q: Above, g: Matrix) -> Above:
-    """Return the gradient 2 Mᵀ G Mᵀ for Q, since dR = 2 M dQ M."""
+def gradient(w: Writer, q: Above, g: Matrix) -> Above:
+    """Emit the code for the gradient 2 Mᵀ G Mᵀ for Q, since dR = 2 M dQ M."""
     radix = q.radix
-    m = _blocks(w, q)
+    m = blocks(w, q)
     add_diagonal(w, m, 1.0)  # 2M = R + I
     back, left, made = (diagonal(w, radix, 0.0) for _ in range(3))
     with w.loop(radix) as i, w.loop(radix) as j:

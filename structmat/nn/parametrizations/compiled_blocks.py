@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from ctypes import addressof, c_int64
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module
 from typing import Any
 
@@ -40,7 +40,7 @@ def computed(
     Parameters
     ----------
     code : str
-        The name of the module that writes the compiled functions, without `_code`.
+        The name, without `_code`, of the module whose functions `blocks` and `gradient` emit code.
     generators : (..., g)
     radix : int
     reference : callable
@@ -172,7 +172,13 @@ def _function(code: str, name: str, radix: int, arguments: int) -> Callable[...,
         from structmat.nn.parametrizations import block_code
 
         module = import_module(f"structmat.nn.parametrizations.{code}_code")
-        write = getattr(module, name)
+        emit = getattr(module, name)
+        into = {"blocks": block_code.write_blocks, "gradient": block_code.write_gradient}[name]
+
+        @wraps(emit)  # the compiler identifies code by the module and the name of its function
+        def write(*given: Any) -> None:
+            into(*given, emit)
+
         return compiler.function(
             write, radix, arguments=arguments, sources=(block_code,), unroll=False
         )

@@ -26,8 +26,6 @@ from structmat.nn.parametrizations.block_code import (
     rest,
     skew_part,
     summed,
-    write_blocks,
-    write_gradient,
 )
 
 _DEGREE, _KEPT, _NORM = 9, 3, 0.4  # as in `matrix_exponential`
@@ -36,16 +34,14 @@ _SQUARINGS = 8  # sufficient for the largest norm for which these functions are 
 Pair = list[Matrix]  # [A], or [A, E] for [[A, E], [0, A]]
 
 
-def blocks(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function that computes blocks; see `block_code.write_blocks`."""
-    write_blocks(module, name, radix, lambda w, q: _exponential(w, q, 1.0)[0])
+def blocks(w: Writer, q: Above) -> Matrix:
+    """Emit the code for blocks."""
+    return _exponential(w, q, 1.0)[0]
 
 
-def gradient(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function that computes the gradient; see `block_code.write_gradient`."""
-    write_gradient(
-        module, name, radix, lambda w, q, g: skew_part(w, _exponential(w, q, -1.0, g)[1], 1.0)
-    )
+def gradient(w: Writer, q: Above, g: Matrix) -> Above:
+    """Emit the code for the gradient for generators, from the derivative at −Q."""
+    return skew_part(w, _exponential(w, q, -1.0, g)[1], 1.0)
 
 
 def _exponential(w: Writer, q: Above, sign: float, direction: Matrix | None = None) -> Pair:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from llvmlite import ir
-
 from structmat.nn.ops.backends.compiled.writer import I64, Writer, filled, of
 from structmat.nn.parametrizations.block_code import (
     LANES,
@@ -22,8 +20,6 @@ from structmat.nn.parametrizations.block_code import (
     diagonal,
     number,
     rest,
-    write_blocks,
-    write_gradient,
 )
 
 # π/2 = _HIGH + _LOW. The first number has 33 bits, so its multiples are exact up to 2²⁰; the cosine
@@ -34,14 +30,9 @@ _ROUNDING = 1.5 * 2**52  # adding this number to a smaller one rounds that to an
 _TERMS = 9  # of the series of sine and cosine up to π/4: the error is below an ulp of float64
 
 
-def blocks(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function that computes blocks; see `block_code.write_blocks`."""
-    write_blocks(module, name, radix, lambda w, q: _rotated(w, q)[0])
-
-
-def gradient(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function that computes the gradient; see `block_code.write_gradient`."""
-    write_gradient(module, name, radix, _gradient)
+def blocks(w: Writer, q: Above) -> Matrix:
+    """Emit the code for blocks."""
+    return _rotated(w, q)[0]
 
 
 def _rotated(w: Writer, q: Above) -> tuple[Matrix, Above, Above]:
@@ -62,7 +53,8 @@ def _rotated(w: Writer, q: Above) -> tuple[Matrix, Above, Above]:
     return r, cosines, sines
 
 
-def _gradient(w: Writer, q: Above, g: Matrix) -> Above:
+def gradient(w: Writer, q: Above, g: Matrix) -> Above:
+    """Emit the code for the gradient for generators."""
     radix = q.radix
     r, cosines, sines = _rotated(w, q)
     made = Above(w, radix)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
 from structmat.nn.ops.backends.compiled.writer import Writer
 from structmat.nn.parametrizations.block_code import (
     Above,
@@ -22,19 +20,7 @@ from structmat.nn.parametrizations.block_code import (
     reflection,
     rest,
     summed,
-    write_blocks,
-    write_gradient,
 )
-
-
-def blocks(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function that computes blocks; see `block_code.write_blocks`."""
-    write_blocks(module, name, radix, _blocks)
-
-
-def gradient(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function that computes the gradient; see `block_code.write_gradient`."""
-    write_gradient(module, name, radix, _gradient)
 
 
 def _set_normal(w: Writer, q: Above, v: Matrix, i: Any) -> Any:
@@ -46,7 +32,8 @@ def _set_normal(w: Writer, q: Above, v: Matrix, i: Any) -> Any:
     return reflection(w, v, i)
 
 
-def _blocks(w: Writer, q: Above) -> Matrix:
+def blocks(w: Writer, q: Above) -> Matrix:
+    """Emit the code for blocks."""
     r, v = diagonal(w, q.radix, -1.0), Matrix(w, 1, q.radix)
     with w.loop(q.radix) as after:
         i = rest(w, q.radix, after)
@@ -55,9 +42,10 @@ def _blocks(w: Writer, q: Above) -> Matrix:
     return r
 
 
-def _gradient(w: Writer, q: Above, g: Matrix) -> Above:
+def gradient(w: Writer, q: Above, g: Matrix) -> Above:
+    """Emit the code for the gradient for generators."""
     radix = q.radix
-    r, v, made = _blocks(w, q), Matrix(w, 1, radix), Above(w, radix)
+    r, v, made = blocks(w, q), Matrix(w, 1, radix), Above(w, radix)
     with w.loop(radix) as i:
         scale = _set_normal(w, q, v, i)
         of_r, of_g = combined(w, v, r, i), combined(w, v, g, i)  # vᵀR and vᵀG

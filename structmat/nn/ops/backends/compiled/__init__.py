@@ -226,7 +226,7 @@ def apply(
         out = huge_pages.empty(tuple(x.shape), x)
     if not x.numel():
         return out
-    x, shared = _rows(x), _shared(blocks)
+    x, shared = _rows(x), tuple(map(_is_shared, blocks))
     blocks = [_dense(b) for b in blocks]
     made = out if _is_rows(out) else _like(x)
     call = steps.call(_kind(steps, x, blocks[0], shared, adjoint=adjoint))
@@ -251,7 +251,7 @@ def fixed(
 
     For a single vector, preparing a call takes longer than the call itself, so it is prepared once.
     """
-    kept, shared = [_dense(b) for b in blocks], _shared(blocks)
+    kept, shared = [_dense(b) for b in blocks], tuple(map(_is_shared, blocks))
     call = steps.call(_Kind(dtype, kept[0].dtype, 1, 1, adjoint, gradients=False, shared=shared))
     bases = _array([b.data_ptr() for b in kept])
     address, size, driver, plan = _address(bases), call.tile + call.spare, call.driver, call.plan
@@ -400,15 +400,14 @@ def _like(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _shared(blocks: Sequence[Tensor]) -> tuple[bool, ...]:
-    """Return for each bank whether its blocks are views of one block."""
-    return tuple(len(b) > 1 and b.stride(0) == 0 for b in blocks)
+def _is_shared(bank: Tensor) -> bool:
+    """Return whether the blocks of a bank are views of one block."""
+    return len(bank) > 1 and bank.stride(0) == 0
 
 
 def _dense(bank: Tensor) -> Tensor:
     """Return the blocks of a bank, or the one block that they share, in contiguous memory."""
-    (shared,) = _shared([bank])
-    return _plain(bank[:1] if shared else bank).contiguous()
+    return _plain(bank[:1] if _is_shared(bank) else bank).contiguous()
 
 
 def _plain(block: Tensor) -> Tensor:
