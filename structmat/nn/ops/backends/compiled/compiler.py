@@ -28,7 +28,7 @@ from structmat import __version__
 from structmat._util.files import cache_folder, make_directory, write_bytes
 from structmat._util.text_table import counted
 from structmat.errors import FileError
-from structmat.nn.ops.backends.compiled import cell_code, driver_code, writer
+from structmat.nn.ops.backends.compiled import cell_code, cells, driver_code, writer
 from structmat.nn.ops.backends.compiled.cells import Cell
 from structmat.nn.ops.backends.compiled.writer import Numbers
 
@@ -139,7 +139,7 @@ def _addresses(
 @cache
 def _version() -> str:
     """Describe everything that determines the machine code, except the function itself."""
-    modules = sys.modules[__name__], writer, cell_code, driver_code
+    modules = sys.modules[__name__], writer, cells, cell_code, driver_code
     source = " ".join(map(_digest, modules))
     llvm = ".".join(map(str, binding.llvm_version_info))
     return f"{source} {llvmlite.__version__} {llvm} {processor()} {features()}"
