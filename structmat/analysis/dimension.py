@@ -309,7 +309,7 @@ def tangents(
             more[columns:, :size] = 0
             pairs = zip(np.split(here, 2, axis=1), np.split(more, 2, axis=1), strict=True)
             here = np.concatenate([part for pair in pairs for part in pair], axis=1)
-    found = []
+    found: list[Residues] = []
     masks = iter(kept)
     for stage in net.stages:
         after = here.copy()

@@ -173,7 +173,7 @@ def _function(code: str, name: str, radix: int, arguments: int) -> Callable[...,
 
         module = import_module(f"structmat.nn.parametrizations.{code}_code")
         emit = getattr(module, name)
-        into = {"blocks": block_code.write_blocks, "gradient": block_code.write_gradient}[name]
+        into: Any = getattr(block_code, f"write_{name}")
 
         @wraps(emit)  # the compiler identifies code by the module and the name of its function
         def write(*given: Any) -> None:
