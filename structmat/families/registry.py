@@ -260,7 +260,8 @@ mixed_radix(7) serves any width
                 raise WidthError(_refusal(name, width, given, rule, refuses))
             _check_built(name, width, given, claims)
             bound.arguments["width"] = width
-            return applied(build(*bound.args, **bound.kwargs), universal)
+            net: Network = applied(build(*bound.args, **bound.kwargs), universal)
+            return net
 
         if next(iter(signature.parameters), None) != "width":
             raise SpecError(f"family {abbreviated(name)}: its first parameter must be the width")
