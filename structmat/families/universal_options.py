@@ -14,6 +14,7 @@ import numpy as np
 from structmat.errors import SpecError, abbreviated, check_digits, checked_integer
 
 UNIVERSAL = ("reverse", "repeat", "mirror")
+RESERVED = ("reverse", "mirror")  # names that specs call like functions
 
 
 def separated(
