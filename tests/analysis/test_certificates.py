@@ -289,7 +289,7 @@ def test_the_remedies_for_matrices_and_layers_work():
     r = sm.Rotation(sm.Network.of(7, [[range(7)]]), [matrix[None]])
     assert sm.certify(r).one.energy == pytest.approx((matrix**2).max(), rel=1e-12)
     layer = Orthogonal(sm.butterfly(4))
-    with pytest.raises(StructmatError, match=r"which its method rotation\(\) returns$"):
+    with pytest.raises(StructmatError, match=r"such as the result of its method rotation\(\)$"):
         sm.certify(layer)
     assert sm.certify(layer.rotation()).one.energy == 1
 
@@ -333,7 +333,7 @@ def test_distortions_of_a_certificate_are_those_of_its_values():
     rms = found.rms_distortion(16)
     assert found.distortion(16, vectors=4, failure=0.25) == pytest.approx(4 * rms)
     assert found.distortion(64) == 0
-    with pytest.raises(StructmatError, match="outputs=65: at most the width 64"):
+    with pytest.raises(StructmatError, match="outputs=65: it must be at most the width 64"):
         found.distortion(65)
 
 

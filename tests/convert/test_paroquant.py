@@ -111,7 +111,7 @@ def test_other_networks_of_pairs_are_saved_with_idle_wires_and_fewer_stages(tmp_
 @pytest.mark.parametrize(
     ("width", "outputs", "options", "said"),
     [
-        (128, 8, {}, "stage 0 is not made of pairs"),
+        (128, 8, {}, "stage 0 does not consist of pairs"),
         (128, 8, {"block": 2}, "stage 0 has a reflection"),
         (192, 8, {}, "192 inputs and 8 outputs"),
         (128, 12, {}, "128 inputs and 12 outputs"),

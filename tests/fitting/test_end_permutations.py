@@ -236,7 +236,7 @@ def test_names_say_what_the_permutations_are():
     found = dict(named_permutations(sm.butterfly(8)))
     assert found["bit-reversed"].tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
     assert found["in reverse order"].tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
-    assert found["even ones first"].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
+    assert found["with even ones first"].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
     walsh = scipy.linalg.hadamard(8)[found["in sequency order"]]
     assert (np.diff(walsh) != 0).sum(axis=1).tolist() == list(range(8))
     x = np.arange(8)

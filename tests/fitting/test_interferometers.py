@@ -105,7 +105,7 @@ def test_phases_move_to_the_outputs_of_any_network(net, seed, real):
     blocks = sm.random_blocks(net, seed, float if real else complex, special=False)
     rotation = sm.Rotation(net, blocks)
     if any(bank.radix > 2 for bank in net.banks):
-        with pytest.raises(StructmatError, match="a mesh consists of switches of 2 wires"):
+        with pytest.raises(StructmatError, match="a mesh has only switches of 2 wires"):
             beam_splitters(rotation)
         return
     found = beam_splitters(rotation)

@@ -320,7 +320,7 @@ def test_transforms_are_values(r, tmp_path):
     ("r", "words"),
     [
         (t.dft(8), "reads the inputs in bit-reversed order"),
-        (t.dft(12), "digit-reversed order: those at distance 6 meet first .radices 2, 2, 3"),
+        (t.dft(12), "digit-reversed order .radices 2, 2, 3., .* join those at distance 6$"),
         *((made(transform, 7), "none") for transform in ALL if transform[1:] != (1,)),
         (t.dct(9, 4), "in the order of 2j . 1 modulo n"),
         (t.dct(12, 4), "interleaves the outputs of two transforms of half the width"),
@@ -389,7 +389,7 @@ def test_an_unknown_type_is_refused(kind):
         (lambda: t.hadamard(6), "n=6: the order of a Hadamard matrix is 1, 2 or a multiple of 4"),
         (lambda: t.hadamard(92), "n=92: no product .* the nearest such orders are 88 and 96"),
         (lambda: t.hadamard(8, "walsh"), "ordering='walsh': it must be one of natural, dyadic"),
-        (lambda: t.hadamard(12, "sequency"), "only the rows of 2.k are so ordered"),
+        (lambda: t.hadamard(12, "sequency"), "only matrices of order 2.k can be reordered"),
         (lambda: t.haar(9), "n=9: 1 level of Haar wavelets needs a multiple of 2"),
         (lambda: t.haar(12, 3), "n=12: 3 levels of Haar wavelets need a multiple of 8"),
         (lambda: t.haar(12, 0), "levels must be an integer ≥ 1"),
