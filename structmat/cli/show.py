@@ -11,8 +11,8 @@ import structmat as sm
 from structmat.cli.commands import add_field, command, print_json
 from structmat.cli.output_files import check_target
 from structmat.errors import StructmatError, abbreviated
-from structmat.families import Claims
-from structmat.families.resolution import Fixed, Rule, network, rule
+from structmat.families import Claims, Rule
+from structmat.families.resolution import Builder, Fixed, network, rule
 
 _GRID = 64  # maximum width at which the grid graph is drawn wire by wire; more wires are bundled
 _PATTERN = 4096  # maximum width of a matrix pattern that is drawn in a few seconds
@@ -98,14 +98,14 @@ def _show(options: argparse.Namespace) -> None:
         print(f"picture: {options.save}")
 
 
-def _built(found: Rule, width: int | None) -> sm.Network:
+def _built(found: Builder, width: int | None) -> sm.Network:
     """Build a network, or raise an error if it is so large that showing it would take minutes."""
     if isinstance(found, Fixed):
         net = network(found.network, width)
         claims = Claims(parameters=net.parameters)
         _check_size(found.source, net.width, net.depth, claims)
         return net
-    if not isinstance(found, sm.Family) or width is None:
+    if not isinstance(found, Rule) or width is None:
         raise StructmatError(f"{found}: a family has a network for each width; give --width N")
     claims = found.claims(width)
     if claims.depth is not None:

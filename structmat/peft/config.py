@@ -22,7 +22,7 @@ from structmat.errors import (
     require,
     suggest,
 )
-from structmat.families import Family, parse
+from structmat.families import Rule, parse
 from structmat.families.registry import IF_YOURS
 from structmat.families.resolution import is_graph, is_path, network
 from structmat.networks.network import Network
@@ -229,7 +229,7 @@ def _kept(topology: Any) -> str | dict[str, Any]:
     if isinstance(topology, Mapping):
         Network.from_json(json.dumps(dict(topology)))
         return dict(topology)
-    if isinstance(topology, Family):
+    if isinstance(topology, Rule):
         topology = str(topology)
     if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
         return _kept(network(topology))  # whole, because its file may not exist on loading
