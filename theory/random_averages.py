@@ -1,4 +1,4 @@
-"""One random partition into blocks of b contracts mean-zero energy by (d−b)/(b(d−1)) on average.
+"""Averages over random blocks of b multiply mean-zero energy by (d−b)/(b(d−1)) in expectation.
 
 Statement. Let W be the averaging projection (T9) of a uniformly random partition of d wires into
 blocks of b, where b divides d, and ρ = (d−b)/(b(d−1)). Then E[W] = J/d + ρ(I − J/d), and every
@@ -41,7 +41,7 @@ Matrix = list[list[Fraction]]
 
 
 def contraction(width: int, block: int) -> Fraction:
-    """Return ρ for blocks."""
+    """Return ρ for blocks of a given size."""
     return Fraction(width - block, block * (width - 1))
 
 

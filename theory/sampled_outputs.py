@@ -1,4 +1,4 @@
-"""m sampled outputs of a rotation with random signs preserve squared lengths to √(2/m) on average.
+"""Sampling m outputs of a flat R with random signs distorts squared lengths by ≤ √(2/m) in rms.
 
 Statement. Let y = R D x with independent random signs D and ‖x‖ = 1, S a uniformly random set of m
 of the d outputs, and Z = (d/m)·Σ_{i in S} y_i². Then E Z = 1 and E(Z−1)² = (d−m)/((d−1)m)·
