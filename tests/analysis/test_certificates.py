@@ -300,7 +300,7 @@ def test_the_remedies_for_matrices_and_layers_work():
         ((sm.butterfly(4),), StructmatError, r"certify of .*: it takes a Rotation, such as"),
         ((np.eye(4),), StructmatError, r"with this matrix: Rotation\(Network\.of\(4, \[\[range"),
         ((np.eye(99),), StructmatError, r"^certify of ndarray of shape \(99, 99\): it takes"),
-        ((sm.fit(sm.butterfly(4), np.eye(4)),), StructmatError, "is its attribute rotation$"),
+        ((sm.fit(sm.butterfly(4), np.eye(4)),), StructmatError, "such as its attribute rotation$"),
         ((None,), StructmatError, r"certify of None"),
     ],
 )

@@ -324,13 +324,15 @@ def test_bad_input_is_rejected_in_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_number_of_entries_of_blocks_is_limited(monkeypatch):
+def test_the_number_of_block_entries_is_limited(monkeypatch):
     entries = sm.rotator(12, block=4).network.nonzeros
     monkeypatch.setattr(rotators, "_ENTRIES", 2 * entries)
     assert sm.rotator(12, block=4, rounds=2).network.nonzeros == 2 * entries
     with pytest.raises(StructmatError, match=r"block entries, .* rounds must be at most 2"):
         sm.rotator(12, block=4, rounds=3)
-    with pytest.raises(StructmatError, match=r"would have 289 entries .* a smaller block or depth"):
+    with pytest.raises(
+        StructmatError, match=r"would have 289 block entries.* a smaller block or depth"
+    ):
         sm.rotator(17, block=17)
 
 

@@ -329,7 +329,7 @@ def test_transforms_are_values(r, tmp_path):
         (t.hadamard(16, "dyadic"), "outputs in bit-reversed order"),
         (t.hadamard(16, "sequency"), "Gray codes"),
         (t.dct(8), "even inputs in ascending, then the odd ones in descending order"),
-        (t.shift(5, 7), "wire i moves to i . 7 modulo 5"),
+        (t.shift(5, 7), "moves wire i to wire i . 7 modulo 5"),
     ],
 )
 def test_the_permutation_in_words(r, words):
