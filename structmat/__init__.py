@@ -125,12 +125,12 @@ if not TYPE_CHECKING:
     }
     _HINTS = {  # for names that users expect here
         "load": "use structmat.Rotation.load(path)",
-        "from_matrix": "structmat.fit(net, matrix).rotation is a network close to a matrix",
+        "from_matrix": "structmat.fit(net, matrix).rotation is the rotation fitted to a matrix",
         "random_rotation": "use rotator(width), or Rotation(net, random_blocks(net, rng=0))",
         "rotation": "use rotator(width), or Rotation(net, random_blocks(net, rng=0))",
         "draw": "use net.plot(), or print(structmat.diagram(net))",
         "plot": "use net.plot(), or print(structmat.diagram(net))",
-        "operations": "transforms and schedules count them: r.operations, schedule(net)",
+        "operations": "use r.operations of a transform r, or schedule(net)",
     }
 
     def __getattr__(name: str) -> Any:
@@ -145,7 +145,7 @@ if not TYPE_CHECKING:
         return sorted({*__all__, *loaded})
 
     def _elsewhere(name: str) -> str:
-        """Return where a name that this package lacks can be found, for a message."""
+        """Return a hint, for an error message, where to find a name that this package lacks."""
         if name.startswith("_"):  # asked by Python and by notebooks
             return ""
         if name in families.__all__:

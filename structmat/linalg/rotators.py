@@ -95,8 +95,8 @@ class Rotator(Rotation):
         kept = whole.depth if depth is None else checked_integer(depth, "depth", 1)
         if kept > whole.depth:
             raise StructmatError(
-                f"depth={kept}: a round of this rotator has only {counted(whole.depth, 'stage')};"
-                " use a smaller depth, or repeat the round with rounds="
+                f"depth={kept}: a round of this rotator has {counted(whole.depth, 'stage')}, so"
+                f" depth must be at most {whole.depth}; rounds= repeats the round"
             )
         options = [f"{wires}", f"block={largest}"]
         options += [f"rounds={times}"] * (times > 1)
