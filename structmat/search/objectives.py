@@ -52,6 +52,10 @@ _ROWS = 2048  # rows of the reachability matrix held in memory at once
 _ROUNDING = 1e-12  # values of this distance, relative above 1, count as equal
 _COMPARISON = re.compile(r"\s*(\w+)\s*(<=|>=|==|≤|≥)\s*(\S+)\s*")
 _NO_TARGET = "it needs a target; give target=, the matrix to approximate"
+_CONDITIONS = (
+    "it must be dense, universal, or a comparison of an objective with a number by <=, >= or ==,"
+    " such as mixing<=0.01"
+)
 _SAME = {"≤": "<=", "≥": ">="}
 
 
@@ -298,11 +302,9 @@ or a comparison of an objective with a number by <=, >= or ==, such as mixing<=0
     if given.strip() == "universal":
         return Requirement("universal", 2, partial(_missing, field=checked_field(field)))
     if not (found := _COMPARISON.fullmatch(given)):
-        rule = (
-            "it must be dense, universal, or a comparison of an objective with a number by <=, >="
-            " or ==, such as mixing<=0.01"
-        )
-        raise ObjectiveError(f"requirement {abbreviated(given)}: {rule}")
+        near = suggest(given, ("dense", "universal"), _CONDITIONS)
+        unknown = f" unknown{near}" if near != f"; {_CONDITIONS}" else f" {_CONDITIONS}"
+        raise ObjectiveError(f"requirement {abbreviated(given)}:{unknown}")
     name, sign, text = found.groups()
     sign = _SAME.get(sign, sign)
     try:
