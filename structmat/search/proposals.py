@@ -224,13 +224,12 @@ def _proposed(
     name = _name(source)
     best = [network_of(elite.topology, width) for elite in elites]
     try:
-        made = source(width, rng, best)
+        return _resolved(source(width, rng, best), width, name)
     except StructmatError as error:
         raise ObjectiveError(f"proposal {name}: {error}") from error
     except Exception as error:
         text = " ".join(str(error).split())
         raise ObjectiveError(f"proposal {name}: {type(error).__name__}: {text}") from error
-    return _resolved(made, width, name)
 
 
 def network_of(topology: str, width: int) -> Network:
@@ -293,8 +292,8 @@ def limits(width: int, requirements: Iterable[str]) -> tuple[int, int]:
 
 def _variants(name: str, width: int) -> Iterable[str]:
     """Yield the specs of a family with every choice of options other than depths and seeds."""
-    rule = parse(name)
-    if not isinstance(rule, Family) or rule.options or name != rule.name:
+    if name not in {known.name for known in catalogue()}:
+        rule = parse(name)
         if rule.accepts(width):
             yield str(rule)
         return
