@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
+    from structmat.search.engine import search
 
 __version__ = "0.1.0"
 
@@ -83,6 +84,7 @@ __all__ = [
     "parse",
     "catalogue",
     "dense_networks",
+    "search",
     "report",
     "compare",
     "certify",
@@ -117,10 +119,12 @@ __all__ = [
 
 
 if not TYPE_CHECKING:
+    del search  # the package, which Python stored under the name of the function
     _DEFERRED = {  # importing scipy.sparse takes a while, and sympy longer
         "Rotation": "structmat.linalg.rotation",
         "Rotator": "structmat.linalg.rotators",
         "rotator": "structmat.linalg.rotators",
+        "search": "structmat.search.engine",
         "symbolic": "structmat.analysis.symbolic",
     }
     _HINTS = {  # for names that users expect here
