@@ -35,8 +35,8 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="families with options, and network files (default: the families of the demo, and"
-        " a few others)",
+        help="families with options, compositions of them, and network files (default: the families"
+        " of the demo, and a few others)",
     )
     parser.add_argument(
         "--width",

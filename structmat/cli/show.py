@@ -29,19 +29,19 @@ def add(commands: Any) -> None:
         "show",
         _show,
         "draw a network, report on it, and describe its schedule",
-        'show "butterfly(block=8, depth=2)" --width 64',
+        'show "butterfly(block=8, depth=2) * 2" --width 64',
     )
     parser.add_argument(
         "spec",
         metavar="SPEC",
-        help="a family with options, a network file written by Network.to_json, or a graph in"
-        " GraphML",
+        help='a family with options, a composition such as "butterfly * 2" or "benes @ butterfly", a'
+        " network file written by Network.to_json, or a graph in GraphML",
     )
     parser.add_argument(
         "--width",
         type=int,
         metavar="N",
-        help=f"number of wires, required for a family; width × stages at most {_WIRES:,}, and"
+        help=f"number of wires, required for a family or composition; width × stages at most {_WIRES:,}, and"
         f" width² × stages at most {_PAIRS:,} unless the family is known not to be dense",
     )
     add_field(parser)

@@ -185,7 +185,8 @@ class Rule(ABC):
         SpecError
             For other slices and for indices, which depend on the width.
         """
-        if not isinstance(which, slice) or which.start not in (None, 0) or which.step is not None:
+        given: Any = which
+        if not isinstance(given, slice) or given.start not in (None, 0) or given.step is not None:
             raise SpecError(
                 f"{self}: only leading stages can be selected, as in [:3]; to select others, build"
                 " the network first"

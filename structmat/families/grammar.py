@@ -3,7 +3,7 @@
 A spec is one of
 
     NAME                        a family or an alias
-    NAME(OPTION=VALUE, …)       with options; every family takes reverse, mirror and repeat
+    NAME(OPTION=VALUE, …)       with options; every family takes reverse, repeat and mirror
     SPEC @ SPEC                 a product: the right one acts first, as for matrices
     SPEC * TIMES                a repetition; also SPEC ** TIMES
     reverse(SPEC)               the stages in reverse order, the network of Rᵀ
@@ -41,8 +41,8 @@ def parse(spec: str) -> Rule:
     are composed by operators: `a @ b` is a product, in which b acts first, as for matrices;
     `a * 2` a repetition; `reverse(a)` the stages in reverse order; `mirror(a)` a followed by its
     reverse, with a common middle stage; and `a[:3]` the three leading stages. As options of any
-    family, `reverse=True`, `mirror=True` and `repeat=2` mean the same, in this order. A spec is
-    parsed, not evaluated; operators have the precedence of Python's.
+    family, `reverse=True`, `repeat=2` and `mirror=True` mean the same, applied in this order. A
+    spec is parsed, not evaluated; operators have the precedence of Python's.
 
     Raises
     ------
@@ -120,10 +120,9 @@ def _rule(tree: ast.expr, spec: str, depth: int) -> Rule:
                 remedy = "the number of repetitions follows the spec, as in butterfly * 2"
                 _refuse(spec, f"{remedy}; a product of two specs is butterfly @ benes")
             return _composed(spec, mul, _rule(tree.left, spec, depth + 1), times)
-        case ast.Subscript(slice=ast.Slice(lower=None, upper=ast.expr(), step=None)):
-            stages = _literal(tree.slice.upper)
-            whole = _rule(tree.value, spec, depth + 1)
-            return _composed(spec, getitem, whole, slice(stages))
+        case ast.Subscript(whole, ast.Slice(lower=None, upper=ast.expr() as stop, step=None)):
+            leading = slice(_literal(stop))
+            return _composed(spec, getitem, _rule(whole, spec, depth + 1), leading)
         case ast.Subscript():
             _refuse(spec, "only leading stages can be selected, as in butterfly[:3]")
         case ast.BinOp():

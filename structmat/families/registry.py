@@ -31,7 +31,7 @@ from structmat.families.registration_checks import (
     check_words,
     worded,
 )
-from structmat.families.universal_options import applied, separated
+from structmat.families.universal_options import RESERVED, applied, separated
 from structmat.networks.network import Network, check_size
 
 P = ParamSpec("P")
@@ -190,7 +190,8 @@ def family(
     The family can then be named in specs, is listed by `catalogue()` and `structmat list`, is tried
     by `dense_networks`, and can be tested with `structmat.testing.check_family`. If a family has an
     option named depth, the network of a smaller depth must consist of the first stages of the
-    network of a larger one. A package makes its families available through an entry point of the
+    network of a larger one. Every family takes the options reverse, repeat and mirror, too; if it
+    has options reverse or repeat of its own, they must mean the same. A package makes its families available through an entry point of the
     group "structmat.families" that names the module.
 
     Parameters
@@ -260,13 +261,19 @@ mixed_radix(7) serves any width
                 raise WidthError(_refusal(name, width, given, rule, refuses))
             _check_built(name, width, given, claims)
             bound.arguments["width"] = width
-            return applied(build(*bound.args, **bound.kwargs), universal)
+            net: Network = applied(build(*bound.args, **bound.kwargs), universal)
+            return net
 
         if next(iter(signature.parameters), None) != "width":
             raise SpecError(f"family {abbreviated(name)}: its first parameter must be the width")
         check_asked(name, signature, refuses, "refuses")
         check_asked(name, signature, claims, "claims")
         check_choices(name, signature, choices)
+        if name in RESERVED:
+            raise SpecError(
+                f"family {abbreviated(name)}: in specs, {name}(…) is an operation; choose another"
+                " name"
+            )
         if name in _ENTRIES and not _is_redefinition(build, _ENTRIES[name].build):
             raise SpecError(
                 f"family {abbreviated(name)} is already registered: choose another name"

@@ -1,4 +1,8 @@
-"""The options that every family takes: `reverse`, `mirror` and `repeat`."""
+"""The options that every family takes: `reverse`, `repeat` and `mirror`.
+
+They are applied in this order. A family that repeats or reverses its stages itself, by an option of
+the same name, therefore gives the same network: repeating and reversing commute.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ import numpy as np
 
 from structmat.errors import SpecError, abbreviated, check_digits, checked_integer
 
-UNIVERSAL = ("reverse", "mirror", "repeat")  # in the order in which they are applied
+UNIVERSAL = ("reverse", "repeat", "mirror")
+RESERVED = ("reverse", "mirror")  # names that specs call like functions
 
 
 def separated(
@@ -44,14 +49,18 @@ def applied(made: Any, universal: Mapping[str, Any]) -> Any:
     >>> applied(benes(8), {"repeat": 3}).depth
     15
     """
-    for key, operation in (("reverse", "inverse"), ("mirror", "mirror")):
-        value = universal.get(key, False)
-        if not isinstance(value, bool | np.bool_):
-            raise SpecError(f"{key}={abbreviated(value)}: it must be True or False")
-        if value:
-            made = getattr(made, operation)()
-    times = checked_times(universal.get("repeat", 1), "repeat")
-    return made if times == 1 else made.repeat(times)
+    if _is_set(universal, "reverse"):
+        made = made.inverse()
+    if (times := checked_times(universal.get("repeat", 1), "repeat")) > 1:
+        made = made.repeat(times)
+    return made.mirror() if _is_set(universal, "mirror") else made
+
+
+def _is_set(universal: Mapping[str, Any], key: str) -> bool:
+    value = universal.get(key, False)
+    if not isinstance(value, bool | np.bool_):
+        raise SpecError(f"{key}={abbreviated(value)}: it must be True or False")
+    return bool(value)
 
 
 def checked_times(value: Any, name: str = "times") -> int:

@@ -20,8 +20,7 @@ from structmat.errors import (
     require,
     suggest,
 )
-from structmat.families import ruler
-from structmat.families import Composition
+from structmat.families import Composition, ruler
 from structmat.families.resolution import Fixed, rule
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.models import Classifier, quiet

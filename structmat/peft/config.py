@@ -43,9 +43,10 @@ class StructmatConfig(PeftConfig):
     Parameters
     ----------
     topology : str, path, Family, Network or networkx graph
-        The network for each layer: a spec string such as "butterfly(block=8, depth=2)", a family
-        or, if all layers have its width, a network, a graph or a file with one of them. The default
-        supports every width from 16 up, and equals "shuffle(block=16)" for multiples of 16.
+        The network for each layer: a spec string such as "butterfly(block=8, depth=2)" or
+        "butterfly * 2", a family or composition or, if all layers have its width, a network, a
+        graph or a file with one of them. The default supports every width from 16 up, and equals
+        "shuffle(block=16)" for multiples of 16.
     topology_pattern : dict from regular expression to topology
         Other networks for some layers. A pattern must match the whole name, or the name without
         some leading parts; the first match applies.
