@@ -9,6 +9,7 @@ from structmat.families.expanders import chordal_cycle, margulis, ramanujan, ran
 from structmat.families.gossip_protocols import gossip, knodel
 from structmat.families.graph_families import cayley_graph, circulant, de_bruijn
 from structmat.families.meshes import brickwall, round_robin, ruler, triangle
+from structmat.families.mixing_networks import mixing_network
 from structmat.families.multistage import baseline, benes, clos, omega, waksman
 from structmat.families.products import hamming, hypercube, product, torus
 from structmat.families.random_networks import random
@@ -41,6 +42,7 @@ __all__ = [
     "knodel",
     "margulis",
     "mixed_radix",
+    "mixing_network",
     "monarch",
     "omega",
     "parse",
