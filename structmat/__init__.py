@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
+    from structmat.search.choice import choose
 
 __version__ = "0.1.0"
 
@@ -82,6 +83,7 @@ __all__ = [
     "family",
     "parse",
     "catalogue",
+    "choose",
     "dense_networks",
     "report",
     "compare",
@@ -121,6 +123,7 @@ if not TYPE_CHECKING:
         "Rotation": "structmat.linalg.rotation",
         "Rotator": "structmat.linalg.rotators",
         "rotator": "structmat.linalg.rotators",
+        "choose": "structmat.search.choice",
         "symbolic": "structmat.analysis.symbolic",
     }
     _HINTS = {  # for names that users expect here

@@ -1,4 +1,4 @@
-"""The command line: list, show, compare, explore, bench, finetune, convert, audit, completion."""
+"""The command line: list, show, compare, choose, explore, bench, finetune, convert, audit, completion."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from structmat.cli import (
     audit,
     bench,
     catalogue,
+    choose,
     compare,
     completion,
     convert,
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         catalogue,
         show,
         compare,
+        choose,
         explore,
         bench,
         finetune,

@@ -143,7 +143,12 @@ def _claims(width: int, block: int) -> Claims:
     return Claims(depth, made.parameters, dense_at=depth, like=like)
 
 
-@family("any from 2 on", _refuses, claims=_claims)
+def _blocks(width: int) -> list[int]:
+    """Return blocks to try, among them the smallest one of at least the width."""
+    return sorted((1 << k for k in range(2, 9) if 1 << (k - 1) < width), key=lambda b: b != 16)
+
+
+@family("any from 2 on", _refuses, claims=_claims, choices={"block": _blocks})
 def mixing_network(width: int, block: int) -> Network:
     """Mix exactly, or nearly so, in few stages of switches of at most b wires, at any width.
 
