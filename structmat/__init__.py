@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
     from structmat.search.engine import search
+    from structmat.search.choice import choose
 
 __version__ = "0.1.0"
 
@@ -83,6 +84,7 @@ __all__ = [
     "family",
     "parse",
     "catalogue",
+    "choose",
     "dense_networks",
     "search",
     "report",
@@ -125,6 +127,7 @@ if not TYPE_CHECKING:
         "Rotator": "structmat.linalg.rotators",
         "rotator": "structmat.linalg.rotators",
         "search": "structmat.search.engine",
+        "choose": "structmat.search.choice",
         "symbolic": "structmat.analysis.symbolic",
     }
     _HINTS = {  # for names that users expect here

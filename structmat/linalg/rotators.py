@@ -30,7 +30,12 @@ from structmat.errors import (
     checked_integer,
 )
 from structmat.families.butterflies import mixed_radix
-from structmat.families.number_theory import ceil_log, divisors, prime_factors
+from structmat.families.number_theory import (
+    best_factorization,
+    ceil_log,
+    divisors,
+    prime_factors,
+)
 from structmat.families.shuffles import deal
 from structmat.linalg.flat_blocks import flat_block, unevenness
 from structmat.linalg.rotation import Rotation
@@ -244,19 +249,8 @@ def factors(width: int, block: int, *, field: str = "real") -> tuple[int, ...] |
     """
     if max(prime_factors(width)) > block:
         return None
-    # For each divisor, its best factorization: unevenness, depth, and the radices, negated.
-    best: dict[int, tuple[int, int, tuple[int, ...]]] = {1: (0, 0, ())}
-    parts = divisors(width)
-    radices = [r for r in parts[1:] if r <= block]
-    own = {r: unevenness(r, field=field) for r in radices}
-    for whole in parts[1:]:
-        best[whole] = min(
-            (before + own[r], depth + 1, tuple(sorted((*used, -r))))
-            for r in radices
-            if whole % r == 0 and whole // r in best
-            for before, depth, used in [best[whole // r]]
-        )
-    return tuple(-r for r in best[width][2])
+    radices = [r for r in divisors(width)[1:] if r <= block]
+    return best_factorization(width, {r: (unevenness(r, field=field), 1) for r in radices})
 
 
 def _check_size(one: Network, rounds: int) -> None:
