@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
-    from structmat.search.engine import search
-    from structmat.search.choice import choose
+    from structmat.search.choice.ranking import choose
+    from structmat.search.study.engine import search
 
 __version__ = "0.1.0"
 
@@ -126,8 +126,8 @@ if not TYPE_CHECKING:
         "Rotation": "structmat.linalg.rotation",
         "Rotator": "structmat.linalg.rotators",
         "rotator": "structmat.linalg.rotators",
-        "search": "structmat.search.engine",
-        "choose": "structmat.search.choice",
+        "search": "structmat.search.study.engine",
+        "choose": "structmat.search.choice.ranking",
         "symbolic": "structmat.analysis.symbolic",
     }
     _HINTS = {  # for names that users expect here

@@ -15,12 +15,12 @@ from structmat.errors import StructmatError, checked_integer, suggest
 from structmat.families import Family, parse
 from structmat.linalg.throughput import RATES
 from structmat.networks.network import Network
-from structmat.search.budgets import checked_budget, in_units
-from structmat.search.contender import NEAR, TOKENS, Contender
+from structmat.search.choice.budgets import checked_budget, in_units
+from structmat.search.choice.contender import NEAR, TOKENS, Contender
+from structmat.search.choice.layer_widths import Widths, layer_widths
+from structmat.search.choice.purposes import Purpose, purpose_of
 from structmat.search.dense_networks import Member, deepened, dense_member, dense_members
-from structmat.search.layer_widths import Widths, layer_widths
 from structmat.search.objectives import OBJECTIVES, Objective
-from structmat.search.purposes import Purpose, purpose_of
 
 DEFAULT = "mixing_network(block=16)"  # at every width, the best for finetuning without a budget
 
