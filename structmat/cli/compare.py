@@ -50,8 +50,8 @@ def add(commands: Any) -> None:
         "--full",
         action="store_true",
         help="also show the dimension, the mixing, the fewest outputs that an input reaches, and"
-        " the concentration of energy, which take longer; where the dimension requires a rank"
-        " above about 6,000, show bounds on it",
+        " the concentration of energy, which take longer; bounds replace the dimension where it"
+        " requires a rank above about 6,000",
     )
 
 

@@ -1,4 +1,4 @@
-"""Questions of the page: a spec, or a network drawn by hand."""
+"""Queries that the page sends: a spec, or a network drawn by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def asked(question: Any) -> Asked:
     Raises
     ------
     StructmatError
-        As raised by the library, and for questions that are invalid or would take long.
+        If the question is invalid or would take too long, or the library rejects the network.
 
     Examples
     --------

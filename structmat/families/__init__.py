@@ -11,6 +11,7 @@ from structmat.families.gossip_protocols import gossip, knodel
 from structmat.families.grammar import as_rule, parse
 from structmat.families.graph_families import cayley_graph, circulant, de_bruijn
 from structmat.families.meshes import brickwall, round_robin, ruler, triangle
+from structmat.families.mixing_networks import mixing_network
 from structmat.families.multistage import baseline, benes, clos, omega, waksman
 from structmat.families.products import hamming, hypercube, product, torus
 from structmat.families.random_networks import random
@@ -45,6 +46,7 @@ __all__ = [
     "knodel",
     "margulis",
     "mixed_radix",
+    "mixing_network",
     "monarch",
     "omega",
     "parse",

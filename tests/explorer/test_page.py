@@ -312,7 +312,7 @@ def spread(net, column, wire):
 @pytest.mark.parametrize(
     "spec", ["butterfly(block=4)", "benes", "omega", "deal(block=3, depth=2)", "torus"]
 )
-def test_hovering_shows_what_a_wire_influences_and_depends_on(server, opened, spec):
+def test_hovering_shows_the_wires_that_a_wire_influences_and_depends_on(server, opened, spec):
     page = opened(f"{server.address}#16:{spec}")
     wait_for(page, spec, 16)
     net = sm.parse(spec)(16)
