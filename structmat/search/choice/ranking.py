@@ -297,7 +297,7 @@ def _contenders(
     """Yield every topology that is dense at all widths."""
     most = limits.get("parameters")
     found: dict[Family, dict[int, Member]] = {}
-    default = parse(DEFAULT)
+    [default] = parse(DEFAULT).families
     for width in layers:
         group = math.comb(width, 2)
         listed = dense_members(width, group if most is None else min(int(most), group))
