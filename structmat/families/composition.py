@@ -255,8 +255,10 @@ class Composition(Rule):
         depth = self.claims(size).depth
         if depth is not None:
             check_size(self, size, depth)
-        nets = [rule(size) for rule in self.rules]
-        check_size(self, size, sum(net.depth for net in nets))
+        nets: list[Network] = []
+        for rule in self.rules:
+            nets.append(rule(size))
+            check_size(self, size, sum(net.depth for net in nets))
         net: Network = _APPLIED[self.operation](nets, self.count)
         return net
 
