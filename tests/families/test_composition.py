@@ -338,6 +338,17 @@ def test_operators_accept_only_rules():
             rule.with_options(**options)
 
 
+def test_claims_of_the_deepest_nesting_take_no_longer_than_its_parts():
+    rule = sm.parse("knodel")
+    for _ in range(16):
+        rule = rule.mirror()[:1000]
+    assert rule[:7][:9] == rule[:7]
+    with pytest.raises(SpecError, match="33 nested operations"):
+        rule.mirror()
+    assert rule.claims(64).depth == 1000  # doubling the work at each level would never end
+    assert rule.claims(64).parameters == rule(64).parameters
+
+
 def test_parts_of_a_product_are_not_built_once_it_is_too_large(monkeypatch):
     monkeypatch.setattr("structmat.families.registry._ENTRIES", {})
     monkeypatch.setattr("structmat.networks.network._MOST", 1000)
