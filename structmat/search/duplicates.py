@@ -29,6 +29,7 @@ INVARIANT = frozenset(
     }
 )
 _ROUNDS = 4  # of refinement; more would distinguish few more networks
+_WIDEST = 64  # the maximum width at which networks are compared up to a relabelling
 
 
 def are_invariant(names: Iterable[str]) -> bool:
@@ -49,8 +50,8 @@ def key(net: Network, *, relabelled: bool) -> str:
     ----------
     net : Network
     relabelled : bool
-        Whether networks that differ by a relabelling of the wires share the key. A few others may
-        share it, too; `equivalent` decides.
+        Whether straight networks of at most 64 wires share the key if they differ by a relabelling
+        of the wires. A few others may share it, too; `equivalent` decides.
 
     Examples
     --------
@@ -61,19 +62,22 @@ def key(net: Network, *, relabelled: bool) -> str:
     >>> key(butterfly(8), relabelled=False) == key(other, relabelled=False)
     False
     """
-    if not relabelled or not net.is_straight:
+    if not relabelled or not _is_comparable(net):
         return _digest(repr(_canonical(net)))
-    colour = np.zeros(net.width, dtype=np.uint64)
+    # Row i refines the colours of the wires after wire i has been distinguished from the others.
+    # Without that, all wires of networks of full stages would have the same colour.
+    colour = np.eye(net.width, dtype=np.uint64)
     for _ in range(_ROUNDS):
         own = mixed_keys(colour)
         colour = own.copy()
         for t, stage in enumerate(net):
+            mark = mixed_keys(np.array([t]))
             for bank in stage.banks:
-                met = own[bank.reads].sum(axis=1, keepdims=True, dtype=np.uint64)
-                meeting = mixed_keys(met ^ mixed_keys(np.array([t], dtype=np.uint64)))
-                colour[bank.reads] += np.broadcast_to(meeting, bank.reads.shape)
+                met = own[:, bank.reads].sum(axis=2, keepdims=True, dtype=np.uint64)
+                colour[:, bank.reads] += mixed_keys(met ^ mark)
+    rows = np.sort(mixed_keys(colour).sum(axis=1, dtype=np.uint64))
     counts = net.width, net.depth, [sorted(_radices(stage)) for stage in net]
-    return _digest(f"{counts} {np.sort(colour).tolist()}")
+    return _digest(f"{counts} {rows.tolist()}")
 
 
 def equivalent(a: Network, b: Network, *, relabelled: bool) -> bool:
@@ -85,9 +89,13 @@ def equivalent(a: Network, b: Network, *, relabelled: bool) -> bool:
     >>> equivalent(butterfly(8), mixed_radix(8, reverse=True), relabelled=True)
     True
     """
-    if relabelled and a.is_straight and b.is_straight:
+    if relabelled and _is_comparable(a) and _is_comparable(b):
         return isomorphism(a, b) is not None
     return _canonical(a) == _canonical(b)
+
+
+def _is_comparable(net: Network) -> bool:
+    return net.is_straight and net.width <= _WIDEST
 
 
 def _subject(name: str) -> str:

@@ -157,7 +157,7 @@ class Work:
         try:
             made = self._proposed(trial, number, trials)
             mark = key(made.network, relabelled=self._relabelled)
-            about = {"topology": made.topology, "key": mark}
+            about: dict[str, Any] = {"topology": made.topology, "key": mark}
             about |= {"source": made.source, "parent": made.parent}
             trial.set_user_attr(ledger.PROPOSAL, about)
             earlier = self._earlier(trial.number, mark, made.network)
