@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from structmat.analysis.isomorphism import isomorphism, mixed_keys
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
+from structmat.search.objectives import Objective, Requirement
 
 # Objectives that do not depend on the names of the wires, nor on a sample.
 INVARIANT = frozenset(
@@ -32,15 +33,20 @@ _ROUNDS = 4  # of refinement; more would distinguish few more networks
 _WIDEST = 64  # the maximum width at which networks are compared up to a relabelling
 
 
-def are_invariant(names: Iterable[str]) -> bool:
-    """Return whether objectives and requirements, given by their names, ignore the names of wires.
+def are_invariant(measures: Iterable[Objective | Requirement]) -> bool:
+    """Return whether objectives and requirements do not depend on the names of the wires.
+
+    Of functions of the user it is not known.
 
     Examples
     --------
-    >>> are_invariant(["mixing", "parameters<=64"]), are_invariant(["fit_error"])
-    (True, False)
+    >>> from structmat.search.objectives import objective, requirement
+    >>> are_invariant([objective("mixing"), requirement("parameters<=64")])
+    True
+    >>> are_invariant([objective("conditioning")]), are_invariant([objective(len)])
+    (False, False)
     """
-    return all(_subject(name) in INVARIANT for name in names)
+    return all(_subject(one.name) in INVARIANT and _is_ours(one.function) for one in measures)
 
 
 def key(net: Network, *, relabelled: bool) -> str:
@@ -96,6 +102,10 @@ def equivalent(a: Network, b: Network, *, relabelled: bool) -> bool:
 
 def _is_comparable(net: Network) -> bool:
     return net.is_straight and net.width <= _WIDEST
+
+
+def _is_ours(function: Callable[..., object]) -> bool:
+    return str(getattr(function, "func", function).__module__).startswith("structmat.")
 
 
 def _subject(name: str) -> str:

@@ -69,7 +69,7 @@ class Work:
         self._seed = seed
         self._shared = shared
         self._watch = Watch()
-        self._relabelled = are_invariant([*map(str, goals), *map(str, needs)])
+        self._relabelled = are_invariant([*goals, *needs])
         self._known: dict[int, Trial] = {}
 
     def run(self, total: int, timeout: float | None, steps: Any) -> bool:
