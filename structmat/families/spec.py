@@ -168,6 +168,7 @@ def parse(spec: str) -> Family:
         return _family(tree.id, {}, spec)
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
         raise SpecError(f"{abbreviated(spec)} is not a name with options; {form}")
+    entry(canonical(tree.func.id)[0])  # an unknown name is an error before any of its options
     if tree.args or any(keyword.arg is None for keyword in tree.keywords):
         raise SpecError(f"{abbreviated(spec)}: options are written name=value; {form}")
     options: dict[str, Any] = {}
