@@ -64,7 +64,9 @@ class Rotation(LinearOperator):
     vectors as columns; `r(x)` is R x for each vector along the last axis, as for
     `structmat.nn.Orthogonal`. Both take arrays of numpy, torch, JAX, CuPy, or any other library
     that follows the array API standard, and return arrays of the same library; where that library
-    differentiates or compiles, it can do so through a rotation.
+    differentiates or compiles, it can do so through a rotation. If x and the blocks belong to the
+    same library, its promotion rules determine the dtype of the result. If only the blocks are
+    numpy arrays, the result has the precision of x, but at least single precision.
 
     Parameters
     ----------
@@ -415,12 +417,23 @@ class Rotation(LinearOperator):
                 return array
             return xp.asarray(array, device=device, copy=True)
 
+        adopted = len(foreign) == 1 and foreign[0] is columns  # all blocks are numpy arrays
         columns, *blocks = map(own, given)
         if not (xp.isdtype(columns.dtype, ("real floating", "complex floating"))):
             if not xp.isdtype(columns.dtype, ("bool", "integral")):
                 raise BlockError(f"x of dtype {columns.dtype}: it must consist of numbers")
             columns = xp.astype(columns, blocks[0].dtype if blocks else xp.float64)
-        dtype = xp.result_type(columns, *blocks)
+        kinds = [b.dtype for b in blocks]
+        if adopted:  # only the field of the blocks matters
+            complex_blocks = any(xp.isdtype(kind, "complex floating") for kind in kinds)
+            kinds = [xp.complex64 if complex_blocks else xp.float32]
+        try:
+            dtype = xp.result_type(columns.dtype, *kinds)
+        except (RuntimeError, TypeError, ValueError):  # such as floats of 8 bits
+            raise BlockError(
+                f"x of dtype {columns.dtype}: it cannot be multiplied by blocks; convert it to"
+                " float16 or wider"
+            ) from None
         blocks = [xp.astype(b, dtype, copy=False) for b in blocks]
         return product(self.network, blocks, xp.astype(columns, dtype))
 
