@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,7 @@ from structmat.networks.network import Network
 Array = Any  # an array of any library that follows the array API standard
 
 _FORMAT, _VERSION = "structmat.rotation", 1
+DESCRIPTION = "description"  # the entry for a Rotator in the header of a file
 _HINTS = {  # for attributes that users expect on a matrix
     "inv": "r.H",
     "inverse": "r.H",
@@ -289,6 +291,10 @@ class Rotation(LinearOperator):
 
     # Files ---------------------------------------------------------------------------------
 
+    def _about(self) -> dict[str, str]:
+        """Return more entries of the header of a file, which `load` reads."""
+        return {}
+
     def save(self, path: str | Path) -> None:
         """Write the rotation to a safetensors file, with the network as JSON in its header.
 
@@ -328,18 +334,25 @@ class Rotation(LinearOperator):
             "version": str(_VERSION),
             "dtype": str(self.dtype),
             "network": self.network.to_json(),
+            **self._about(),
         }
         make_directory(Path(path).parent)
         write_bytes(Path(path), numbers.save(tensors, metadata=about))
 
     @staticmethod
     def load(path: str | Path) -> Rotation:
-        """Read a rotation from a file that `save` wrote; the result is a plain `Rotation`.
+        """Read a rotation from a file that `save` wrote.
+
+        Returns
+        -------
+        Rotation
+            A `Rotator` if a `Rotator` was saved and its description makes the blocks in the file.
 
         Raises
         ------
         FileError
-            If the file is missing or truncated, or contains something else.
+            If the file is missing or truncated, or contains something else, or if the blocks are
+            not those that the description of a `Rotator` makes.
         MissingExtraError
             Where safetensors is not installed.
         """
@@ -368,7 +381,8 @@ class Rotation(LinearOperator):
             dtype = np.dtype(about["dtype"])
             if dtype.kind == "c":
                 blocks = [b[..., 0] + 1j * b[..., 1] for b in blocks]
-            return Rotation(net, repeated_in(net, [b.astype(dtype) for b in blocks]))
+            made = Rotation(net, repeated_in(net, [b.astype(dtype) for b in blocks]))
+            return _described(about, made)
         except (KeyError, IndexError, TypeError, StructmatError) as error:
             raise FileError(f"{where}: damaged ({error}); {expected}") from None
 
@@ -481,6 +495,19 @@ def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     own = array.copy()
     own.flags.writeable = False
     return own
+
+
+def _described(about: dict[str, str], made: Rotation) -> Rotation:
+    """Return the rotator that the header of a file describes, after comparing its blocks."""
+    if DESCRIPTION not in about:
+        return made
+    # By name, because that module imports this one.
+    rotators = import_module("structmat.linalg.rotators")
+    described: Rotation = rotators.Rotator.from_description(about[DESCRIPTION])
+    same = described.network == made.network and described.dtype == made.dtype
+    if not same or not all(map(np.array_equal, described.blocks, made.blocks)):
+        raise BlockError(f"the blocks are not those of {about[DESCRIPTION]}")
+    return described
 
 
 def _rebuilt(cls: type[Rotation], net: Network, blocks: Sequence[Array]) -> Rotation:

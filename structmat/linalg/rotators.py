@@ -32,7 +32,7 @@ from structmat.families.butterflies import mixed_radix
 from structmat.families.number_theory import ceil_log, divisors, prime_factors
 from structmat.families.shuffles import deal
 from structmat.linalg.flat_blocks import flat_block, unevenness
-from structmat.linalg.rotation import Rotation
+from structmat.linalg.rotation import DESCRIPTION, Rotation
 from structmat.linalg.shared_blocks import repeated
 from structmat.networks.network import Network
 
@@ -54,7 +54,7 @@ class Rotator(Rotation):
     description : str
         The width, the options, the seed and the version of the construction. From the same
         description, `from_description` makes the same blocks, bit by bit, on every machine and in
-        every release. Pickling and copying use it.
+        every release. Pickling, copying and files use it.
 
     Examples
     --------
@@ -137,6 +137,9 @@ class Rotator(Rotation):
             )
         return made
 
+    def _about(self) -> dict[str, str]:
+        return {DESCRIPTION: self.description}
+
     def __reduce__(self) -> Any:
         return Rotator.from_description, (self.description,)
 
@@ -169,7 +172,8 @@ def rotator(
     block : int
         The largest number of wires in a switch, from 2 to 256.
     rounds : int
-        The number of times that signs and network are applied, each time with new signs.
+        The number of times that signs and network are applied, each time with new signs. Use 2 for
+        codes of one bit, the signs of rotated vectors.
     depth : int, optional
         Keep only the first stages of each round. With `depth=1`, R is block diagonal.
     rng : int, numpy Generator, SeedSequence or None
