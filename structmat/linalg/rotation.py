@@ -305,7 +305,7 @@ class Rotation(LinearOperator):
         BlockError
             For blocks that are not numpy arrays.
         FileError
-            If the directory cannot be created or written to.
+            If the file cannot be written or its directory cannot be created.
         MissingExtraError
             Where safetensors is not installed.
 
@@ -337,7 +337,10 @@ class Rotation(LinearOperator):
             **self._about(),
         }
         make_directory(Path(path).parent)
-        write_bytes(Path(path), numbers.save(tensors, metadata=about))
+        try:
+            write_bytes(Path(path), numbers.save(tensors, metadata=about))
+        except OSError as error:
+            raise FileError(f"{abbreviated(str(path))}: {error.strerror or error}") from None
 
     @staticmethod
     def load(path: str | Path) -> Rotation:

@@ -326,6 +326,10 @@ def test_invalid_files_are_rejected(tmp_path):
         sm.Rotation.load(path)
     with pytest.raises(FileError, match="cannot create the directory"):
         made(net, 0).save(path / "inside" / "r.safetensors")
+    with pytest.raises(FileError, match="is a directory; give the name of a file"):
+        made(net, 0).save(tmp_path)
+    with pytest.raises(FileError, match="File name too long"):
+        made(net, 0).save(tmp_path / ("a" * 300))
     made(net, 0).save(tmp_path / "new" / "r.safetensors")
     assert sm.Rotation.load(tmp_path / "new" / "r.safetensors").network == net
 
