@@ -81,21 +81,22 @@ def rotate_activations(
 ) -> nn.Module:
     """Rotate the inputs of linear layers and fold the inverse into their weights, in place.
 
-    The model computes the same up to rounding. Do this before quantising the weights.
+    The model computes the same outputs up to rounding. Do this before quantising the weights.
 
     Parameters
     ----------
     model : nn.Module
     rotation : callable width → Rotation or description, optional
-        The rotation for layers with this number of inputs; all layers of the same width get the
-        same. The default is `structmat.rotator(width, block=16, rng=0)`.
+        The rotation for layers with this number of inputs, which all these layers share. The
+        default is `structmat.rotator(width, block=16, rng=0)`.
     target_modules, exclude_modules : str or list of str
         The layers, as for `adapt`.
     rotations : dict of name → Rotation or description, optional
-        The rotation of each layer, instead of the three options above; `rotations` returns it.
+        The rotation of each layer, instead of the three options above; the function `rotations`
+        returns such a dict.
     fold : bool
-        Whether to change the weights. With False, they are expected to come from a state dict of
-        a model whose activations were rotated in the same way.
+        Whether to fold the inverse rotations into the weights. Use False if the weights will be
+        loaded from the state dict of a model whose activations were rotated in the same way.
 
     Returns
     -------
@@ -115,7 +116,7 @@ def rotate_activations(
     -----
     A layer that shared its weight with another, such as an output head, then has its own weight,
     and the configuration of a transformers model no longer declares the tie. An interruption leaves
-    some layers rotated and others not; the model still computes the same.
+    some layers rotated and others not; the model still computes the same outputs.
 
     Examples
     --------
@@ -159,7 +160,7 @@ def rotate_activations(
     else:
         if rotation is not None or target_modules != ALL_LINEAR or exclude_modules is not None:
             raise StructmatError(
-                "rotations= names the layers and their rotations: omit rotation, target_modules"
+                "rotations= specifies the layers and their rotations: omit rotation, target_modules"
                 " and exclude_modules"
             )
         layers = _named(model, rotations)
@@ -196,8 +197,8 @@ def unrotate(model: nn.Module) -> nn.Module:
     Raises
     ------
     StructmatError
-        If the model has none, or has been adapted, or a weight has been quantised since. The model
-        is unchanged.
+        If no activations are rotated, the model has been adapted, or a weight has been quantised
+        since. The model is unchanged.
 
     Examples
     --------
@@ -341,6 +342,6 @@ def _reoriented(layer: Layer, rotate: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _set(layer: Layer, weight: Tensor) -> None:
-    """Give a layer its own weight, and leave the tensor that it may share with others."""
+    """Give a layer its own weight; a tensor that it shares with other layers is left unchanged."""
     trains = layer.weight.requires_grad
     layer.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=trains)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from structmat.cli.commands import command, print_json, say
 from structmat.cli.output_files import check_target
 from structmat.errors import SpecError, StructmatError, abbreviated, suggest
-from structmat.families.resolution import Fixed, Rule, rule
+from structmat.families.resolution import Fixed, rule
 
 if TYPE_CHECKING:
     from structmat.bench.candidates import Candidate
@@ -39,7 +39,8 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help=f"families with options, and network files (default: {' and '.join(SPECS)})",
+        help="families with options, compositions of them, and network files (default:"
+        f" {' and '.join(SPECS)})",
     )
     layer = parser.add_argument_group("one linear layer")
     layer.add_argument(
@@ -138,7 +139,7 @@ def _names(options: argparse.Namespace) -> list[str] | None:
     return [name.strip() for name in options.against.split(",") if name.strip()]
 
 
-def _name(topology: Rule) -> str:
+def _name(topology: Callable[[int], Any]) -> str:
     """Return the name of a network in the results: the path of its file, or its spec."""
     return topology.source if isinstance(topology, Fixed) else str(topology)
 

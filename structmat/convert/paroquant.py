@@ -1,15 +1,15 @@
 """The ParoQuant format: INT4 weights behind stages of disjoint Givens rotations (arXiv:2511.10645).
 
 A linear layer computes y = W_q R (c ⊙ x) + b. R acts on groups of 128 adjacent inputs and has eight
-stages of 64 pairs in each group; the pairs are listed in the file, so any topology will do. The
+stages of 64 pairs in each group; the file lists the pairs, so they may form any topology. The
 tensors of a layer are
 
 - `pairs` (8, in) int16: for each stage, the wires of pairs within their group, adjacent in the row;
 - `theta` (8, in/2) float16: the angles; (a, b) becomes (a cos θ + b sin θ, b cos θ − a sin θ);
 - `channel_scales` (1, in) float16: c;
 - `qweight` (in, out/8), `qzeros` (in/128, out/8) int32 and `scales` (in/128, out) float16: the
-  weight, W_q[o, i] = (q[i, o] − z[i/128, o]) · scale[i/128, o]. A number contains four bits of each
-  of eight outputs, the lowest first, in the order 0, 2, 4, 6, 1, 3, 5, 7 (as AWQ does);
+  weight, W_q[o, i] = (q[i, o] − z[i/128, o]) · scale[i/128, o]. Each int32 contains the four-bit
+  numbers of eight outputs, from the lowest bits up in the order 0, 2, 4, 6, 1, 3, 5, 7, as in AWQ;
 - `bias` (out,) float16, if there is one.
 """
 
@@ -93,8 +93,8 @@ class Layer(NamedTuple):
 def grouped_butterfly(width: int, *, rng: Any = 0) -> Rotation:
     """Return random Givens rotations on a butterfly within each group, which ParoQuant can store.
 
-    Seven stages of random angles ±45° and ±135° spread each input evenly over its group of 128, so
-    that all entries of a group are ±1/√128. In the eighth stage, the angles are 0.
+    Seven stages with random angles of ±45° and ±135° spread each input evenly over its group of
+    128, so that all entries of a group are ±1/√128. The angles of the eighth stage are 0.
 
     Parameters
     ----------
@@ -139,15 +139,15 @@ def save_paroquant(
     *,
     channel_scales: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Quantise to INT4 the layers with rotated activations, and write a ParoQuant checkpoint.
+    """Quantise the layers with rotated activations to INT4, and write a ParoQuant checkpoint.
 
     Parameters
     ----------
     model : nn.Module
         After `structmat.adapters.rotate_activations` with rotations such as `grouped_butterfly`.
     directory : path
-        It gets `model.safetensors`, with all other tensors in float16 unless they exceed its range,
-        and `config.json`. The tokenizer is not written.
+        It must not contain files. `model.safetensors`, with all other floating-point tensors in
+        float16 unless they exceed its range, and `config.json` are written to it, but no tokenizer.
     channel_scales : dict of name → (in,) tensor, optional
         Positive factors for the inputs of some layers, before the rotation; the weight is divided
         by them.
@@ -158,15 +158,16 @@ def save_paroquant(
         If no activations are rotated, the model has adapters, a width does not fit, a weight or a
         bias is complex or exceeds the range of float16, or a scale is not positive.
     BlockError
-        If a rotation has other stages than pairs within groups, or more than eight.
+        If a rotation has more than eight stages, or a stage contains anything but pairs within
+        groups.
     FileError
         If the directory is not empty or cannot be written.
 
     Notes
     -----
-    Angles, scales and factors are rounded to float16 first, and the weight is rotated by the
-    rounded angles. Weights are rounded to the nearest level between the least and the largest of
-    each group.
+    Angles and channel scales are rounded to float16 first, and the weight is rotated by the rounded
+    angles. Weights are rounded to the nearest of 16 levels, which cover 0 and all weights of the
+    group.
 
     Examples
     --------
@@ -238,7 +239,8 @@ def load_paroquant(directory: str | os.PathLike[str]) -> dict[str, Layer]:
     for key, value in wanted.items():
         if given.get(key) != value:
             raise FileError(
-                f"{folder / SETTINGS}: {KEY} has {key}={given.get(key)!r}; only {value!r} is read"
+                f"{folder / SETTINGS}: {KEY} has {key}={given.get(key)!r}; only {value!r} is"
+                " supported"
             )
     tensors = read_numbers(folder / TENSORS)
     names = [key.removesuffix("qweight") for key in tensors if key.split(".")[-1] == "qweight"]
@@ -327,10 +329,10 @@ def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
         "bias": (out,),
     }
     for part, shape in shapes.items():
-        value = tensors.get(prefix + part)
-        if value is not None and (value.shape != shape or not value.numel()):
+        held = tensors.get(prefix + part)
+        if held is not None and (held.shape != shape or not held.numel()):
             raise FileError(
-                f"{path}: {prefix}{part} has shape {tuple(value.shape)}; expected {shape}"
+                f"{path}: {prefix}{part} has shape {tuple(held.shape)}; expected {shape}"
             )
     groups = pairs.reshape(stages, -1, GROUP).sort(-1).values
     if not (groups == torch.arange(GROUP)).all():
@@ -349,7 +351,7 @@ def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
 
 
 def _listed(rotation: Rotation) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the pairs and the angles of a rotation; idle wires are paired with the angle 0."""
+    """Return the pairs and the angles of a rotation; idle wires form pairs with the angle 0."""
     network = rotation.network
     width = network.width
     if network.depth > STAGES:
@@ -362,7 +364,7 @@ def _listed(rotation: Rotation) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, A
         for bank in stage.banks:
             block = np.asarray(next(blocks))
             if bank.radix != 2 or not np.array_equal(bank.reads, bank.writes):
-                raise BlockError(f"stage {level} is not made of pairs; use grouped_butterfly")
+                raise BlockError(f"stage {level} does not consist of pairs; use grouped_butterfly")
             if np.linalg.det(block).min() < 0:
                 raise BlockError(f"stage {level} has a reflection; ParoQuant stores rotations")
             wires.append(bank.reads)
@@ -407,7 +409,7 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _packed(values: Tensor) -> Tensor:
-    """Return numbers of four bits (rows, columns) packed into int32 (rows, columns/8)."""
+    """Return four-bit numbers (rows, columns) packed into int32 (rows, columns/8)."""
     parts = values.reshape(len(values), -1, len(_ORDER))[..., list(_ORDER)].numpy()
     shifted = parts.astype(np.uint32) << np.arange(0, 32, BITS, dtype=np.uint32)
     words = np.ascontiguousarray(np.bitwise_or.reduce(shifted, axis=-1))
@@ -415,7 +417,7 @@ def _packed(values: Tensor) -> Tensor:
 
 
 def _unpacked(packed: Tensor) -> Tensor:
-    """Return the numbers of four bits in int32."""
+    """Return the four-bit numbers (rows, columns) packed in int32 (rows, columns/8)."""
     words = packed.numpy().view(np.uint32)[..., None]
     parts = words >> np.arange(0, 32, BITS, dtype=np.uint32) & MOST
     return torch.from_numpy(parts[..., np.argsort(_ORDER)].astype(np.int64)).flatten(1)

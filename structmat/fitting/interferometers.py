@@ -1,7 +1,7 @@
 """Beam-splitter angles and phases of unitary matrices: the meshes of Reck, Clements, Bell–Walmsley.
 
 A mesh of Mach–Zehnder interferometers is a network of switches of radix 2 between phase screens. A
-unitary block has four parameters, an interferometer only two, since phases can be moved along the
+unitary block has four parameters, an interferometer only two, because phases can be moved along the
 wires: `beam_splitters` moves them to the outputs of any network, `symmetric` to its inputs, outputs
 and edges.
 """
@@ -94,8 +94,8 @@ def beam_splitter(theta: npt.ArrayLike, phi: npt.ArrayLike) -> Array:
 def beam_splitters(rotation: Rotation) -> BeamSplitters:
     """Return the beam splitters and output phases of a unitary matrix on any network of radix 2.
 
-    The phases of every block that T(θ, φ) lacks are moved to the next switch on the same wire, and
-    from the last one to the output. Switches of radix 1 become part of these phases.
+    The phases of a block that T(θ, φ) lacks are moved to the next switch on the same wire, and from
+    the last switch to the output. Switches of radix 1 become part of these phases.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ class SymmetricMesh:
         return self.network.depth + 2
 
     def rotation(self) -> Rotation:
-        """Return the matrix in factored form: a screen, the stages with their edges, a screen.
+        """Return the matrix in factored form, with a screen of phases at each end.
 
         Examples
         --------
@@ -291,9 +291,10 @@ def symmetric_interferometer(first: npt.ArrayLike, second: npt.ArrayLike) -> Arr
 def symmetric(rotation: Rotation) -> SymmetricMesh:
     """Return the symmetric interferometers of a unitary matrix on any network of radix 2.
 
-    A symmetric interferometer lacks the relative phase of its inputs. The mean phases Σ of the
-    interferometers of the stage before supply it, and phases on wires that are idle there. They do
-    not suffice if the switches of two consecutive stages form a cycle, as in a butterfly network.
+    A symmetric interferometer lacks the relative phase of its inputs. This phase comes from the
+    mean phases Σ of the interferometers in the previous stage, and from phases on wires that are
+    idle there. They do not suffice if the switches of two consecutive stages form a cycle, as in a
+    butterfly network.
 
     Parameters
     ----------
@@ -315,11 +316,11 @@ def symmetric(rotation: Rotation) -> SymmetricMesh:
     """
     net = _network(rotation, "symmetric")
     carried = np.ones(net.width, dtype=complex)
-    before: list[Index] = []  # the switches of the stage before, whose wires have a common phase
+    before: list[Index] = []  # switches of the previous stage, whose wires have a common phase
     stages: list[Stage] = []
     differences, layers = [], []
     for wide in _through(rotation, carried, "symmetric"):
-        relative = np.ones(net.width, dtype=complex)  # the phase of a first wire over the second's
+        relative = np.ones(net.width, dtype=complex)  # phase of a first wire over the second\x27s
         found = []
         for bank, given in wide:
             blocks = given * carried[bank.reads][:, None, :]
@@ -386,9 +387,9 @@ def bell_walmsley(matrix: npt.ArrayLike | Rotation) -> SymmetricMesh:
 
 
 def _supplied(before: Sequence[Index], pairs: Sequence[Index], relative: Array, t: int) -> Array:
-    """Return phases of the wires with given ratios on pairs, equal on the pairs before them.
+    """Return phases with given ratios on the pairs, and equal on both wires of each pair before.
 
-    The phases are 1 on a wire that was in no switch, or else on some pair, of each component.
+    In each connected component, one wire has phase 1: one that was in no switch, if there is one.
     """
     group = np.arange(len(relative))
     for wires in before:
@@ -434,8 +435,8 @@ def _network(rotation: Rotation, name: str) -> Network:
     largest = max((bank.radix for bank in net.banks), default=1)
     if largest > 2:
         raise StructmatError(
-            f"{name}: a switch has {largest} wires; a mesh consists of switches of 2 wires, and fit"
-            " finds them for the matrix"
+            f"{name}: a switch has {largest} wires, but a mesh has only switches of 2 wires; find"
+            " a mesh for the matrix with structmat.fit"
         )
     if not net.is_straight:
         raise StructmatError(f"{name}: {net!r} is not straight; use net.straightened().network")

@@ -1,4 +1,4 @@
-"""Blocks whose entries are sympy expressions in symbols named by stage and wires."""
+"""Blocks whose entries are sympy expressions in symbols named after stages and wires."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LATEX = {"theta": r"\theta", "phi": r"\varphi", "alpha": r"\alpha"}
 
 
 class _WireSymbol(sympy.Symbol):  # type: ignore[misc]  # sympy has no type annotations
-    """A symbol named by a letter, a stage and wires, such as theta_1_0_2."""
+    """A symbol whose name consists of a letter, a stage and wires, such as theta_1_0_2."""
 
     def _latex(self, _: Any) -> str:
         letter, stage, *wires = self.name.split("_")
@@ -50,8 +50,8 @@ def symbolic_blocks(
     blocks : list of (n, r, r) arrays of expressions
         In the order of `net.banks`.
     symbols : list
-        Switch by switch, and for each in the order of the generators: angles, phases of planes,
-        phases of wires.
+        Switch by switch, and within each switch in the order of the generators: angles, phases of
+        planes, phases of wires.
 
     Examples
     --------
@@ -86,9 +86,9 @@ def symbolic_blocks(
 
 
 def nonzero_terms(net: Network, parametrization: str) -> int:
-    """Return the number of terms of all entries of the factors, without building them.
+    """Return the total number of terms in the entries of the factors, without building these.
 
-    A Givens block of radix r has Catalan(r+1) − 1 terms in all; other entries are single terms.
+    A Givens block of radix r has Catalan(r+1) − 1 terms in all. Any other entry counts as one term.
 
     Examples
     --------

@@ -49,7 +49,7 @@ def test_the_layer_stays_the_same_for_every_rotation(data):
 
 
 @pytest.mark.parametrize("width", [13_696, 29_568])
-def test_wide_layers_of_language_models(width):
+def test_rotating_wide_layers_reduces_outliers_and_preserves_outputs(width):
     layer = nn.Linear(width, 3)
     x = torch.randn(4, width)
     x[:, 7] = 100  # an outlier
@@ -75,7 +75,7 @@ def test_every_dtype_is_kept(dtype, tolerance):
     torch.testing.assert_close(model(x), before, atol=tolerance, rtol=tolerance)
 
 
-def test_gradients_are_those_of_the_plain_model():
+def test_gradients_equal_those_of_the_plain_model():
     plain = perceptron(dtype=torch.float64)
     model = rotate_activations(copy.deepcopy(plain))
     grads = []
@@ -89,7 +89,7 @@ def test_gradients_are_those_of_the_plain_model():
         torch.testing.assert_close(model[index].base_layer.weight.grad, rotated)
 
 
-def test_copied_compiled_and_in_half_precision():
+def test_rotated_models_can_be_copied_compiled_and_converted_to_half_precision():
     model = rotate_activations(perceptron())
     x = torch.randn(5, 24)
     torch.testing.assert_close(copy.deepcopy(model)(x), model(x))
@@ -132,7 +132,7 @@ def test_rotations_without_a_description_are_returned_as_they_are():
     assert model[0].rotation is model[1].rotation
 
 
-def test_a_model_that_is_one_layer_and_a_layer_with_two_names():
+def test_a_layer_with_two_names_or_without_one_is_rotated_once():
     layer = nn.Linear(6, 6)
     x = torch.randn(2, 6)
     before = layer(layer(x))
@@ -179,7 +179,7 @@ def test_a_model_stays_unchanged_if_a_rotated_weight_would_exceed_float16():
 
 @settings(max_examples=5)
 @given(st.integers(0, 99))
-def test_transformers_models_with_tied_heads_and_transposed_weights(seed):
+def test_tied_heads_and_transposed_weights_are_rotated(seed):
     config = transformers.GPT2Config(
         n_layer=1, n_head=2, n_embd=24, vocab_size=11, tie_word_embeddings=True
     )

@@ -53,7 +53,7 @@ def by_the_equations(tensors, name, x):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_packing_is_inverted(seed):
+def test_unpacking_inverts_packing(seed):
     values = torch.from_numpy(np.random.default_rng(seed).integers(0, 16, (3, 16)))
     packed = _packed(values)
     assert packed.dtype == torch.int32
@@ -61,7 +61,7 @@ def test_packing_is_inverted(seed):
     assert torch.equal(_unpacked(packed), values)
 
 
-def test_the_file_means_the_model_up_to_the_rounding_of_weights(tmp_path):
+def test_a_loaded_checkpoint_equals_the_model_up_to_the_rounding_of_weights(tmp_path):
     model = model_of()
     scales = torch.rand(256) + 0.5
     path = save_paroquant(model, tmp_path / "new", channel_scales={"1": scales})
@@ -80,7 +80,7 @@ def test_the_file_means_the_model_up_to_the_rounding_of_weights(tmp_path):
     torch.testing.assert_close(tensors["2.weight"].float(), model[2].weight, atol=1e-3, rtol=0)
 
 
-def test_a_quantised_weight_is_saved_without_further_errors(tmp_path):
+def test_saving_a_quantised_weight_again_does_not_change_it(tmp_path):
     """Zeros and scales are those of the file, so the second file equals the first."""
     model = model_of(128, 8)
     first = load_paroquant(save_paroquant(model, tmp_path / "a"))["1"]
@@ -111,7 +111,7 @@ def test_other_networks_of_pairs_are_saved_with_idle_wires_and_fewer_stages(tmp_
 @pytest.mark.parametrize(
     ("width", "outputs", "options", "said"),
     [
-        (128, 8, {}, "stage 0 is not made of pairs"),
+        (128, 8, {}, "stage 0 does not consist of pairs"),
         (128, 8, {"block": 2}, "stage 0 has a reflection"),
         (192, 8, {}, "192 inputs and 8 outputs"),
         (128, 12, {}, "128 inputs and 12 outputs"),

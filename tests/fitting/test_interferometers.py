@@ -140,7 +140,7 @@ def test_phases_move_to_the_outputs_of_any_network(net, seed, real):
     blocks = sm.random_blocks(net, seed, float if real else complex, special=False)
     rotation = sm.Rotation(net, blocks)
     if any(bank.radix > 2 for bank in net.banks):
-        with pytest.raises(StructmatError, match="a mesh consists of switches of 2 wires"):
+        with pytest.raises(StructmatError, match="a mesh has only switches of 2 wires"):
             beam_splitters(rotation)
         return
     found = beam_splitters(rotation)
@@ -170,7 +170,7 @@ def test_cycles_of_switches_are_refused():
 
 
 @given(st.floats(-7, 7), st.floats(-7, 7))
-def test_elements_are_unitary(a, b):
+def test_beam_splitters_and_interferometers_are_unitary(a, b):
     for made in (beam_splitter(a, b), symmetric_interferometer(a, b)):
         assert abs(made.conj().T @ made - np.eye(2)).max() < 1e-15
     mean, half = (a + b) / 2, (a - b) / 2
@@ -193,12 +193,12 @@ def test_elements_are_unitary(a, b):
         ([[0, 1], [1]], r"of \[\[0, 1\], \[1\]\]: it takes a square array of numbers"),
     ],
 )
-def test_other_matrices_are_refused(name, matrix, words):
+def test_matrices_that_are_not_unitary_are_refused(name, matrix, words):
     with pytest.raises(StructmatError, match=f"^{name}.*{words}"):
         MESHES[name](matrix)
 
 
-def test_only_straight_rotations_have_angles():
+def test_only_rotations_on_straight_networks_are_accepted():
     wired = sm.families.omega(4)
     with pytest.raises(StructmatError, match="is not straight"):
         beam_splitters(sm.Rotation(wired, sm.random_blocks(wired, 0)))
