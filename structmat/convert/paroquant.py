@@ -329,10 +329,10 @@ def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
         "bias": (out,),
     }
     for part, shape in shapes.items():
-        value = tensors.get(prefix + part)
-        if value is not None and (value.shape != shape or not value.numel()):
+        held = tensors.get(prefix + part)
+        if held is not None and (held.shape != shape or not held.numel()):
             raise FileError(
-                f"{path}: {prefix}{part} has shape {tuple(value.shape)}; expected {shape}"
+                f"{path}: {prefix}{part} has shape {tuple(held.shape)}; expected {shape}"
             )
     groups = pairs.reshape(stages, -1, GROUP).sort(-1).values
     if not (groups == torch.arange(GROUP)).all():
