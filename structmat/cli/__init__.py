@@ -1,4 +1,4 @@
-"""The command line: list, show, compare, choose, explore, bench, finetune, convert, audit, completion."""
+"""The command line: choose, list, show, compare, explore, bench, finetune, convert, audit."""
 
 from __future__ import annotations
 
