@@ -29,7 +29,7 @@ from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import PLANS, checked_dropout
 from structmat.nn.parametrizations import checked_parametrization
 from structmat.peft.names import StructmatType
-from structmat.search.choice import DEFAULT
+from structmat.search.choice.ranking import DEFAULT
 
 SCHEMA = 1
 WEIGHTS = "adapter_model.safetensors"

@@ -307,10 +307,10 @@ def _contenders(
     for rule in dict.fromkeys([default, *found]):
         members: dict[int, Member] = {}
         for width in layers:
-            member = found.get(rule, {}).get(width) or dense_member(rule, width)
-            if member is None:
+            known = found.get(rule, {}).get(width) or dense_member(rule, width)
+            if known is None:
                 break
-            members[width] = member
+            members[width] = known
         else:
             yield Contender(rule, members, layers, device=device, limit=purpose.largest)
             if purpose.deepens and most is not None:
