@@ -7,13 +7,13 @@ import time
 
 import pytest
 from optuna.trial import TrialState, create_trial
-from structmat.search.engine import stored
-from structmat.search.storage import named, reported
 
 import structmat as sm
 from structmat import cli
 from structmat.errors import FileError, MissingExtraError, StructmatError
-from structmat.search import ledger, storage, workers
+from structmat.search.study import ledger, storage, workers
+from structmat.search.study.engine import stored
+from structmat.search.study.storage import named, reported
 
 OPTIONS = {"require": "dense", "sampler": "random", "proposals": ["families", "free"]}
 

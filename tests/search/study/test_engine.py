@@ -9,11 +9,11 @@ import time
 import networkx as nx
 import numpy as np
 import pytest
-from structmat.search.engine import stored
 
 import structmat as sm
 from structmat.errors import FileError, MissingExtraError, ObjectiveError, StructmatError
 from structmat.search.objectives import objective
+from structmat.search.study.engine import stored
 
 
 def outcomes(result):
