@@ -22,7 +22,7 @@ def read(capsys, *arguments):
     return json.loads(out)
 
 
-BASIC = "--width 8 --objective parameters --require dense".split()
+BASIC = ["--width", "8", "--objective", "parameters", "--require", "dense"]
 
 
 def test_the_example_runs_and_can_be_continued_and_shown(capsys, tmp_path):
