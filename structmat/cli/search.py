@@ -11,10 +11,10 @@ from structmat.cli.commands import command, print_json
 from structmat.cli.output_files import check_target
 from structmat.cli.user_families import loaded_function
 from structmat.errors import FileError, StructmatError
-from structmat.search.engine import search, stored
 from structmat.search.objectives import OBJECTIVES, Objective, objective
-from structmat.search.proposals import SOURCES
-from structmat.search.result import SearchResult
+from structmat.search.study.engine import search, stored
+from structmat.search.study.proposals import SOURCES
+from structmat.search.study.result import SearchResult
 
 
 def add(commands: Any) -> None:

@@ -18,7 +18,7 @@ from structmat._util.text_table import cell, counted, in_html, left
 from structmat._util.text_table import plain as plaintable
 from structmat.errors import FileError, StructmatError
 from structmat.networks.network import Network
-from structmat.search.proposals import network_of
+from structmat.search.study.proposals import network_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -209,7 +209,7 @@ class SearchResult:
         StructmatError
             If no network satisfies the requirements.
         """
-        from structmat.search.pictures import drawn  # deferred: it needs matplotlib
+        from structmat.search.study.pictures import drawn  # deferred: it needs matplotlib
 
         if not self.ranking:
             raise StructmatError(self._shortfall())

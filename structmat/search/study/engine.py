@@ -18,12 +18,12 @@ from structmat.errors import (
     checked_integer,
     checked_width,
 )
-from structmat.search import storage as storages
 from structmat.search.objectives import objective, requirements
-from structmat.search.proposals import SOURCES
-from structmat.search.records import SETTINGS, read
-from structmat.search.result import SearchResult
-from structmat.search.settings import (
+from structmat.search.study import storage as storages
+from structmat.search.study.proposals import SOURCES
+from structmat.search.study.records import SETTINGS, read
+from structmat.search.study.result import SearchResult
+from structmat.search.study.settings import (
     check_budget,
     check_options,
     checked_space,
@@ -31,7 +31,7 @@ from structmat.search.settings import (
     settings_of,
     several,
 )
-from structmat.search.work import Work
+from structmat.search.study.work import Work
 
 
 def search(

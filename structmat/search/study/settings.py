@@ -12,10 +12,10 @@ import numpy as np
 from structmat.errors import ObjectiveError, StructmatError, abbreviated, suggest
 from structmat.families import parse
 from structmat.families.resolution import is_graph
-from structmat.search import storage as storages
 from structmat.search.objectives import Objective, Requirement
-from structmat.search.proposals import Space, check_sources, limits
-from structmat.search.records import SETTINGS
+from structmat.search.study import storage as storages
+from structmat.search.study.proposals import Space, check_sources, limits
+from structmat.search.study.records import SETTINGS
 
 if TYPE_CHECKING:
     import optuna

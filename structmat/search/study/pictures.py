@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from structmat.search.result import SearchResult
+from structmat.search.study.result import SearchResult
 from structmat.viz.palette import BARE, COLOURS
 from structmat.viz.style import axes, legend, ruled, thousands
 
@@ -21,7 +21,7 @@ def drawn(result: SearchResult, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> from structmat.search.engine import search
+    >>> from structmat.search.study.engine import search
     >>> result = search(8, ["parameters", "mixing"], trials=5, proposals="families", progress=False)
     >>> [line.get_label() for line in drawn(result).lines]
     ['trials', 'Pareto front']

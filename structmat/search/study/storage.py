@@ -50,7 +50,7 @@ def opened(storage: str | os.PathLike[str] | None, *, create: bool = True) -> Ba
         return found
     if _is_url(storage):
         return _database(_parsed(str(storage)))
-    from structmat.search.journal import Journal
+    from structmat.search.study.journal import Journal
 
     path = Path(storage)
     if not create and not path.is_file():

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from structmat.errors import FileError, StructmatError
-from structmat.search import ledger
-from structmat.search.duplicates import are_invariant, equivalent, key
 from structmat.search.objectives import Objective, Requirement
-from structmat.search.proposals import Elite, Proposal, Space, network_of, proposal
-from structmat.search.records import read
-from structmat.search.result import SearchResult, Trial
-from structmat.search.workers import Watch, working
+from structmat.search.study import ledger
+from structmat.search.study.duplicates import are_invariant, equivalent, key
+from structmat.search.study.proposals import Elite, Proposal, Space, network_of, proposal
+from structmat.search.study.records import read
+from structmat.search.study.result import SearchResult, Trial
+from structmat.search.study.workers import Watch, working
 
 if TYPE_CHECKING:
     import optuna
@@ -58,7 +58,7 @@ class Work:
         *,
         shared: bool,
     ) -> None:
-        from structmat.search.seeded_sampler import SeededSampler
+        from structmat.search.study.seeded_sampler import SeededSampler
 
         self._study = study
         self._study.sampler = SeededSampler(sampler, seed)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from structmat.search import ledger
-from structmat.search.result import Goal, SearchResult, Trial
+from structmat.search.study import ledger
+from structmat.search.study.result import Goal, SearchResult, Trial
 
 if TYPE_CHECKING:
     import optuna
