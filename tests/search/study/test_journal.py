@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from optuna.storages.journal import JournalFileBackend
 
 from structmat.errors import FileError
-from structmat.search import journal
-from structmat.search.journal import Journal
+from structmat.search.study import journal
+from structmat.search.study.journal import Journal
 
 LOGS = st.lists(
     st.fixed_dictionaries({"op_code": st.integers(0, 9), "text": st.text(max_size=9)}), max_size=6

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
-from structmat.search.duplicates import are_invariant, equivalent, key
 from structmat.search.objectives import OBJECTIVES, objective, requirement
+from structmat.search.study.duplicates import are_invariant, equivalent, key
 from structmat.testing import networks, seeds
 
 

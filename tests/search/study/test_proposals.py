@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.families.variants import accepts
-from structmat.search.proposals import Elite, Space, limits, proposal
+from structmat.search.study.proposals import Elite, Space, limits, proposal
 
 
 class Chosen:

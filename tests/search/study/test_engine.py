@@ -12,8 +12,8 @@ import pytest
 
 import structmat as sm
 from structmat.errors import FileError, MissingExtraError, ObjectiveError, StructmatError
-from structmat.search.engine import stored
 from structmat.search.objectives import objective
+from structmat.search.study.engine import stored
 
 
 def outcomes(result):

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from structmat.search.engine import search, stored
+from structmat.search.study.engine import search, stored
 
 TRIALS, PROCESSES = 24, 4
 OPTIONS = {
