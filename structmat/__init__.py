@@ -140,7 +140,7 @@ if not TYPE_CHECKING:
     }
 
     class _Library(ModuleType):
-        """This module, in which `search` is the function and not the package of this name."""
+        """The class of this module: `search` is the function, not the package of this name."""
 
         @property
         def search(self) -> Any:
