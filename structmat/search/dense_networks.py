@@ -184,7 +184,7 @@ def option_values(known: Entry, width: int) -> dict[str, Iterable[Any]]:
     --------
     >>> from structmat.families.registry import entry
     >>> option_values(entry("random"), 12)["block"]
-    [2, 3, 4, 5, 6, 7, 8, 12]
+    [2, 3, 4, 5, 6, 8, 12]
     """
     optional = _optional(known)
     powers = [1 << k for k in range(2, _LARGEST.bit_length())]
