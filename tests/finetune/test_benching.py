@@ -72,6 +72,19 @@ def test_the_output_has_the_table_the_machine_and_the_plot_path(capsys, tmp_path
     assert "<svg" in picture.read_text("utf-8")
 
 
+@pytest.mark.parametrize("form", [(), ("--json",), ("--rotation",)])
+def test_networks_that_were_all_refused_are_an_error_after_the_references(capsys, form):
+    against = "copy" if form == ("--rotation",) else "frozen"
+    options = ("--width", "12", *QUICK[2:], "--against", against)
+    code, out, err = run(capsys, "benes", *options, *form)
+    assert code == 2
+    assert "no network was measured: benes: " in err
+    assert "width must be 2^n" in err
+    assert ("copy of the vectors" if form == ("--rotation",) else "frozen") in out
+    code, _, err = run(capsys, "benes", "monarch", *options, *form)
+    assert (code, err) == (0, "")
+
+
 def test_missing_libraries_are_noted_or_an_error_if_requested(capsys, monkeypatch):
     absent = candidates.Candidate("lora", "LoRA", lambda layer: layer, "no_such_library")
     few = {"frozen": AGAINST["frozen"], "lora": absent}
