@@ -15,6 +15,7 @@ from structmat.errors import (
     abbreviated,
     checked_width,
 )
+from structmat.families.composed_claims import COMBINED, Known
 from structmat.families.registry import Claims
 from structmat.families.universal_options import checked_times
 from structmat.networks.network import Network, check_size
@@ -293,7 +294,7 @@ class Composition(Rule):
         >>> parse("mirror(butterfly)").claims(64)
         Claims(depth=11, parameters=352, dense=True, dense_at=6, like=None)
         """
-        return _CLAIMED[self.operation](self, self._accepted(width))
+        return _known(self, self._accepted(width)).claims
 
     def _accepted(self, width: int) -> int:
         """Return the width as an int, or raise the error of the first family that rejects it."""
@@ -386,82 +387,17 @@ _APPLIED: dict[str, Callable[[list[Any], int], Any]] = {
 }
 
 
-# Claims ----------------------------------------------------------------------------------------
+def _known(rule: Rule, width: int) -> Known:
+    """Return what the families claim about a rule at a width that it accepts."""
+    if isinstance(rule, Composition):
+        parts = [_known(part, width) for part in rule.rules]
+        return COMBINED[rule.operation](parts, rule.count)
 
+    def leading(stages: int) -> Claims:
+        if rule.has_depth:
+            shallow = rule.with_options(depth=stages)
+            if shallow.accepts(width):
+                return shallow.claims(width)
+        return Claims()
 
-def _total(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
-
-
-def _then_claims(rule: Composition, width: int) -> Claims:
-    claims = [part.claims(width) for part in rule.rules]
-    return Claims(
-        depth=_total([each.depth for each in claims]),
-        parameters=_total([each.parameters for each in claims]),
-        dense=True if any(each.dense for each in claims) else None,
-        dense_at=claims[-1].dense_at,
-    )
-
-
-def _repeat_claims(rule: Composition, width: int) -> Claims:
-    once = rule.rules[0].claims(width)
-    return Claims(
-        depth=None if once.depth is None else rule.count * once.depth,
-        parameters=None if once.parameters is None else rule.count * once.parameters,
-        dense=once.dense or None,
-        dense_at=once.dense_at,
-    )
-
-
-def _reverse_claims(rule: Composition, width: int) -> Claims:
-    """Return the claims about the transposed pattern, whose leading stages are not known."""
-    return replace(rule.rules[0].claims(width), dense_at=None, like=None)
-
-
-def _mirror_claims(rule: Composition, width: int) -> Claims:
-    half = rule.rules[0].claims(width)
-    parameters = None
-    if half.depth is not None and half.parameters is not None:
-        entering = _leading(rule.rules[0], half, max(half.depth - 1, 0), width).parameters
-        parameters = None if entering is None else half.parameters + entering
-    return Claims(
-        depth=None if half.depth is None else max(2 * half.depth - 1, 0),
-        parameters=parameters,
-        dense=half.dense or None,
-        dense_at=half.dense_at,
-    )
-
-
-def _leading_claims(rule: Composition, width: int) -> Claims:
-    return _leading(rule.rules[0], rule.rules[0].claims(width), rule.count, width)
-
-
-def _leading(rule: Rule, whole: Claims, stages: int, width: int) -> Claims:
-    """Return the claims about the leading stages of a rule with the claims `whole`."""
-    if whole.depth is not None and whole.depth <= stages:
-        return whole
-    if rule.has_depth and stages > 0:
-        shallow = rule.with_options(depth=stages)
-        if shallow.accepts(width):
-            return shallow.claims(width)
-    dense = None
-    if whole.dense_at is not None:
-        dense = whole.dense_at <= stages
-    elif whole.dense is False:
-        dense = False
-    return Claims(
-        depth=None if whole.depth is None else stages,
-        parameters=0 if stages == 0 else None,
-        dense=dense,
-        dense_at=whole.dense_at if dense else None,
-    )
-
-
-_CLAIMED: dict[str, Callable[[Composition, int], Claims]] = {
-    "then": _then_claims,
-    "repeat": _repeat_claims,
-    "reverse": _reverse_claims,
-    "mirror": _mirror_claims,
-    "leading": _leading_claims,
-}
+    return Known(rule.claims(width), leading)

@@ -194,8 +194,9 @@ def family(
     by `dense_networks`, and can be tested with `structmat.testing.check_family`. If a family has an
     option named depth, the network of a smaller depth must consist of the first stages of the
     network of a larger one. Every family takes the options reverse, repeat and mirror, too; if it
-    has options reverse or repeat of its own, they must mean the same. A package makes its families available through an entry point of the
-    group "structmat.families" that names the module.
+    has an option reverse or repeat of its own, this must mean the same. A package makes its
+    families available through an entry point of the group "structmat.families" that names the
+    module.
 
     Parameters
     ----------

@@ -119,9 +119,12 @@ def test_the_parameters_of_leading_stages_and_mirrors_follow_from_an_option_dept
     whole = family.claims(width)
     assume(whole.depth is not None)
     assume(whole.parameters is not None)
-    assert family.mirror().claims(width).parameters == family(width).mirror().parameters
-    for k in range(1, whole.depth + 2):
-        assert family[:k].claims(width).parameters == family(width)[:k].parameters
+    for rule in (family, family * 3, family.T, family.mirror(), family @ family.T, family[:2] * 2):
+        net = rule(width)
+        assert rule.claims(width).parameters == net.parameters
+        for k in range(1, net.depth + 2):
+            assert rule[:k].claims(width).parameters == net[:k].parameters
+            assert rule[:k].claims(width).depth == net[:k].depth
 
 
 @given(families(max_width=12, max_depth=4), st.booleans(), st.booleans(), st.integers(1, 3))

@@ -15,6 +15,7 @@ from structmat.errors import StructmatError, WidthError
 from structmat.nn import learn_topology
 from structmat.nn.learned_topology import hardened, proposals, sinkhorn, stages_product
 from structmat.nn.parametrizations import exponential
+from structmat.search.study.engine import search
 from structmat.testing import seeds
 
 QUICK = {"steps": 40, "starts": 2, "progress": False}
@@ -185,7 +186,18 @@ def test_targets_may_be_arrays_tensors_or_rotations_of_any_norm():
     )
 
 
-def test_learned_networks_are_proposed_to_a_search():
+def test_learned_networks_are_proposals_of_a_search():
+    target = planted(6, 2, 0)
+    propose = proposals(target, depth=2, block=3, **QUICK)
+    result = search(
+        6, "fit_error", target=target, proposals=[propose], trials=2, rng=1, progress=False
+    )
+    assert {trial.source for trial in result.trials} == {"learned"}
+    assert result.best.network.parameters == 12
+    assert result.best.values["fit_error"] == min(t.values["fit_error"] for t in result.trials)
+
+
+def test_proposals_depend_only_on_the_generator_and_can_be_pickled():
     propose = proposals(planted(6, 2, 0), depth=2, block=3, **QUICK)
     rng = np.random.default_rng(0)
     nets = [propose(6, rng, []) for _ in range(2)]

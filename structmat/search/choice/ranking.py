@@ -257,8 +257,8 @@ def choose(
     >>> choose(768, budget=100)
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: budget of 100 parameters at width 768: no dense network suits \
-finetune; the least is 1,532 parameters, for gossip
+    structmat.errors.StructmatError: budget of 100 parameters at width 768: no dense network for \
+finetune is within it; the least is 1,532 parameters, for gossip
     """
     layers = layer_widths(width)
     wanted = purpose_of(purpose)
@@ -297,7 +297,7 @@ def _contenders(
     """Yield every topology that is dense at all widths."""
     most = limits.get("parameters")
     found: dict[Family, dict[int, Member]] = {}
-    default = parse(DEFAULT)
+    [default] = parse(DEFAULT).families
     for width in layers:
         group = math.comb(width, 2)
         listed = dense_members(width, group if most is None else min(int(most), group))
@@ -305,13 +305,12 @@ def _contenders(
         for member in listed:
             found[member.family][width] = member
     for rule in dict.fromkeys([default, *found]):
-        members = found.get(rule, {})
+        members: dict[int, Member] = {}
         for width in layers:
-            if width not in members:
-                member = dense_member(rule, width)
-                if member is None:
-                    break
-                members[width] = member
+            known = found.get(rule, {}).get(width) or dense_member(rule, width)
+            if known is None:
+                break
+            members[width] = known
         else:
             yield Contender(rule, members, layers, device=device, limit=purpose.largest)
             if purpose.deepens and most is not None:
@@ -376,7 +375,7 @@ def _impossible(layers: Widths, purpose: Purpose, limits: Mapping[str, float], d
     suited = [one for one in _contenders(layers, purpose, {}, device) if _suits(one, purpose)]
     if not suited:
         small = f" with switches of at most {purpose.largest} wires" if purpose.largest else ""
-        return f"no dense network {where}{small} suits {purpose.name}; give a larger largest"
+        return f"no dense network {where}{small} suits {purpose.name}; increase largest="
     asked = " and ".join(in_units(*limit) for limit in limits.items())
     told = []
     for name, limit in limits.items():
@@ -392,7 +391,10 @@ def _impossible(layers: Widths, purpose: Purpose, limits: Mapping[str, float], d
         for name in limits:
             best = min(suited, key=lambda one: (getattr(one, name), len(str(one.rule))))
             told.append(f"the least is {in_units(name, getattr(best, name))}, for {best.rule}")
-    return f"budget of {asked} {where}: no dense network suits {purpose.name}; {'; '.join(told)}"
+    return (
+        f"budget of {asked} {where}: no dense network for {purpose.name} is within it;"
+        f" {'; '.join(told)}"
+    )
 
 
 # The table -------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def _runs(worker: dict[str, Any]) -> bool:
     """Return whether a process of this machine is running."""
     process = worker["process"]
     if worker["since"] is not None:
-        return _since(process) == worker["since"]
+        return bool(_since(process) == worker["since"])
     if os.name != "posix":
         return True
     try:
