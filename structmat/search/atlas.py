@@ -1,0 +1,497 @@
+"""The atlas: the best known topology for each width, block size and purpose, with proved bounds."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from structmat._util.files import parse_json, read_bytes, write_text
+from structmat._util.text_table import cell, in_html, plain
+from structmat.errors import FileError, StructmatError, abbreviated, check_format, suggest
+from structmat.networks.network import Network
+from structmat.search.purposes import BLOCKS, EVIDENCE, PURPOSES, WIDTHS, Purpose, Topology
+
+PATH = Path(__file__).with_name("atlas.json")
+FORMAT, VERSION = "structmat.atlas", 1
+HOLDERS = ("family", "construction", "search")
+
+_COLUMNS = (
+    "purpose", "width", "blocks", "value", "parameters", "depth", "topology", "holder", "evidence",
+    "interval",
+)  # fmt: skip
+_HEAD = ("purpose", "width", "block", "value", "bound", "", "stages", "topology", "holder", "basis")
+_LONGEST = 2**22  # bytes of a data file
+_TOPOLOGY = 48  # characters of a topology in a table
+_WRITER = "structmat atlas --recompute --write"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The best known network for a purpose, at one width and block size.
+
+    Attributes
+    ----------
+    purpose : str
+        A name in `PURPOSES`.
+    width : int
+    block : int
+        The largest radix that the network may have.
+    value : int, float or None
+        The number of parameters or stages, the dimension, the error or the ratio; None if it is
+        proved that no network serves the purpose.
+    parameters, depth : int or None
+        The size of the network.
+    topology : Topology or None
+    holder : str
+        "family", "construction" (a part of a family's network) or "search".
+    evidence : str or None
+        How the value is known; a key of `EVIDENCE`.
+    interval : (float, float) or None
+        For a median of random draws, its confidence interval.
+    """
+
+    purpose: str
+    width: int
+    block: int
+    value: float | None
+    parameters: int | None = None
+    depth: int | None = None
+    topology: Topology | None = None
+    holder: str = "family"
+    evidence: str | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def question(self) -> Purpose:
+        """The purpose, with its bound and its measure."""
+        return PURPOSES[self.purpose]
+
+    @property
+    def bound(self) -> int | None:
+        """The proved bound on the value: a lower one or, where it is maximised, an upper one."""
+        if self.value is None:
+            return None
+        return self.question.bound(self.width, self.block)
+
+    @property
+    def meets(self) -> bool | None:
+        """Whether the value meets the bound, so that no network is better; None without a bound."""
+        return None if self.bound is None else self.value == self.bound
+
+    @property
+    def reason(self) -> str | None:
+        """The proof that no network serves the purpose, if there is none."""
+        return self.question.obstacle(self.width, self.block)
+
+    @property
+    def network(self) -> Network:
+        """The network of the record.
+
+        Raises
+        ------
+        StructmatError
+            If no network serves the purpose.
+        """
+        if self.topology is None:
+            raise StructmatError(f"{self.purpose} at width {self.width}: {self.reason}")
+        return self.topology.network
+
+    @property
+    def command(self) -> str:
+        """The command that computes the record again."""
+        return (
+            f"structmat atlas --recompute --width {self.width} --block {self.block} --purpose"
+            f" {self.purpose}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record by name, as a JSON-serialisable dict."""
+        return {
+            "purpose": self.purpose,
+            "title": self.question.title,
+            "width": self.width,
+            "block": self.block,
+            "value": self.value,
+            "bound": self.bound,
+            "bound_source": self.question.source,
+            "meets": self.meets,
+            "reason": self.reason,
+            "parameters": self.parameters,
+            "depth": self.depth,
+            "topology": None if self.topology is None else self.topology.written(),
+            "holder": self.holder,
+            "evidence": self.evidence and EVIDENCE[self.evidence],
+            "interval": None if self.interval is None else list(self.interval),
+            "command": self.command,
+        }
+
+    def row(self) -> list[str]:
+        """Return the cells of a table, without the block."""
+        if self.topology is None:
+            return [self.purpose, f"{self.width:,}", "none", "", "", "", "", "", f"{self.reason}"]
+        name = str(self.topology)
+        return [
+            self.purpose,
+            f"{self.width:,}",
+            _number(self.value),
+            "–" if self.bound is None else _number(self.bound),
+            {None: "", True: "met", False: "open"}[self.meets],
+            f"{self.depth:,}",
+            name if len(name) <= _TOPOLOGY else f"{name[: _TOPOLOGY - 1]}…",
+            self.holder,
+            f"{self.evidence}",
+        ]
+
+
+def _number(value: float | None) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Records of the atlas, displayed as a table: the result of `atlas`.
+
+    Attributes
+    ----------
+    records : tuple of Record
+        In the order of their purposes, widths and blocks.
+    """
+
+    records: tuple[Record, ...]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def best(self, purpose: str | None = None) -> Record:
+        """Return the best record for a purpose, that of the smallest block if several are equal.
+
+        Parameters
+        ----------
+        purpose : str, optional
+            Not needed if the table has only one.
+
+        Raises
+        ------
+        StructmatError
+            If there is no such record, or if the table has several widths or purposes.
+
+        Examples
+        --------
+        >>> record = atlas(64).best("mixing")
+        >>> record.value, record.bound, record.meets, record.network
+        (192, 192, True, Network(width=64, depth=6, parameters=192))
+        """
+        found = [r for r in self.records if purpose in (None, checked_purpose(r.purpose))]
+        if purpose is not None:
+            checked_purpose(purpose)
+        for name in ("width", "purpose"):
+            several = sorted({getattr(record, name) for record in found}, key=str)
+            if len(several) > 1:
+                raise StructmatError(
+                    f"best of {len(several)} {name}s: select one, as in"
+                    f" atlas(64).best({next(iter(PURPOSES))!r})"
+                )
+        able = [record for record in found if record.value is not None]
+        if not able:
+            known = f"{found[0].reason}" if found else "no record is in this selection of the atlas"
+            raise StructmatError(f"{purpose or 'best'}: {known}")
+        return min(
+            able, key=lambda r: r.question.key(r.value or 0, r.parameters or 0, r.depth or 0)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the records as a JSON-serialisable dict."""
+        return {"version": VERSION, "records": [record.to_dict() for record in self.records]}
+
+    def _rows(self) -> list[list[str]]:
+        """Return the cells of the table, with one row for records that differ by their block."""
+        rows: dict[tuple[str, ...], list[str]] = {}
+        for record in self.records:
+            rows.setdefault(tuple(record.row()), []).append(str(record.block))
+        return [[*row[:2], ", ".join(blocks), *row[2:]] for row, blocks in rows.items()]
+
+    def __str__(self) -> str:
+        return plain(_HEAD, self._rows(), left=(0, 2, 5, 7, 8, 9))
+
+    def _repr_html_(self) -> str:
+        rows = ["".join(cell("th", text) for text in _HEAD)]
+        rows += ["".join(cell("td", text) for text in row) for row in self._rows()]
+        return in_html(rows)
+
+
+def atlas(width: int | None = None, block: int | None = None, purpose: str | None = None) -> Atlas:
+    """Return the best known topology for each purpose, with proved bounds, as a table.
+
+    The atlas has the widths 2 to 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 and 4096,
+    and the largest radices 2, 4, 8 and 16. A record that meets its bound cannot be improved; the
+    others are open questions. The records come from all families and from searches; the data file
+    is a part of the package, and every record can be computed again (`structmat atlas
+    --recompute`).
+
+    Parameters
+    ----------
+    width : int, optional
+        Only the records of this width.
+    block : int, optional
+        Only those of this largest radix.
+    purpose : str, optional
+        Only those of this purpose: "dense", "dense-depth", "mixing", "mixing-depth",
+        "half-dimension", "full-dimension", "universal", "full-dimension-depth", "universal-depth",
+        "dimension", "fit" or "conditioning". The last two are measured, at small widths only. A
+        network has full dimension if it represents a set of the dimension of SO(d); it is universal
+        only if it is proved to represent all of SO(d).
+
+    Returns
+    -------
+    Atlas
+        Its method `best` returns a record, whose attribute `network` is the network.
+
+    Raises
+    ------
+    StructmatError
+        If the width, the block or the purpose is not in the atlas.
+    FileError
+        If the data file is damaged.
+
+    Examples
+    --------
+    >>> print(atlas(6, block=2, purpose="universal"))
+    purpose    width  block  value  bound       stages  topology   holder  basis
+    universal      6  2         15     15  met       6  brickwall  family  closed form
+    >>> atlas(64, purpose="dense").best().network
+    Network(width=64, depth=10, parameters=124)
+    >>> atlas(65)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: width=65: the atlas has the widths 2 to 64 and some up to \
+4,096; nearest are 64 and 96. dense_networks(65) lists dense networks of any width
+    """
+    return Atlas(selected(packaged(), width, block, purpose))
+
+
+def selected(
+    records: Iterable[Record],
+    width: int | None = None,
+    block: int | None = None,
+    purpose: str | None = None,
+) -> tuple[Record, ...]:
+    """Return the records of a width, a block and a purpose; each may be None, for all.
+
+    Raises
+    ------
+    StructmatError
+        As for `atlas`.
+
+    Examples
+    --------
+    >>> len(selected(packaged(), 64, 4, "mixing"))
+    1
+    """
+    if width is not None and width not in WIDTHS:
+        raise StructmatError(f"width={abbreviated(width)}: {_nearest(width)}")
+    if block is not None and block not in BLOCKS:
+        raise StructmatError(
+            f"block={abbreviated(block)}: the atlas has the largest radices 2, 4, 8 and 16"
+        )
+    if purpose is not None:
+        checked_purpose(purpose)
+    wanted = {"width": width, "block": block, "purpose": purpose}
+    return tuple(
+        record
+        for record in records
+        if all(value in (None, getattr(record, name)) for name, value in wanted.items())
+    )
+
+
+def _nearest(width: Any) -> str:
+    scope = f"the atlas has the widths 2 to 64 and some up to {WIDTHS[-1]:,}"
+    if not isinstance(width, int) or width < WIDTHS[0]:
+        return scope
+    near = [*[w for w in WIDTHS if w < width][-1:], *[w for w in WIDTHS if w > width][:1]]
+    named = " and ".join(f"{w:,}" for w in near)
+    return (
+        f"{scope}; nearest {'is' if len(near) == 1 else 'are'} {named}."
+        f" dense_networks({width}) lists dense networks of any width"
+    )
+
+
+def checked_purpose(purpose: Any) -> str:
+    """Return the name of a purpose.
+
+    Raises
+    ------
+    StructmatError
+        If there is no such purpose; the message suggests similar names.
+    """
+    if not isinstance(purpose, str) or purpose not in PURPOSES:
+        every = f"it must be one of {', '.join(PURPOSES)}"
+        raise StructmatError(
+            f"purpose={abbreviated(purpose)}: unknown{suggest(str(purpose), PURPOSES, every)}"
+        )
+    return purpose
+
+
+# The data file ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def packaged() -> tuple[Record, ...]:
+    """Return the records of the data file of the package.
+
+    Raises
+    ------
+    FileError
+        If it is damaged.
+    """
+    return read(PATH)
+
+
+def read(path: Path) -> tuple[Record, ...]:
+    """Return the records of a data file, and check them: types, names, and bounds.
+
+    The networks are not built; `structmat.search.records.mismatches` computes the records again.
+
+    Raises
+    ------
+    FileError
+        If the file is missing or damaged, or has another version, or a record is invalid or better
+        than its proved bound.
+    """
+    hint = f"; restore it, or compute it again by {_WRITER}"
+    data = parse_json(read_bytes(path, hint, most=_LONGEST), path, hint)
+    check_format(data, what=str(path), form=FORMAT, version=VERSION, writer=_WRITER)
+    rows = data.get("records")
+    if data.get("columns") != list(_COLUMNS) or not isinstance(rows, list):
+        raise FileError(f"{path}: its columns must be {', '.join(_COLUMNS)}{hint}")
+    records = []
+    for number, row in enumerate(rows):
+        try:
+            records += _records(row)
+        except (StructmatError, ValueError, TypeError, KeyError) as error:
+            raise FileError(f"{path}: record {number}: {abbreviated_error(error)}{hint}") from None
+    places = [(record.purpose, record.width, record.block) for record in records]
+    if len(set(places)) < len(places):
+        raise FileError(f"{path}: two records for one purpose, width and block{hint}")
+    return tuple(sorted(records, key=_place))
+
+
+def abbreviated_error(error: Exception) -> str:
+    """Return the message of an error, which may contain a value from a file."""
+    return str(error) if isinstance(error, StructmatError) else f"invalid ({abbreviated(error)})"
+
+
+def _records(row: Any) -> list[Record]:
+    """Return the records of a row of the file, one for each of its blocks."""
+    values = dict(zip(_COLUMNS, row, strict=True))
+    purpose = PURPOSES[checked_purpose(values["purpose"])]
+    width, blocks = values["width"], values["blocks"]
+    if width not in purpose.widths:
+        raise FileError(f"width={abbreviated(width)}: not a width of {purpose.name}")
+    if not isinstance(blocks, list) or not blocks or not set(blocks) <= set(BLOCKS):
+        raise FileError(f"blocks={abbreviated(blocks)}: they must be among 2, 4, 8 and 16")
+    if values["value"] is None:
+        return [_impossible(purpose, width, block) for block in blocks]
+    if values["holder"] not in HOLDERS or values["evidence"] not in EVIDENCE:
+        raise FileError(
+            f"{abbreviated(values['holder'])}, {abbreviated(values['evidence'])}: the holder must"
+            f" be one of {', '.join(HOLDERS)}, the evidence one of {', '.join(EVIDENCE)}"
+        )
+    numbers = [values["value"], values["parameters"], values["depth"]]
+    if any(type(number) not in (int, float) or number < 0 for number in numbers):
+        raise FileError(f"{abbreviated(numbers)}: value, parameters and depth must be numbers ≥ 0")
+    topology = Topology.read(width, values["topology"])
+    interval = values["interval"] and tuple(float(end) for end in values["interval"])
+    found = []
+    for block in blocks:
+        if not purpose.respects(values["value"], width, block):
+            raise FileError(
+                f"{purpose.name} at width {width}, block {block}: {values['value']:,} is better"
+                f" than the proved bound {purpose.bound(width, block):,}, by {purpose.source}"
+            )
+        found.append(
+            Record(
+                purpose.name,
+                width,
+                block,
+                values["value"],
+                values["parameters"],
+                values["depth"],
+                topology,
+                values["holder"],
+                values["evidence"],
+                interval,
+            )
+        )
+    return found
+
+
+def _impossible(purpose: Purpose, width: int, block: int) -> Record:
+    if purpose.obstacle(width, block) is None:
+        raise FileError(
+            f"{purpose.name} at width {width}, block {block}: the value is missing, though networks"
+            " exist"
+        )
+    return Record(purpose.name, width, block, None)
+
+
+def _place(record: Record) -> tuple[int, int, int]:
+    return list(PURPOSES).index(record.purpose), record.width, record.block
+
+
+def write(records: Collection[Record], path: Path = PATH) -> Path:
+    """Write a data file, with one row for records that differ only by their block.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    rows: dict[str, list[Any]] = {}
+    for record in sorted(records, key=_place):
+        topology = None if record.topology is None else record.topology.written()
+        holder = None if record.topology is None else record.holder
+        row = [
+            record.purpose, record.width, [], record.value, record.parameters, record.depth,
+            topology, holder, record.evidence, record.interval,
+        ]  # fmt: skip
+        rows.setdefault(json.dumps(row), row)[2].append(record.block)
+    head = {"format": FORMAT, "version": VERSION, "columns": _COLUMNS, "records": []}
+    lines = ",\n".join(
+        json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows.values()
+    )
+    text = json.dumps(head, separators=(",", ":"))
+    try:
+        write_text(path, f"{text[:-2]}\n{lines}\n]}}\n")
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror})") from None
+    packaged.cache_clear()
+    return path
+
+
+def summary(records: Sequence[Record]) -> list[Mapping[str, Any]]:
+    """Return, for each purpose, the number of records, of those that meet their bound, and others.
+
+    Examples
+    --------
+    >>> summary(selected(packaged(), 64, purpose="dense"))[0]["met"]
+    4
+    """
+    found = []
+    for name, purpose in PURPOSES.items():
+        own = [record for record in records if record.purpose == name]
+        if own:
+            counts = {
+                "records": len(own),
+                "met": sum(record.meets is True for record in own),
+                "open": sum(record.meets is False for record in own),
+                "impossible": sum(record.value is None for record in own),
+            }
+            found.append({"purpose": name, **counts, "title": purpose.title})
+    return found
