@@ -4,6 +4,7 @@ The families are grouped by kind, one file for each; `registry` registers them, 
 such as `"butterfly(block=8)"`, and `resolution` resolves any topology to a network.
 """
 
+from structmat.families.affine_spaces import affine
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
 from structmat.families.expanders import chordal_cycle, margulis, ramanujan, random_regular
 from structmat.families.gossip_protocols import gossip, knodel
@@ -20,6 +21,7 @@ __all__ = [
     "Claims",
     "Entry",
     "Family",
+    "affine",
     "as_family",
     "baseline",
     "benes",

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from math import comb
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from structmat.analysis.dimension import dimension
-from structmat.analysis.jacobian import conditioning
+from structmat.analysis.jacobian import jacobian
 from structmat.analysis.lower_bounds import (
     lower_bounds,
     mixing_depth_bound,
@@ -40,9 +42,10 @@ _RANKED = 500  # `largest` of `dimension`: a rank of up to 500 takes a fraction 
 _SAMPLES = 9  # targets, or draws of blocks; the 2nd and the 8th of nine enclose the median
 _SWEEPS = 100
 
-# Families whose leading parts have no redundant parameter, and those that cover all of SO(d) at
-# their default depth.
+# Families without a redundant parameter up to their default depth (a brick-wall only with 2×2
+# switches), and those that cover all of SO(d) at that depth; with the claims that prove it.
 _WITHOUT_REDUNDANCY = {
+    "affine": "T2",
     "brickwall": "T31",
     "mixed_radix": "T5",
     "monarch": "T5",
@@ -302,20 +305,23 @@ def _mixing(topology: Topology) -> str | None:
 
 def _dimension(topology: Topology) -> Measured:
     """Return a proved lower bound on the dimension, and how it was found."""
-    if topology.name in _WITHOUT_REDUNDANCY and _is_leading(topology):
+    if _has_no_redundancy(topology):
         return Measured(topology.network.parameters, "closed form")
     found = dimension(topology.network, largest=_RANKED)
     return Measured(found.lower, "exact" if found.proved else "rank")
 
 
-def _is_leading(topology: Topology) -> bool:
-    """Return whether the network is a part of its family's network of the default depth."""
-    family = parse(str(topology.spec))
-    depth = dict(family.options).get("depth")
+def _has_no_redundancy(topology: Topology) -> bool:
+    """Return whether the network is a leading part of one that is known to have no redundancy."""
+    options = _options(topology)
+    if topology.name not in _WITHOUT_REDUNDANCY:
+        return False
+    if topology.name == "brickwall" and options.pop("block", 2) != 2:
+        return False
+    depth = options.pop("depth", None)
     if depth is None:
         return True
-    rest = tuple((name, value) for name, value in family.options if name != "depth")
-    whole = type(family)(family.name, rest).claims(topology.width).depth
+    whole = parse(topology.name).with_options(**options).claims(topology.width).depth
     return whole is not None and depth <= whole
 
 
@@ -324,7 +330,7 @@ def _onto(topology: Topology) -> str | None:
     net = topology.network
     if any(bank.radix == net.width for bank in net.banks):
         return "closed form"  # one switch on all wires
-    whole = topology.switches is None and not {"depth", "switches"} & set(_options(topology))
+    whole = topology.switches is None and "depth" not in _options(topology)
     return "closed form" if topology.name in _ONTO and whole else None
 
 
@@ -361,8 +367,11 @@ def _dimensions(topology: Topology, block: int) -> Measured | None:
 
 def _fit_error(topology: Topology, block: int) -> Measured | None:
     net = topology.network
-    if net.parameters > budget(net.width, block):
-        return None
+    return _fitted(net) if net.parameters <= budget(net.width, block) else None
+
+
+@functools.lru_cache(maxsize=256)  # the records of several block sizes share networks
+def _fitted(net: Network) -> Measured:
     errors = []
     for seed in range(_SAMPLES):
         [[target]] = random_blocks(Network.of(net.width, [[range(net.width)]]), rng=seed)
@@ -373,9 +382,17 @@ def _fit_error(topology: Topology, block: int) -> Measured | None:
 
 def _conditioning(topology: Topology, _block: int) -> Measured | None:
     net = topology.network
-    if net.parameters != comb(net.width, 2) or _dimension(topology).value != net.parameters:
-        return None
-    return _median([conditioning(net, rng=seed).ratio for seed in range(_SAMPLES)])
+    whole = net.parameters == comb(net.width, 2) == _dimension(topology).value
+    return _conditioned(net) if whole else None
+
+
+@functools.lru_cache(maxsize=256)
+def _conditioned(net: Network) -> Measured:
+    ratios = []
+    for seed in range(_SAMPLES):
+        values = np.linalg.svd(jacobian(net, random_blocks(net, rng=seed)), compute_uv=False)
+        ratios.append(values[-1] / values[0])  # no direction is redundant
+    return _median(ratios)
 
 
 def _median(values: Sequence[float]) -> Measured:
