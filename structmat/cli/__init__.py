@@ -1,4 +1,4 @@
-"""The command line: list, show, compare, explore, bench, finetune, convert, audit, completion."""
+"""The command line: one module for each command."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structmat as sm
 from structmat.cli import (
+    atlas,
     audit,
     bench,
     catalogue,
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         catalogue,
         show,
         compare,
+        atlas,
         explore,
         bench,
         finetune,

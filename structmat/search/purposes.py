@@ -22,6 +22,7 @@ from structmat.analysis.lower_bounds import (
     mixing_obstacle,
 )
 from structmat.analysis.mixing import mixes_exactly, mixing
+from structmat.analysis.most_dimensions import most_dimensions
 from structmat.analysis.reachability import is_dense
 from structmat.errors import FileError, abbreviated
 from structmat.families import Claims, parse
@@ -266,10 +267,7 @@ def half(width: int, _block: int = 0) -> int:
 
 
 def _most_dimensions(width: int, block: int) -> int:
-    """Return the dimension of SO(d), or the most parameters of so few stages, if they are fewer."""
-    size = min(block, width)
-    stage = width // size * comb(size, 2) + comb(width % size, 2)
-    return min(comb(width, 2), stage * _bounds(width, block)["dense", "depth"])
+    return most_dimensions(width, block, _bounds(width, block)["dense", "depth"])
 
 
 def budget(width: int, _block: int = 0) -> int:
@@ -485,7 +483,7 @@ PURPOSES: Mapping[str, Purpose] = {
             "dimension",
             "largest dimension within the fewest stages that a dense network needs",
             _most_dimensions,
-            "T2 (gauge_bound.py)",
+            "T59 (overlapping_stages.py)",
             _dimensions,
             maximise=True,
         ),
