@@ -18,6 +18,7 @@ from structmat.cli import main
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # catalogue and theory/ are not installed
+import atlas_page  # noqa: E402
 import catalogue  # noqa: E402
 import links  # noqa: E402
 import quantisation_study  # noqa: E402
@@ -73,6 +74,7 @@ def commands():
         "list",
         "show",
         "compare",
+        "atlas",
         "explore",
         "bench",
         "finetune",
@@ -100,13 +102,18 @@ def vector_search():
     return vector_search_study.tables(json.loads(vector_search_study.PATH.read_text("utf-8")))
 
 
+def atlas():
+    """Return the table of the atlas."""
+    return atlas_page.page()
+
+
 def families():
     """Return the catalogue of families; its pictures are written next to it."""
     return catalogue.page(HERE / "generated" / "families", "generated/families")
 
 
 (HERE / "generated").mkdir(exist_ok=True)
-for pages in (claims, commands, scaling, quantisation, vector_search, families):
+for pages in (atlas, claims, commands, scaling, quantisation, vector_search, families):
     path = HERE / "generated" / f"{pages.__name__}.md"
     text = "\n\n".join(pages()) + "\n"
     if not path.exists() or path.read_text("utf-8") != text:  # unchanged pages are not rebuilt

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
+    from structmat.search.atlas import atlas
 
 __version__ = "0.1.0"
 
@@ -83,6 +84,7 @@ __all__ = [
     "parse",
     "catalogue",
     "dense_networks",
+    "atlas",
     "report",
     "compare",
     "certify",
@@ -122,6 +124,7 @@ if not TYPE_CHECKING:
         "Rotator": "structmat.linalg.rotators",
         "rotator": "structmat.linalg.rotators",
         "symbolic": "structmat.analysis.symbolic",
+        "atlas": "structmat.search.atlas",
     }
     _HINTS = {  # for names that users expect here
         "load": "use structmat.Rotation.load(path)",
