@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator
 
-from structmat.search.atlas import Record, packaged, summary
-from structmat.search.purposes import EVIDENCE
+from structmat.search.atlas.lookup import summary
+from structmat.search.atlas.questions import EVIDENCE
+from structmat.search.atlas.record_file import Record, packaged
 
 HEAD = ("purpose", "width", "block", "value", "bound", "", "stages", "topology", "holder", "basis")
 UNDERSCORE = "\\_"  # not the beginning of an index

@@ -56,7 +56,9 @@ if TYPE_CHECKING:
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
-    from structmat.search.atlas import atlas
+    from structmat.search.atlas.lookup import atlas
+    from structmat.search.choice.ranking import choose
+    from structmat.search.study.engine import search
 
 __version__ = "0.1.0"
 
@@ -83,8 +85,10 @@ __all__ = [
     "family",
     "parse",
     "catalogue",
+    "choose",
     "dense_networks",
     "atlas",
+    "search",
     "report",
     "compare",
     "certify",
@@ -119,21 +123,24 @@ __all__ = [
 
 
 if not TYPE_CHECKING:
+    del search  # the package, which Python stored under the name of the function
     _DEFERRED = {  # importing scipy.sparse takes a while, and sympy longer
         "Rotation": "structmat.linalg.rotation",
         "Rotator": "structmat.linalg.rotators",
         "rotator": "structmat.linalg.rotators",
+        "search": "structmat.search.study.engine",
+        "choose": "structmat.search.choice.ranking",
         "symbolic": "structmat.analysis.symbolic",
-        "atlas": "structmat.search.atlas",
+        "atlas": "structmat.search.atlas.lookup",
     }
     _HINTS = {  # for names that users expect here
         "load": "use structmat.Rotation.load(path)",
-        "from_matrix": "structmat.fit(net, matrix).rotation is a network close to a matrix",
+        "from_matrix": "structmat.fit(net, matrix).rotation is the rotation fitted to a matrix",
         "random_rotation": "use rotator(width), or Rotation(net, random_blocks(net, rng=0))",
         "rotation": "use rotator(width), or Rotation(net, random_blocks(net, rng=0))",
         "draw": "use net.plot(), or print(structmat.diagram(net))",
         "plot": "use net.plot(), or print(structmat.diagram(net))",
-        "operations": "transforms and schedules count them: r.operations, schedule(net)",
+        "operations": "use r.operations of a transform r, or schedule(net)",
     }
 
     def __getattr__(name: str) -> Any:
@@ -148,7 +155,7 @@ if not TYPE_CHECKING:
         return sorted({*__all__, *loaded})
 
     def _elsewhere(name: str) -> str:
-        """Return where a name that this package lacks can be found, for a message."""
+        """Return a hint, for an error message, where to find a name that this package lacks."""
         if name.startswith("_"):  # asked by Python and by notebooks
             return ""
         if name in families.__all__:

@@ -71,6 +71,10 @@ class UndecidedError(StructmatError):
     """A search reached its limit without deciding the question."""
 
 
+class ObjectiveError(StructmatError):
+    """An objective or a requirement of a search is unknown, fails, or returns no finite number."""
+
+
 class FileError(StructmatError):
     """A file is missing, damaged or of the wrong kind or version, or cannot be written.
 

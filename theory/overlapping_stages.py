@@ -30,7 +30,7 @@ import structmat as sm
 from structmat.analysis.most_dimensions import _extreme, _turan, most_dimensions
 from theory._tools import partitions
 
-NUMBER = "T59"
+NUMBER = "T58"
 STATUS = "proved"
 
 

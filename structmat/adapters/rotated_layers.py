@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, finfo, float16, nn
 
 from structmat.adapters.adapted_layer import Wrapper
 from structmat.adapters.distributed import check_whole
@@ -26,7 +26,7 @@ from structmat.adapters.model import check_plain, replaced
 from structmat.adapters.recipes import checked_layout
 from structmat.adapters.selection import ALL_LINEAR, Targets, select
 from structmat.adapters.shared_weights import same_layers, untie
-from structmat.errors import StructmatError, WidthError, suggest
+from structmat.errors import StructmatError, WidthError, abbreviated, suggest
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.rotators import Rotator, rotator
 from structmat.nn.fixed_rotation import FixedRotation
@@ -81,21 +81,22 @@ def rotate_activations(
 ) -> nn.Module:
     """Rotate the inputs of linear layers and fold the inverse into their weights, in place.
 
-    The model computes the same up to rounding. Do this before quantising the weights.
+    The model computes the same outputs up to rounding. Do this before quantising the weights.
 
     Parameters
     ----------
     model : nn.Module
     rotation : callable width → Rotation or description, optional
-        The rotation for layers with this number of inputs; all layers of the same width get the
-        same. The default is `structmat.rotator(width, block=16, rng=0)`.
+        The rotation for layers with this number of inputs, which all these layers share. The
+        default is `structmat.rotator(width, block=16, rng=0)`.
     target_modules, exclude_modules : str or list of str
         The layers, as for `adapt`.
     rotations : dict of name → Rotation or description, optional
-        The rotation of each layer, instead of the three options above; `rotations` returns it.
+        The rotation of each layer, instead of the three options above; the function `rotations`
+        returns such a dict.
     fold : bool
-        Whether to change the weights. With False, they are expected to come from a state dict of
-        a model whose activations were rotated in the same way.
+        Whether to fold the inverse rotations into the weights. Use False if the weights will be
+        loaded from the state dict of a model whose activations were rotated in the same way.
 
     Returns
     -------
@@ -108,13 +109,14 @@ def rotate_activations(
         If a rotation does not have the width of its layer.
     StructmatError
         If no layer matches the names, a layer is not an ordinary linear layer, a rotation is not
-        real, or the model is already rotated, adapted or sharded. The model is unchanged.
+        real, a rotated weight exceeds the range of float16, or the model is already rotated,
+        adapted or sharded. The model is unchanged.
 
     Notes
     -----
     A layer that shared its weight with another, such as an output head, then has its own weight,
     and the configuration of a transformers model no longer declares the tie. An interruption leaves
-    some layers rotated and others not; the model still computes the same.
+    some layers rotated and others not; the model still computes the same outputs.
 
     Examples
     --------
@@ -144,20 +146,29 @@ def rotate_activations(
     if rotations is None:
         layers = select(model, target_modules, exclude_modules)
         make = rotation or (lambda width: rotator(width, block=16, rng=0))
+        if isinstance(make, Rotation) or not callable(make):
+            raise StructmatError(
+                f"rotation={abbreviated(rotation)}: it must be a function of the width, such as"
+                " lambda width: structmat.rotator(width, rng=1)"
+            )
         widths = {name: _width(name, layer) for name, layer in layers.items()}
+        narrow = next((name for name, width in widths.items() if width < 2), None)
+        if rotation is None and narrow is not None:
+            raise WidthError(f"{narrow} has fewer than 2 inputs, so nothing to rotate; exclude it")
         by_width = {width: _module(f"width {width}", make(width)) for width in widths.values()}
         made = {name: by_width[width] for name, width in widths.items()}
     else:
         if rotation is not None or target_modules != ALL_LINEAR or exclude_modules is not None:
             raise StructmatError(
-                "rotations= names the layers and their rotations: omit rotation, target_modules"
+                "rotations= specifies the layers and their rotations: omit rotation, target_modules"
                 " and exclude_modules"
             )
         layers = _named(model, rotations)
         widths = {name: _width(name, layer) for name, layer in layers.items()}
         kept: dict[Any, FixedRotation] = {}  # layers with the same rotation share its module
         made = {}
-        for name, given in rotations.items():
+        for name in layers:
+            given = rotations[name]
             key = given if isinstance(given, str) else id(given)
             if key not in kept:
                 kept[key] = _module(name, given)
@@ -167,6 +178,9 @@ def rotate_activations(
             raise WidthError(
                 f"{name} has {widths[name]} inputs, but its rotation has width {module.width}"
             )
+    if fold:
+        for name, layer in layers.items():
+            _check_range(name, layer, made[name])
     first = same_layers(model)
     for name, layer in layers.items():
         if fold:
@@ -183,7 +197,8 @@ def unrotate(model: nn.Module) -> nn.Module:
     Raises
     ------
     StructmatError
-        If the model has none, or a weight has been quantised since. The model is unchanged.
+        If no activations are rotated, the model has been adapted, or a weight has been quantised
+        since. The model is unchanged.
 
     Examples
     --------
@@ -193,11 +208,13 @@ def unrotate(model: nn.Module) -> nn.Module:
       (0): Linear(in_features=4, out_features=2, bias=True)
     )
     """
+    check_plain(model)
     found = _rotated(model)
     if not found:
         raise StructmatError("no activations are rotated: call rotate_activations(model) first")
     for name, layer in found.items():
         _width(name, layer.base_layer)
+        _check_range(name, layer.base_layer, layer.rotation.adjoint)
     for layer in dict.fromkeys(found.values()):
         base = layer.base_layer
         _set(base, layer.weight)
@@ -227,6 +244,11 @@ def _rotated(model: nn.Module) -> dict[str, RotatedLinear]:
 
 
 def _named(model: nn.Module, names: Mapping[str, Fixed]) -> dict[str, Layer]:
+    """Return the layers with these names, each once."""
+    if not isinstance(names, Mapping):
+        raise StructmatError(
+            f"rotations={abbreviated(names)}: it must be a dict of rotations by the names of layers"
+        )
     first = same_layers(model)
     every = {n: first.get(id(m), m) for n, m in named_layers(model, remove_duplicate=False)}
     for name in names:
@@ -236,7 +258,18 @@ def _named(model: nn.Module, names: Mapping[str, Fixed]) -> dict[str, Layer]:
             )
     if not names:
         raise StructmatError("rotations={}: it must name at least one layer")
-    return {name: every[name] for name in names}
+    found: dict[str, Layer] = {}
+    for name, given in names.items():
+        layer = every[name]
+        other = next((n for n, known in found.items() if known is layer), None)
+        if other is None:
+            found[name] = layer
+        elif given is not names[other] and given != names[other]:
+            raise StructmatError(
+                f"rotations: {other} and {name} are the same layer, which has one rotation; give"
+                " both the same, or omit one of them"
+            )
+    return found
 
 
 def _module(what: str, given: Any) -> FixedRotation:
@@ -284,6 +317,22 @@ def _width(name: str, layer: Layer) -> int:
     return layout.input_width(layer)
 
 
+def _check_range(name: str, layer: Layer, rotate: Callable[[Tensor], Tensor]) -> None:
+    """Raise an error for a float16 weight that would overflow when rotated."""
+    layout, most = layout_for(layer), finfo(float16).max
+    assert layout is not None
+    if layer.weight.dtype != float16 or layer.weight.is_meta:
+        return
+    neurons = layout.neurons(layer, layer.weight.detach()).float()
+    if (neurons.norm(dim=-1) <= most).all() or not neurons.isfinite().all():
+        return  # no entry exceeds the norm
+    if (rotate(neurons).abs() > most).any():
+        raise StructmatError(
+            f"{name}: a rotated weight exceeds {most:.0f}, the largest float16; convert the model"
+            " to bfloat16 or float32"
+        )
+
+
 def _reoriented(layer: Layer, rotate: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the weight of a layer with rotated neurons."""
     layout = layout_for(layer)
@@ -293,6 +342,6 @@ def _reoriented(layer: Layer, rotate: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _set(layer: Layer, weight: Tensor) -> None:
-    """Give a layer its own weight, and leave the tensor that it may share with others."""
+    """Give a layer its own weight; a tensor that it shares with other layers is left unchanged."""
     trains = layer.weight.requires_grad
     layer.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=trains)

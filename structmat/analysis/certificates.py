@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[Any]
 
 _COMPLETE = 4096  # largest width at which all inputs are examined by default
-_SAMPLED = 256  # inputs examined at larger widths, or fewer:
-_NUMBERS = 2**24  # entries of R computed at larger widths
-_MOST = 2**26  # and for inputs that are given
+_SAMPLED = 256  # maximum number of inputs that are sampled at larger widths
+_NUMBERS = 2**24  # maximum number of entries of R that are computed for a sample
+_MOST = 2**26  # the same for given inputs
 _FOURTH = 128  # largest width for `fourth_moments`, whose time is cubic in the width
 _CHUNK = 512  # rows processed at once
 _HEAD = ("quantity", "value", "ideal", "where", "holds for")
@@ -47,11 +47,11 @@ _HEAD = ("quantity", "value", "ideal", "where", "holds for")
 class Certificate:
     """The result of `certify`: how evenly a rotation spreads energy, with witnesses.
 
-    The energy of a vector is its squared norm, and that of an output y_i is |y_i|². Every attribute
-    states what it holds for: any blocks of the topology; these blocks with independent random signs
-    (phases if unitary) of all wires before every stage, on average; or exactly this matrix. Unless
-    `complete`, only a sample of inputs was examined, and the values for this matrix and the
-    energies and fourth moments are lower bounds on those of all inputs.
+    The energy of a vector is its squared norm, and that of an output y_i is |y_i|². Some attributes
+    apply to any blocks on this topology, others are averages over independent random signs (phases
+    if unitary) of all wires before every stage, with these blocks, and the rest apply to exactly
+    this matrix. Unless `complete`, only a sample of inputs was examined, and the values for this
+    matrix, the energies and the fourth moments are lower bounds on those of all inputs.
 
     Attributes
     ----------
@@ -78,14 +78,16 @@ class Certificate:
         The largest E|R_ij|² over random signs before every stage, of these blocks.
     one : Extreme
         The largest |R_ij|² of this matrix: the most energy that a unit vector on one input leaves
-        on one output. It is also the largest E|(R D x)_i|² over unit vectors x and random signs D.
+        on one output. For random signs D, it is also the largest E|(R D x)_i|² over unit vectors x
+        and outputs i.
     two : Extreme or None
-        The largest |R_ij|² + |R_ik|²: the same for unit combinations of two inputs. None if fewer
-        than two were examined.
+        The largest |R_ij|² + |R_ik|²: the same for unit vectors on two inputs. None if fewer than
+        two were examined.
     haar_limit : float
-        An energy that any entry of a Haar matrix exceeds with a probability of at most 0.1 %.
+        The probability that some entry of a Haar matrix has more energy than this is at most 0.1 %.
     expected_above, above : int
-        The number of examined inputs with energies above this limit, in `expected` and in `one`.
+        The number of examined inputs with an E|R_ij|² or an |R_ij|², respectively, above this
+        limit.
     fourth : float
         The largest E|(R D x)_i|⁴ over unit vectors x, outputs i and random signs D on the inputs,
         relative to that of a Haar matrix.
@@ -95,7 +97,7 @@ class Certificate:
         The largest E|R_ij|⁴ for independent Haar blocks of the topology, relative to that of a Haar
         matrix; None above width 128.
     quartic_sum : float
-        The largest Σ_i |R_ij|⁴ of an input j, on which `rms_distortion` depends.
+        The largest Σ_i |R_ij|⁴ over the inputs j; the result of `rms_distortion` depends on it.
     """
 
     width: int
@@ -302,14 +304,14 @@ def certify(rotation: Rotation, *, inputs: npt.ArrayLike | None = None) -> Certi
     """Return a certificate of how evenly a rotation spreads the energy of its inputs.
 
     Fixed rotations are used to make all coordinates of a vector alike, for example before
-    quantisation or sampling. The certificate states how well this one does, for any blocks of its
-    topology, on average over random signs, and for this very matrix; it names the inputs and the
-    output where it is worst.
+    quantisation or sampling. The certificate states how well this rotation does so: for any blocks
+    on its topology, on average over random signs, and for exactly this matrix. It names the inputs
+    and outputs with the most concentrated energy.
 
     Parameters
     ----------
     rotation : Rotation
-        Real or unitary, with numpy blocks; computed in double precision.
+        Orthogonal or unitary, with numpy blocks, which are converted to double precision.
     inputs : sequence of integers, optional
         The inputs to examine. By default all up to width 4,096, and at larger widths at most 256
         drawn with seed 0: the energies, fourth moments and `mixing` are then lower bounds, and
@@ -323,7 +325,7 @@ def certify(rotation: Rotation, *, inputs: npt.ArrayLike | None = None) -> Certi
     Raises
     ------
     StructmatError
-        For anything but a Rotation, and for more than 2²⁶ entries of R.
+        If the argument is not a Rotation, or the given inputs need more than 2²⁶ entries of R.
     BlockError
         For blocks that are not numpy arrays.
     WiringError
@@ -438,7 +440,7 @@ def _energy(
 
 
 def _share(energy: float) -> str:
-    """Return an energy as 1/n or 2/n if it is that up to rounding, and as a decimal otherwise."""
+    """Return an energy as 1/n or 2/n if it has this value up to rounding, else as a decimal."""
     for numerator in (1, 2):
         n = round(numerator / energy) if energy > 0 else 0
         if n and abs(energy * n / numerator - 1) < 1e-9:
@@ -453,7 +455,7 @@ def _remedy(value: Any) -> str:
         return f"such as one switch with this matrix: Rotation({whole}, [matrix[None]])"
     held = getattr(value, "rotation", None)
     if hasattr(held, "network"):  # of a Fit, or a module with a fixed rotation
-        return "which is its attribute rotation"
+        return "such as its attribute rotation"
     if callable(held):  # of a layer
-        return "which its method rotation() returns"
+        return "such as the result of its method rotation()"
     return "such as Rotation(net, random_blocks(net, rng=0))"

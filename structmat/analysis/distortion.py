@@ -1,4 +1,4 @@
-"""Bounds on how far sampled outputs of a rotation with random signs are from preserving lengths."""
+"""Bounds on the distortion of lengths when the outputs of a rotation with signs are sampled."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def distortion(
 ) -> float:
     """Return an ε such that ‖S R D x‖²·d/m is within ε of ‖x‖² for each of N vectors.
 
-    S and D are as for `rms_distortion`. The statement holds simultaneously for N vectors chosen
-    independently of S and D, with probability at least 1 − δ. For the coherence K = √d·max |R_ij|,
-    Hoeffding's inequality over the signs bounds all d·|y_i|² by L = 2K²·ln(4dN/δ), except with
-    probability δ/2; Bernstein's inequality for samples without replacement, whose variance is then
-    at most L − 1, does the rest with b = max(L − 1, 1) and ℓ = ln(4N/δ):
-    ε = (b·ℓ/3 + √((b·ℓ/3)² + 2m(L−1)ℓ))/m.
+    S and D are as for `rms_distortion`. The bound holds simultaneously for N vectors chosen
+    independently of S and D, with probability at least 1 − δ. With the coherence K = √d·max |R_ij|,
+    Hoeffding's inequality over the signs bounds all d·|y_i|² by L = min(d, 2K²·ln(4dN/δ)), except
+    with probability δ/2. The variance of d·|y_i|² over the outputs i is then at most L − 1, and by
+    Bernstein's inequality for samples without replacement, except with probability δ/2,
+    ε = (b·ℓ/3 + √((b·ℓ/3)² + 2m(L−1)ℓ))/m with b = max(L − 1, 1) and ℓ = ln(4N/δ).
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def distortion(
     m = _checked_outputs(outputs, width)
     count = checked_integer(vectors, "vectors", 1)
     if count >= 2**64:
-        raise StructmatError(f"vectors={abbreviated(count)}: at most 2^64 − 1")
+        raise StructmatError(f"vectors={abbreviated(count)}: it must be at most 2^64 − 1")
     given: Any = failure
     if not isinstance(given, Real) or not 0 < failure < 1:
         raise StructmatError(
@@ -115,5 +115,5 @@ def distortion(
 def _checked_outputs(outputs: int, width: int) -> int:
     m = checked_integer(outputs, "outputs", 1)
     if m > width:
-        raise StructmatError(f"outputs={m}: at most the width {width}")
+        raise StructmatError(f"outputs={m}: it must be at most the width {width}")
     return m

@@ -21,7 +21,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 _DENSE = 512  # largest width at which all singular values are computed, not only the largest
 _CHUNK = 512  # columns computed at once
-_RARE = 1e-3  # probability that any entry of a Haar matrix exceeds the limit
+_RARE = 1e-3  # maximum probability that some entry of a Haar matrix exceeds the limit
 
 
 class Extreme(NamedTuple):
@@ -35,7 +35,7 @@ class Extreme(NamedTuple):
 def energies(net: Network, blocks: Sequence[Array], inputs: Index) -> Array:
     """Return |R_ij|² for all outputs i and the given inputs j, (width, inputs).
 
-    The blocks are in double precision.
+    The blocks must be in double precision.
 
     Examples
     --------
@@ -53,8 +53,9 @@ def energies(net: Network, blocks: Sequence[Array], inputs: Index) -> Array:
 def expected_energies(net: Network, squares: Sequence[Array], inputs: Index) -> Array:
     """Return E|R_ij|² over independent random signs or phases of all wires before every stage.
 
-    Two different paths from j to i have different signs in some stage, so their contributions are
-    uncorrelated, and the squared absolute values of the entries of the stages are multiplied.
+    Two different paths from j to i are multiplied by different signs in some stage, so their
+    contributions are uncorrelated. E|R_ij|² is therefore an entry of the product of the stages'
+    matrices of squared absolute values.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def largest_pair(energies: Array, inputs: Index) -> Extreme | None:
     """Return the largest energy of two inputs on one output, or None if there is one input.
 
     A unit vector on the inputs j and k leaves at most |R_ij|² + |R_ik|² on output i, by the
-    inequality of Cauchy and Schwarz, and the conjugate of these two entries attains it.
+    Cauchy–Schwarz inequality, with equality for the normalised conjugates of these two entries.
     """
     if len(inputs) < 2:
         return None
@@ -131,10 +132,10 @@ def expected_deviation(net: Network, squares: Sequence[Array]) -> float:
 
 
 def haar_limit(width: int, *, field: str = "real") -> float:
-    """Return an energy that any entry of a Haar matrix exceeds with probability at most 0.1 %.
+    """Return an energy that, with probability at least 99.9 %, no entry of a Haar matrix exceeds.
 
-    The energy of one entry has the distribution Beta(1/2, (d−1)/2), or Beta(1, d−1) if unitary; the
-    probabilities of d² entries are added.
+    The energy of one entry has the distribution Beta(1/2, (d−1)/2), or Beta(1, d−1) if unitary; a
+    union bound covers all d² entries.
 
     Examples
     --------

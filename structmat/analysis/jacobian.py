@@ -68,9 +68,7 @@ def jacobian(net: Network, blocks: Sequence[npt.ArrayLike], *, field: str = "rea
     is_complex = checked_field(field) == "complex"
     arrays = checked_blocks(net, blocks)
     if not is_complex and any(np.iscomplexobj(array) for array in arrays):
-        raise BlockError(
-            'complex blocks: the derivative is that along rotations; give field="complex"'
-        )
+        raise BlockError('complex blocks need complex generators: give field="complex"')
     rest = iter(arrays)
     rows = np.eye(net.width, dtype=complex if is_complex else float)
     first, second = np.triu_indices(net.width, 1)
@@ -115,7 +113,7 @@ class Conditioning:
 
     @property
     def ratio(self) -> float:
-        """The smallest singular value of the directions over the largest; 1 without directions."""
+        """The smallest singular value of the directions divided by the largest; 1 if none exist."""
         if self.directions == 0:
             return 1.0
         return float(self.singular_values[self.directions - 1] / self.singular_values[0])
@@ -225,13 +223,14 @@ def lipschitz(net: Network, kind: str = "cayley", *, field: str = "real") -> flo
 
 
 def component_error(net: Network, *, field: str = "real") -> float:
-    """Return how strongly errors of all components of the blocks add up in R.
+    """Return the factor between errors of the generators of all blocks and the error of R.
 
     If every block B becomes exp(σ Σ ξ_g A_g)·B, with the generators A_g of `jacobian` and
-    independent errors ξ_g of mean 0 and variance 1, the relative Frobenius error of R is, to first
-    order in σ, σ times the result in root mean square: each generator moves R by L A B P with
-    orthogonal L, P and B, so by ‖A‖ = √2, whatever the blocks, and independent changes add up in
-    squares. With G generators in total, the result is √(2G/d).
+    independent errors ξ_g of mean 0 and variance 1, the root mean square of the relative Frobenius
+    error of R is, to first order in σ, σ times the result. The reason is that each generator
+    changes R by L A B P, with orthogonal L, B and P, whose norm is ‖A‖ = √2 whatever the blocks,
+    and that the squared norms of independent changes add up. With G generators in total, the result
+    is √(2G/d).
 
     For orthogonal blocks of radix 2, and for beam splitters whose phases are exact, σ is the
     standard deviation of the angle of each beam splitter.

@@ -69,14 +69,15 @@ def _turan(size: int, parts: int) -> Counts:
     number = np.arange(size + 1)
     each, more = number // parts, number % parts
     within = more * (each + 1) * each // 2 + (parts - more) * each * (each - 1) // 2
-    return number * (number - 1) // 2 - within
+    pairs: Counts = number * (number - 1) // 2 - within
+    return pairs
 
 
 def _extreme(width: int, size: int, parts: Counts, values: Counts) -> Counts:
     """Return the largest sum of values[a] over partitions with these numbers of parts, a ≤ size."""
     if size == 1:
-        return parts * values[1]
+        return np.asarray(parts * values[1])
     full, rest = np.divmod(width - parts, size - 1)
-    return full * values[size] + np.where(
-        full < parts, values[1 + rest] + (parts - full - 1) * values[1], 0
-    )
+    others = np.where(full < parts, values[1 + rest] + (parts - full - 1) * values[1], 0)
+    total: Counts = full * values[size] + others
+    return total

@@ -13,10 +13,9 @@ Array = npt.NDArray[np.float64]
 def fourth_moment(energies: npt.ArrayLike, x: npt.ArrayLike, *, field: str = "real") -> Array:
     """Return E|(R D x)_i|⁴ for random signs D, or random phases of a unitary R.
 
-    With a_j = |R_ij|² and p_j = |x_j|², it is 3(Σ a_j·p_j)² − 2·Σ a_j²·p_j² for independent random
-    signs and real R and x, and 2(Σ a_j·p_j)² − Σ a_j²·p_j² for independent, uniformly distributed
-    phases. These are the fourth moments of sums of independent signs and phases, and follow from
-    expanding the power.
+    With a_j = |R_ij|² and p_j = |x_j|², the moment is 3(Σ a_j·p_j)² − 2·Σ a_j²·p_j² for independent
+    random signs and real R and x, and 2(Σ a_j·p_j)² − Σ a_j²·p_j² for independent, uniformly
+    distributed phases. Both follow from expanding the fourth power of the sum.
 
     Parameters
     ----------
@@ -81,9 +80,10 @@ def largest_fourth_moments(energies: npt.ArrayLike, *, field: str = "real") -> A
 
 
 def haar_fourth_moment(width: int, *, field: str = "real") -> float:
-    """Return E|y_i|⁴ for the image y of a unit vector under a Haar matrix, which is uniform.
+    """Return E|y_i|⁴ for the image y of a unit vector under a Haar matrix.
 
-    It is 3/(d(d+2)) for orthogonal and 2/(d(d+1)) for unitary matrices: α/(d(d+α−1)).
+    As y is uniform on the sphere, this is 3/(d(d+2)) for orthogonal and 2/(d(d+1)) for unitary
+    matrices, that is, α/(d(d+α−1)).
 
     Examples
     --------

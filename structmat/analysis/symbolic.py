@@ -36,7 +36,7 @@ from structmat.networks import permutation
 from structmat.networks.network import Network
 
 _MOST = 2**14  # maximum number of terms of a matrix, and of all blocks; thousands take a second
-_WIDEST = 1024  # maximum width; the number of paths is computed between all wires
+_WIDEST = 1024  # maximum width: the paths between all pairs of inputs and outputs are counted
 _LARGEST = 4  # maximum radix of Cayley blocks, which need the inverse of a symbolic matrix
 _SHOWN, _LONGEST = 256, 2**14  # maximum numbers of terms and of characters shown in a notebook
 
@@ -150,7 +150,7 @@ class SymbolicMatrix:
         [b_1_1_0*b_2_1_1, b_1_1_1*b_2_1_1, b_2_1_2],
         [b_1_1_0*b_2_2_1, b_1_1_1*b_2_2_1, b_2_2_2]])
         """
-        _check_terms(self._terms, "the matrix", "entry(i, j) returns one entry")
+        _check_terms(self._terms, "the matrix", "compute single entries, by entry(i, j)")
         wires = range(self.network.width)
         columns = [[self._sum(i, found) for i in wires] for found in map(self._influenced, wires)]
         return sympy.Matrix(columns).T
@@ -173,7 +173,7 @@ class SymbolicMatrix:
         ]
 
     def subs(self, values: Mapping[Any, Any] | Iterable[Any]) -> SymbolicMatrix:
-        """Return this matrix with values substituted in the blocks, all at once.
+        """Return this matrix with all values substituted in the blocks simultaneously.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class SymbolicMatrix:
         Parameters
         ----------
         values : mapping or sequence
-            As for `subs`, leaving no symbol without a value.
+            As for `subs`, with a value for every symbol.
 
         Raises
         ------
@@ -236,7 +236,7 @@ class SymbolicMatrix:
 
     @cached_property
     def _rows(self) -> list[dict[int, dict[int, Expression]]]:
-        """The entries of each factor, in a dict by output of dicts by input."""
+        """The entries of each factor: for each output, a dict from inputs to entries."""
         made = []
         stages = by_stage(self.network, self.blocks)
         for stage, blocks in zip(self.network.stages, stages, strict=True):
@@ -256,7 +256,7 @@ class SymbolicMatrix:
 
     @property
     def _terms(self) -> int:
-        """The number of terms of all entries, as sums over paths."""
+        """The total number of terms in all entries, written as sums over paths."""
         return sum(map(int, self._counts.flat))
 
     def _checked(self, output: Any, source: Any) -> tuple[int, int]:
@@ -266,7 +266,9 @@ class SymbolicMatrix:
         )
         entry = f"entry({i}, {j})"
         _check_terms(
-            int(self._counts[i, j]), entry, f"symbolic(net[:k]).{entry} takes the first k stages"
+            int(self._counts[i, j]),
+            entry,
+            f"use the first k stages only, symbolic(net[:k]).{entry}",
         )
         return i, j
 
@@ -340,10 +342,10 @@ def symbolic(
 ) -> SymbolicMatrix:
     r"""Return the matrix of a small network in sympy, with symbols for its parameters.
 
-    Each entry is a sum over paths. Symbols are named by stage and wires. Stages are counted from 1,
-    as the factors B_1, …, B_m are, and wires from 0: `theta_2_0_3`, in LaTeX θ_{2,03}, is the angle
-    by which stage 2 rotates the plane of the wires 0 and 3. In a notebook, a small matrix is shown
-    as LaTeX.
+    Each entry is a sum over paths. Symbols are named after stages, which are numbered from 1 like
+    the factors B_1, …, B_m, and wires, which are numbered from 0: `theta_2_0_3`, in LaTeX θ_{2,03},
+    is the angle by which stage 2 rotates the plane of the wires 0 and 3. In a notebook, a small
+    matrix is displayed as LaTeX.
 
     Parameters
     ----------
@@ -408,8 +410,8 @@ def _check_options(parametrization: Any, field: Any) -> None:
 def _check_width(width: int) -> None:
     if width > _WIDEST:
         raise StructmatError(
-            f"symbolic of {width:,} wires: it takes at most {_WIDEST:,}; use fewer wires, or"
-            " compute with numbers, by structmat.Rotation"
+            f"symbolic of {width:,} wires: there must be at most {_WIDEST:,}; use fewer wires, or"
+            " compute numerically with structmat.Rotation"
         )
 
 
@@ -432,8 +434,8 @@ def _check_size(net: Network, parametrization: str) -> None:
 def _check_terms(count: int, what: str, remedy: str) -> None:
     if count > _MOST:
         raise StructmatError(
-            f"{what} would have {count:,} terms, and at most {_MOST:,} are written: {remedy}, or"
-            " compute with numbers, by structmat.Rotation"
+            f"{what} would have {count:,} terms, more than {_MOST:,}: {remedy}, or compute"
+            " numerically with structmat.Rotation"
         )
 
 

@@ -1,4 +1,4 @@
-"""The command line: one module for each command."""
+"""The command line, one module a command; `structmat --help` lists them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from structmat.cli import (
     audit,
     bench,
     catalogue,
+    choose,
     compare,
     completion,
     convert,
     explore,
     finetune,
+    search,
     show,
 )
 from structmat.cli.commands import Parser
@@ -51,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"unrecognized arguments: {' '.join(unknown)}; see {name} --help"
                 )
             run: Callable[[argparse.Namespace], None] = options.run
-            for source in options.load:
-                load(source)
+            functions = getattr(options, "loads_functions", False)
+            options.modules = [load(source, functions=functions) for source in options.load]
             run(options)
             print(end="", flush=True)  # raises write errors here instead of at Python's exit
     except StructmatError as error:
@@ -96,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         catalogue,
         show,
         compare,
+        search,
+        choose,
         atlas,
         explore,
         bench,

@@ -13,8 +13,12 @@ from structmat.cli.commands import command, print_json, say
 from structmat.cli.output_files import check_target
 from structmat.errors import StructmatError
 from structmat.families.resolution import Fixed, rule
-from structmat.search.atlas import PATH, Atlas, Record, read, selected, summary, write
-from structmat.search.purposes import BLOCKS, PURPOSES, Topology
+from structmat.search.atlas.candidates import best_known, is_better
+from structmat.search.atlas.lookup import Atlas, selected, summary
+from structmat.search.atlas.questions import BLOCKS, QUESTIONS
+from structmat.search.atlas.record_file import PATH, Record, read, write
+from structmat.search.atlas.stored_topology import Topology
+from structmat.search.atlas.verification import mismatch, submitted, with_records
 
 
 def add(commands: Any) -> None:
@@ -34,7 +38,7 @@ def add(commands: Any) -> None:
         help=f"only records of this largest radix: {', '.join(map(str, BLOCKS))}",
     )
     parser.add_argument(
-        "--purpose", metavar="NAME", help=f"only records of this purpose: {', '.join(PURPOSES)}"
+        "--purpose", metavar="NAME", help=f"only records of this purpose: {', '.join(QUESTIONS)}"
     )
     parser.add_argument(
         "--save",
@@ -106,8 +110,6 @@ def _show(records: Sequence[Record], table: Atlas, options: argparse.Namespace) 
 
 
 def _check(records: Sequence[Record], options: argparse.Namespace) -> None:
-    from structmat.search.records import mismatch
-
     found = []
     with bar("atlas", len(records), unit="record", shown=True) as steps:
         for record in records:
@@ -132,13 +134,11 @@ def _rebuild(
     records: Sequence[Record], wanted: tuple[Any, ...], options: argparse.Namespace
 ) -> None:
     """Find the best networks of all families again, and keep better ones that still hold."""
-    from structmat.search.records import best_known, is_better, mismatch
-
     width, block, purpose = wanted
     places = [
         (name, size, radix)
-        for size in sorted({w for p in PURPOSES.values() for w in p.widths})
-        for name, asked in PURPOSES.items()
+        for size in sorted({w for p in QUESTIONS.values() for w in p.widths})
+        for name, asked in QUESTIONS.items()
         for radix in BLOCKS
         if size in asked.widths
         and width in (None, size)
@@ -168,8 +168,6 @@ def _rebuild(
 
 
 def _submit(records: Sequence[Record], options: argparse.Namespace) -> None:
-    from structmat.search.records import submitted, with_records
-
     given = rule(options.submit)
     if isinstance(given, Fixed):
         topology: Any = given.network

@@ -38,7 +38,8 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help=f"families with options, and network files (default: {' and '.join(SPECS)})",
+        help="families with options, compositions of them, and network files (default:"
+        f" {' and '.join(SPECS)})",
     )
     layer = parser.add_argument_group("one linear layer")
     layer.add_argument(

@@ -13,6 +13,7 @@ import structmat as sm
 from structmat._util.text_table import plain
 from structmat.cli.commands import command, print_json
 from structmat.errors import StructmatError
+from structmat.search.choice.ranking import choose
 from structmat.search.dense_networks import Member, dense_members
 
 _BUILT = 2**22  # maximum of width × stages for building a network only to describe it
@@ -92,17 +93,25 @@ def _list_dense(options: argparse.Namespace) -> None:
         )
     named = {member.family.name for member in found}
     missing = [entry.name for entry in sm.catalogue() if entry.name not in named]
-    shown = found if options.all or options.json else list(_best(found))
-    rows = [_row(member, width) for member in shown]
+    chosen = choose(width, budget=budget, rows=1).best
+    known = {chosen.spec, *chosen.also}
+    everything = options.all or options.json
+    shown = [m for m in found if everything or m in _best(found) or str(m.family) in known]
+    rows = [_row(member, width) | {"recommended": str(member.family) in known} for member in shown]
     if options.json:
         print_json({"width": width, "budget": budget, "networks": rows, "without": missing})
         return
     print(plain(_HEADER, [_cells(row) for row in rows]))
     print()
+    _say(
+        f"Recommended for finetuning: {chosen.spec}, marked by *. `structmat choose --width"
+        f" {width}` gives the reasons, and chooses for other purposes."
+    )
     if len(shown) < len(found):
         _say(
-            f"{len(shown)} of {len(found)} dense networks: those with the fewest parameters in"
-            " their family, or fewer stages than all rows above. --all lists the others."
+            f"{len(shown)} of {len(found)} dense networks: the recommended one, and those with the"
+            " fewest parameters in their family, or fewer stages than all rows above. --all lists"
+            " the others."
         )
     if any(len(row["network"]) > _LONGEST for row in rows):
         _say("Names that end in … are abbreviated; --json prints them in full.")
@@ -152,8 +161,9 @@ def _cells(row: Row) -> list[str]:
     numbers = (row[key] for key in ("parameters", "depth", "dense_at", "largest_switch"))
     shown = ["–" if number is None else f"{number:,}" for number in numbers]
     wiring = {None: "–", True: "straight", False: "wired"}
+    mark = " *" if row["recommended"] else ""
     return [
-        name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…",
+        (name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…") + mark,
         *shown,
         wiring[row["straight"]],
     ]

@@ -35,8 +35,8 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="families with options, and network files (default: the families of the demo, and"
-        " a few others)",
+        help="families with options, compositions of them, and network files (default: the families"
+        " of the demo, and a few others)",
     )
     parser.add_argument(
         "--width",
@@ -50,8 +50,8 @@ def add(commands: Any) -> None:
         "--full",
         action="store_true",
         help="also show the dimension, the mixing, the fewest outputs that an input reaches, and"
-        " the concentration of energy, which take longer; where the dimension requires a rank"
-        " above about 6,000, show bounds on it",
+        " the concentration of energy, which take longer; bounds replace the dimension where it"
+        " requires a rank above about 6,000",
     )
 
 

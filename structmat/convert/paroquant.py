@@ -1,15 +1,15 @@
 """The ParoQuant format: INT4 weights behind stages of disjoint Givens rotations (arXiv:2511.10645).
 
 A linear layer computes y = W_q R (c ⊙ x) + b. R acts on groups of 128 adjacent inputs and has eight
-stages of 64 pairs in each group; the pairs are listed in the file, so any topology will do. The
+stages of 64 pairs in each group; the file lists the pairs, so they may form any topology. The
 tensors of a layer are
 
 - `pairs` (8, in) int16: for each stage, the wires of pairs within their group, adjacent in the row;
 - `theta` (8, in/2) float16: the angles; (a, b) becomes (a cos θ + b sin θ, b cos θ − a sin θ);
 - `channel_scales` (1, in) float16: c;
 - `qweight` (in, out/8), `qzeros` (in/128, out/8) int32 and `scales` (in/128, out) float16: the
-  weight, W_q[o, i] = (q[i, o] − z[i/128, o]) · scale[i/128, o]. A number contains four bits of each
-  of eight outputs, the lowest first, in the order 0, 2, 4, 6, 1, 3, 5, 7 (as AWQ does);
+  weight, W_q[o, i] = (q[i, o] − z[i/128, o]) · scale[i/128, o]. Each int32 contains the four-bit
+  numbers of eight outputs, from the lowest bits up in the order 0, 2, 4, 6, 1, 3, 5, 7, as in AWQ;
 - `bias` (out,) float16, if there is one.
 """
 
@@ -25,20 +25,37 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from structmat._util.files import new_directory, write_json
+from structmat._util.files import make_directory, new_directory, write_json
 from structmat.adapters import RotatedLinear
+from structmat.adapters.layouts import layout_for
+from structmat.adapters.model import check_plain
 from structmat.convert.tensor_files import read_json, read_numbers, write_tensors
-from structmat.errors import BlockError, FileError, StructmatError, WidthError, checked_integer
+from structmat.errors import (
+    BlockError,
+    FileError,
+    StructmatError,
+    WidthError,
+    abbreviated,
+    checked_integer,
+    checked_width,
+)
 from structmat.linalg.blocks import givens
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.rotators import drawn_seed
 from structmat.networks.network import Network
 from structmat.nn.fixed_rotation import FixedRotation
+from structmat.nn.vectors import check_vectors
 
 GROUP, STAGES, BITS = 128, 8, 4
 MOST = 2**BITS - 1
 TENSORS, SETTINGS, KEY = "model.safetensors", "config.json", "quantization_config"
 _ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # of the outputs in a packed number
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+_DTYPES = {
+    "pairs": (torch.int16, torch.int32, torch.int64),
+    "qweight": (torch.int32,),
+    "qzeros": (torch.int32,),
+}
 _PARTS = ("pairs", "theta", "channel_scales", "qweight", "qzeros", "scales")
 
 
@@ -60,7 +77,14 @@ class Layer(NamedTuple):
     bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the outputs (..., out) for inputs (..., in)."""
+        """Return the outputs (..., out) for inputs (..., in).
+
+        Raises
+        ------
+        BlockError
+            As for `structmat.nn.FixedRotation`.
+        """
+        check_vectors(x, len(self.channel_scales))
         rotated = FixedRotation(self.rotation)(x * self.channel_scales.to(x.dtype))
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return nn.functional.linear(rotated, self.weight.to(x.dtype), bias)
@@ -69,8 +93,8 @@ class Layer(NamedTuple):
 def grouped_butterfly(width: int, *, rng: Any = 0) -> Rotation:
     """Return random Givens rotations on a butterfly within each group, which ParoQuant can store.
 
-    Seven stages of random angles ±45° and ±135° spread each input evenly over its group of 128, so
-    that all entries of a group are ±1/√128. In the eighth stage, the angles are 0.
+    Seven stages with random angles of ±45° and ±135° spread each input evenly over its group of
+    128, so that all entries of a group are ±1/√128. The angles of the eighth stage are 0.
 
     Parameters
     ----------
@@ -82,7 +106,7 @@ def grouped_butterfly(width: int, *, rng: Any = 0) -> Rotation:
     Raises
     ------
     WidthError
-        If the width is not a multiple of 128.
+        If the width is not a multiple of 128, or above 2^22.
 
     Examples
     --------
@@ -90,7 +114,7 @@ def grouped_butterfly(width: int, *, rng: Any = 0) -> Rotation:
     >>> r.network.depth, float(abs(r.matrix()[:128, :128]).round(4).max())
     (8, 0.0884)
     """
-    wires = checked_integer(width, "width", GROUP)
+    wires = checked_width(checked_integer(width, "width", GROUP))
     if wires % GROUP:
         raise WidthError(
             f"width={wires}: ParoQuant rotates groups of {GROUP}; use a multiple of it"
@@ -115,15 +139,15 @@ def save_paroquant(
     *,
     channel_scales: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Quantise to INT4 the layers with rotated activations, and write a ParoQuant checkpoint.
+    """Quantise the layers with rotated activations to INT4, and write a ParoQuant checkpoint.
 
     Parameters
     ----------
     model : nn.Module
         After `structmat.adapters.rotate_activations` with rotations such as `grouped_butterfly`.
     directory : path
-        It gets `model.safetensors`, with all other tensors in float16, and `config.json`. The
-        tokenizer is not written.
+        It must not contain files. `model.safetensors`, with all other floating-point tensors in
+        float16 unless they exceed its range, and `config.json` are written to it, but no tokenizer.
     channel_scales : dict of name → (in,) tensor, optional
         Positive factors for the inputs of some layers, before the rotation; the weight is divided
         by them.
@@ -131,17 +155,19 @@ def save_paroquant(
     Raises
     ------
     StructmatError
-        If no activations are rotated, a width does not fit, or a scale is not positive.
+        If no activations are rotated, the model has adapters, a width does not fit, a weight or a
+        bias is complex or exceeds the range of float16, or a scale is not positive.
     BlockError
-        If a rotation has other stages than pairs within groups, or more than eight.
+        If a rotation has more than eight stages, or a stage contains anything but pairs within
+        groups.
     FileError
         If the directory is not empty or cannot be written.
 
     Notes
     -----
-    Angles, scales and factors are rounded to float16 first, and the weight is rotated by the
-    rounded angles. Weights are rounded to the nearest level between the least and the largest of
-    each group.
+    Angles and channel scales are rounded to float16 first, and the weight is rotated by the rounded
+    angles. Weights are rounded to the nearest of 16 levels, which cover 0 and all weights of the
+    group.
 
     Examples
     --------
@@ -154,12 +180,19 @@ def save_paroquant(
     >>> bool((made - exact).norm() < 0.2 * exact.norm())
     True
     """
-    found = {n: m for n, m in model.named_modules() if isinstance(m, RotatedLinear)}
+    check_plain(model)
+    every = model.named_modules(remove_duplicate=False)  # a file contains a layer under each name
+    found = {name: module for name, module in every if isinstance(module, RotatedLinear)}
     if not found:
         raise StructmatError(
             "no activations are rotated: call rotate_activations(model, grouped_butterfly) first"
         )
-    factors = dict(channel_scales or {})
+    factors = {} if channel_scales is None else channel_scales
+    if not isinstance(factors, Mapping):
+        raise StructmatError(
+            f"channel_scales={abbreviated(factors)}: it must be a dict of tensors by the names of"
+            " layers"
+        )
     for name in factors:
         if name not in found:
             raise StructmatError(f"channel_scales: {name!r} is not a layer with a rotation")
@@ -170,8 +203,8 @@ def save_paroquant(
     inside = tuple(f"{name}." if name else "" for name in found)
     for key, value in model.state_dict().items():
         if not key.startswith(inside):
-            half = value.half() if value.is_floating_point() else value
-            tensors[key] = half.detach().cpu().clone(memory_format=torch.contiguous_format)
+            kept = _halved(value) if value.is_floating_point() else value
+            tensors[key] = kept.detach().cpu().clone(memory_format=torch.contiguous_format)
     config: Any = getattr(model, "config", None)
     settings: dict[str, Any] = config.to_dict() if hasattr(config, "to_dict") else {}
     settings[KEY] = {
@@ -181,6 +214,7 @@ def save_paroquant(
         "krot": STAGES,
     }
     target = Path(directory)
+    make_directory(target.parent)
     try:
         with new_directory(target, replace=False) as folder:
             write_tensors(folder / TENSORS, tensors, {})
@@ -205,7 +239,8 @@ def load_paroquant(directory: str | os.PathLike[str]) -> dict[str, Layer]:
     for key, value in wanted.items():
         if given.get(key) != value:
             raise FileError(
-                f"{folder / SETTINGS}: {KEY} has {key}={given.get(key)!r}; only {value!r} is read"
+                f"{folder / SETTINGS}: {KEY} has {key}={given.get(key)!r}; only {value!r} is"
+                " supported"
             )
     tensors = read_numbers(folder / TENSORS)
     names = [key.removesuffix("qweight") for key in tensors if key.split(".")[-1] == "qweight"]
@@ -215,9 +250,18 @@ def load_paroquant(directory: str | os.PathLike[str]) -> dict[str, Layer]:
 # One layer ------------------------------------------------------------------------------------
 
 
-def _quantised(name: str, layer: RotatedLinear, factor: Tensor | None) -> dict[str, Tensor]:
+def _quantised(name: str, layer: RotatedLinear, factor: Any) -> dict[str, Tensor]:
     """Return the tensors of a layer."""
-    weight = layer.weight.detach().float().cpu()
+    base = layer.base_layer
+    try:
+        held = layer.weight.detach()
+    except StructmatError as error:
+        raise type(error)(f"{name}: {error}") from None
+    layout = layout_for(base)
+    assert layout is not None  # or reading the weight would have failed
+    if held.is_complex():
+        raise StructmatError(f"{name}: ParoQuant stores real weights, so exclude this layer")
+    weight = layout.neurons(base, held).float().cpu()
     out, width = weight.shape
     if width % GROUP or out % len(_ORDER):
         raise StructmatError(
@@ -228,8 +272,11 @@ def _quantised(name: str, layer: RotatedLinear, factor: Tensor | None) -> dict[s
         pairs, theta = _listed(layer.rotation.rotation)
     except BlockError as error:
         raise BlockError(f"{name}: {error}") from None
-    c = torch.ones(width) if factor is None else factor.detach().float().cpu()
-    c = c.half().float()
+    try:
+        c = torch.as_tensor(torch.ones(width) if factor is None else factor).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        c = torch.zeros(0)
+    c = torch.zeros(0) if c.is_complex() else c.half().float()
     if c.shape != (width,) or not (c.isfinite() & (c > 0)).all():
         raise StructmatError(
             f"channel_scales of {name}: they must be {width} positive numbers within the range of"
@@ -245,17 +292,33 @@ def _quantised(name: str, layer: RotatedLinear, factor: Tensor | None) -> dict[s
         "qzeros": _packed(zeros.T),
         "scales": scales.T.contiguous(),
     }
-    bias = layer.base_layer.bias
-    return made if bias is None else made | {"bias": bias.detach().half().cpu()}
+    if base.bias is not None:
+        made["bias"] = base.bias.detach().half().cpu()
+    for part in ("scales", "bias"):
+        if part in made and not made[part].isfinite().all():
+            raise StructmatError(
+                f"{name}: the {'weight' if part == 'scales' else part} contains NaN, infinity, or"
+                " numbers beyond the range of float16; exclude this layer"
+            )
+    return made
 
 
 def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
     missing = [part for part in _PARTS if prefix + part not in tensors]
     if missing:
         raise FileError(f"{path}: {prefix}{missing[0]} is missing")
-    pairs, theta, c, qweight, qzeros, scales = (tensors[prefix + part] for part in _PARTS)
-    stages, width = pairs.shape
-    out = scales.shape[1]
+    parts = {part: tensors[prefix + part] for part in _PARTS}
+    bias = tensors.get(f"{prefix}bias")
+    for part, value in (parts if bias is None else parts | {"bias": bias}).items():
+        wanted = _DTYPES.get(part, _FLOATS)
+        if value.dtype not in wanted or not value.isfinite().all():
+            raise FileError(
+                f"{path}: {prefix}{part} of dtype {value.dtype}: it must consist of finite numbers"
+                f" of dtype {' or '.join(str(kind).removeprefix('torch.') for kind in wanted)}"
+            )
+    pairs, theta, c, qweight, qzeros, scales = parts.values()
+    stages, width = pairs.shape if pairs.ndim == 2 else (STAGES, 0)
+    out = scales.shape[-1] if scales.ndim else 0
     shapes = {
         "pairs": (stages, width // GROUP * GROUP),
         "theta": (stages, width // 2),
@@ -263,12 +326,13 @@ def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
         "qweight": (width, out // len(_ORDER)),
         "qzeros": (width // GROUP, out // len(_ORDER)),
         "scales": (width // GROUP, out),
+        "bias": (out,),
     }
     for part, shape in shapes.items():
-        if tensors[prefix + part].shape != shape:
+        value = tensors.get(prefix + part)
+        if value is not None and (value.shape != shape or not value.numel()):
             raise FileError(
-                f"{path}: {prefix}{part} has shape {tuple(tensors[prefix + part].shape)}; expected"
-                f" {shape}"
+                f"{path}: {prefix}{part} has shape {tuple(value.shape)}; expected {shape}"
             )
     groups = pairs.reshape(stages, -1, GROUP).sort(-1).values
     if not (groups == torch.arange(GROUP)).all():
@@ -279,7 +343,7 @@ def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
         weight.T.contiguous(),
         _rotation(pairs.numpy(), theta.numpy()),
         c[0].float(),
-        tensors.get(f"{prefix}bias"),
+        bias,
     )
 
 
@@ -287,7 +351,7 @@ def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
 
 
 def _listed(rotation: Rotation) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the pairs and the angles of a rotation; idle wires are paired with the angle 0."""
+    """Return the pairs and the angles of a rotation; idle wires form pairs with the angle 0."""
     network = rotation.network
     width = network.width
     if network.depth > STAGES:
@@ -300,7 +364,7 @@ def _listed(rotation: Rotation) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, A
         for bank in stage.banks:
             block = np.asarray(next(blocks))
             if bank.radix != 2 or not np.array_equal(bank.reads, bank.writes):
-                raise BlockError(f"stage {level} is not made of pairs; use grouped_butterfly")
+                raise BlockError(f"stage {level} does not consist of pairs; use grouped_butterfly")
             if np.linalg.det(block).min() < 0:
                 raise BlockError(f"stage {level} has a reflection; ParoQuant stores rotations")
             wires.append(bank.reads)
@@ -328,18 +392,24 @@ def _rotation(pairs: np.ndarray[Any, Any], theta: np.ndarray[Any, Any]) -> Rotat
 # Weights --------------------------------------------------------------------------------------
 
 
+def _halved(value: Tensor) -> Tensor:
+    """Return a tensor in float16, or unchanged if it exceeds the range."""
+    half = value.half()
+    return half if torch.equal(half.isinf(), value.double().isinf()) else value
+
+
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return q (out, in) and, for each group, the zero and the scale in float16 (out, groups)."""
     groups = weight.reshape(len(weight), -1, GROUP)
     least, most = groups.amin(-1).clamp_max(0), groups.amax(-1).clamp_min(0)
-    scales = ((most - least) / MOST).clamp_min(1e-5).half()
+    scales = ((most - least) / MOST).clamp_min(2**-24).half()  # the least positive float16
     zeros = (-least / scales.float()).round().clamp(0, MOST).long()
     q = (groups / scales.float()[..., None]).round().long() + zeros[..., None]
     return q.clamp(0, MOST).reshape(weight.shape), zeros, scales
 
 
 def _packed(values: Tensor) -> Tensor:
-    """Return numbers of four bits (rows, columns) packed into int32 (rows, columns/8)."""
+    """Return four-bit numbers (rows, columns) packed into int32 (rows, columns/8)."""
     parts = values.reshape(len(values), -1, len(_ORDER))[..., list(_ORDER)].numpy()
     shifted = parts.astype(np.uint32) << np.arange(0, 32, BITS, dtype=np.uint32)
     words = np.ascontiguousarray(np.bitwise_or.reduce(shifted, axis=-1))
@@ -347,7 +417,7 @@ def _packed(values: Tensor) -> Tensor:
 
 
 def _unpacked(packed: Tensor) -> Tensor:
-    """Return the numbers of four bits in int32."""
+    """Return the four-bit numbers (rows, columns) packed in int32 (rows, columns/8)."""
     words = packed.numpy().view(np.uint32)[..., None]
     parts = words >> np.arange(0, 32, BITS, dtype=np.uint32) & MOST
     return torch.from_numpy(parts[..., np.argsort(_ORDER)].astype(np.int64)).flatten(1)

@@ -1,4 +1,4 @@
-"""The page as a single text: markup, style, scripts and data, without external resources."""
+"""The page as a single string: markup, style, scripts and data, without external resources."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def page(
 
 
 def _first_of(saved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the question about the default network, or about any network if that is missing."""
+    """Return the question about the default network or, if it is missing, the first saved one."""
     questions = [{"spec": one["spec"], "width": one["width"]} for one in saved]
     return FIRST if FIRST in questions else questions[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 
 def prime_factors(number: int) -> list[int]:
@@ -82,6 +82,41 @@ def least_factorizations(number: int, largest: int) -> list[tuple[int, ...]]:
                     deeper[product] = longer
         level = deeper
     return found
+
+
+def best_factorization(number: int, costs: Mapping[int, tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the factorization with the smallest sum of the costs of its factors, largest first.
+
+    Sums are compared entry by entry. Of several factorizations with the same sum, the one with the
+    largest factors is returned.
+
+    Parameters
+    ----------
+    number : int
+        At least 2.
+    costs : mapping from a factor to a tuple of int
+        The factors to use, each at least 2, with tuples of one length. The prime factors of the
+        number must be among them.
+
+    Examples
+    --------
+    >>> best_factorization(768, {r: (1, r) for r in range(2, 17)})   # few factors of small sum
+    (12, 8, 8)
+    """
+    # For each divisor, its best factorization: the cost, and the factors, negated.
+    best: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    factors = [part for part in divisors(number) if part in costs]
+    for whole in divisors(number)[1:]:
+        best[whole] = min(
+            (
+                tuple(map(sum, zip(before, costs[factor], strict=True))),
+                tuple(sorted((*used, -factor))),
+            )
+            for factor in factors
+            if whole % factor == 0 and (whole == factor or whole // factor in best)
+            for before, used in [best.get(whole // factor, ((0,) * len(costs[factor]), ()))]
+        )
+    return tuple(-factor for factor in best[number][1])
 
 
 def ceil_log(number: int, base: int) -> int:

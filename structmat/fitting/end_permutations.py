@@ -1,6 +1,6 @@
 """Permutations of the inputs or the outputs after which a network may represent a target.
 
-Candidates are compared with conditions on ranks, which all matrices of the network satisfy: let C
+Candidates are tested against conditions on ranks, which all matrices of the network satisfy: let C
 be a component of the inputs as connected by stages 1 … t, and O a component of the outputs as
 connected by the later stages. Every path from C to O passes through a wire of O ∩ C, so the rank of
 R[O, C] is at most |O ∩ C|.
@@ -25,7 +25,7 @@ from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index, identity, inverse
 
-_PAIRS = 40  # submatrices compared for each t
+_PAIRS = 40  # submatrices checked for each t
 _SIDE = 8  # their rows and columns beyond the admissible rank
 _WIDEST = 512  # width up to which a permutation is sought at both ends
 
@@ -49,10 +49,10 @@ def end_permutations(
         Any network; R is its matrix.
     target : (width, width)
     rounding : float
-        The distance from a matrix of the network at which the target counts as one.
+        The distance from a matrix of the network up to which the target counts as one.
     special : bool
         Whether real blocks must be rotations. A computed permutation is then chosen such that R has
-        determinant 1, where two wires can be exchanged by a block for that.
+        determinant 1, if exchanging two wires of a switch achieves this.
 
     Examples
     --------
@@ -116,7 +116,7 @@ class _Conditions:
         self.checked.sort(key=lambda check: check[2])
 
     def hold(self, matrix: Array, outputs: Index, inputs: Index) -> bool:
-        """Return whether no submatrix that is compared excludes matrix[outputs][:, inputs]."""
+        """Return whether matrix[outputs][:, inputs] satisfies all conditions that are checked."""
         for rows, columns, rank in self.checked:
             part = matrix[outputs[rows][:, None], inputs[columns]]
             values = np.linalg.svd(part, compute_uv=False)

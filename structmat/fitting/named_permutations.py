@@ -61,10 +61,10 @@ def _all(net: Network, *, shifts: bool) -> Iterator[tuple[str, Index]]:
         yield "in the order of the Gray code", gray
         yield "in the inverse order of the Gray code", inverse(gray)
     halves = np.concatenate([wires[::2], wires[1::2]])
-    yield "even ones first", halves
+    yield "with even ones first", halves
     folded = np.concatenate([wires[::2], wires[1::2][::-1]])
-    yield "even ones ascending, then odd ones descending", folded
-    yield "even ones ascending interleaved with odd ones descending", inverse(folded)
+    yield "with even ones ascending, then odd ones descending", folded
+    yield "with even ones ascending, interleaved with odd ones descending", inverse(folded)
     for block in divisors(width)[1:-1]:
         yield f"perfectly shuffled in blocks of {block}", inverse(perfect_shuffle(width, block))
     for radices in orders:
@@ -75,7 +75,7 @@ def _all(net: Network, *, shifts: bool) -> Iterator[tuple[str, Index]]:
 
 
 def _radices(net: Network) -> list[tuple[int, ...]]:
-    """Return the radices of the stages, in both orders, if they are digits; and prime factors."""
+    """Return the radices of the stages if their product is the width, and the prime factors."""
     kinds = [{bank.radix for bank in stage.banks} for stage in net.stages]
     radices = tuple(next(iter(kind)) for kind in kinds if len(kind) == 1)
     found = []

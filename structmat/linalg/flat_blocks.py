@@ -1,4 +1,4 @@
-"""Flat blocks: orthogonal matrices whose entries are all about as large as each other.
+"""Flat blocks: orthogonal matrices whose entries all have about the same absolute value.
 
 An orthogonal matrix of order r has an entry of at least 1/√r in absolute value; it is flat if none
 is much larger. Entries are computed in decimal arithmetic with 50 digits and rounded once, so they
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
 _UNIT = 10**12  # unevenness is measured in units of 10⁻¹²
 
-# Difference sets: every residue but 0 is the difference of the same number of pairs of elements.
+# Difference sets: every non-zero residue is the difference of the same number of pairs of elements.
 # For a prime n ≡ 3 (mod 4), the non-zero squares modulo n are such a set.
 _DIFFERENCE_SETS: dict[int, tuple[int, ...]] = {
     5: (0,),
@@ -38,15 +38,16 @@ def flat_block(order: int, *, field: str = "real") -> Array:
     """Return a flat orthogonal or unitary matrix of a given order, the same on every machine.
 
     A complex block is the Kronecker product of the discrete Fourier transforms of the prime factors
-    of the order: all entries have the absolute value 1/√r. A real block is the flattest of these,
-    and of Kronecker products of smaller ones:
+    of the order: all entries have the absolute value 1/√r. A real block is the flattest of the
+    following matrices and of the Kronecker products of smaller blocks:
 
     - a Hadamard matrix over √r, whose entries are all ±1/√r;
-    - (B − cJ)/√(k − λ), where B is the circulant of a difference set of k residues, each difference
-      of which occurs λ times, and c = (k ± √(k − λ))/r. It has two different entries. For k = 1, it
-      is the reflection I − (2/r)J with its columns shifted cyclically;
-    - the discrete Hartley transform, with entries cas(2πij/r)/√r, below √(2/r) in absolute value at
-      odd orders. (The entries of the cosine transform DCT-II attain √(2/r) at odd orders.)
+    - (B − cJ)/√(k − λ), where B is the 0–1 circulant of a difference set of k residues, each
+      difference of which occurs λ times, and c = (k ± √(k − λ))/r. It has two different entries.
+      For k = 1, it is the reflection I − (2/r)J with its columns shifted cyclically;
+    - the discrete Hartley transform, with the entries (cos + sin)(2πij/r)/√r, whose absolute values
+      are below √(2/r) at odd orders. (The cosine transform DCT-II has entries of absolute value
+      √(2/r) at odd orders.)
 
     Parameters
     ----------

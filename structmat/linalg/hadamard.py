@@ -72,8 +72,9 @@ matrices has this order; the nearest such orders are 88 and 96
 def hadamard_factors(order: int) -> tuple[int, ...] | None:
     """Return the orders of the factors of `hadamard_matrix(order)`, or None if there is none.
 
-    They are in ascending order. Among all products of Sylvester's and Paley's matrices of this
-    order, theirs has the least sum of factors, and so takes the fewest additions.
+    The factors are in ascending order. Among all products of Sylvester's and Paley's matrices that
+    have this order, theirs has the smallest sum of factors, and therefore takes the fewest
+    additions.
 
     Examples
     --------
@@ -94,7 +95,7 @@ def hadamard_factors(order: int) -> tuple[int, ...] | None:
 
 
 def nearest_orders(order: int) -> str:
-    """Return the rule that an order without a construction violates, and the nearest with one.
+    """Return the rule violated by an order without a construction, and the nearest valid orders.
 
     Examples
     --------
@@ -111,7 +112,7 @@ def nearest_orders(order: int) -> str:
 
 @cache
 def _paley(order: int) -> tuple[int, int, int] | None:
-    """Return Paley's construction of this order, as (1 or 2, p, k) over the field of p^k elements.
+    """Return (1 or 2, p, k) for Paley's construction over the field of p^k elements, or None.
 
     The first needs order = q + 1 with q ≡ 3 (mod 4), the second order = 2(q + 1) with q ≡ 1.
     """
@@ -172,8 +173,8 @@ def _powers_of_generator(prime: int, degree: int) -> list[int]:
     """Return the numbers of g⁰, g¹, …, g^(q−2), which are all non-zero elements of the field.
 
     For a prime q, g is the least primitive root. Otherwise g = x modulo the first monic polynomial
-    of this degree for which the powers of x are all non-zero elements; it is then irreducible, and
-    the construction independent of any table of polynomials.
+    of this degree for which the powers of x are all non-zero elements. That polynomial is then
+    irreducible, and no table of polynomials is needed.
     """
     size = prime**degree
     high = size // prime  # the number of x^(degree−1)

@@ -1,7 +1,7 @@
-"""Refinement: networks of smaller switches in place of blocks that are Kronecker products.
+"""Refinement: replacing blocks that are Kronecker products with networks of smaller switches.
 
 A block A ⊗ B of order a·b is the product of A ⊗ I, which is b switches of radix a, and I ⊗ B, which
-is a switches of radix b: it takes a + b multiplications for each wire instead of a·b. A
+is a switches of radix b: these take a + b multiplications per wire instead of a·b. A
 Sylvester–Hadamard block of order 16 becomes four stages of radix 2. This is the opposite of fusing
 stages (`structmat.linalg.fused_stages`).
 """
@@ -29,14 +29,13 @@ _ULPS = 32  # machine epsilons by which a block may differ from a Kronecker prod
 def refined(rotation: Rotation) -> Rotation:
     """Return the same matrix, up to rounding, with blocks split into Kronecker factors.
 
-    The blocks of a bank are split if all are equal to each other up to the signs (or phases) of
-    their rows and columns, and to a Kronecker product. The signs become part of the first and the
-    last of the smaller stages.
+    The blocks of a bank are split if, up to the signs (or phases) of their rows and columns, they
+    all equal the same Kronecker product. The smaller blocks absorb the signs.
 
     Parameters
     ----------
     rotation : Rotation
-        With numpy blocks. A network that is not straight is returned unchanged.
+        With numpy blocks. If its network is not straight, it is returned unchanged.
 
     Examples
     --------
@@ -82,20 +81,20 @@ def _split(bank: Bank, blocks: Array) -> list[tuple[Bank, Array]]:
         elif axis == 0:
             block = block * _in_switches(columns, shape, axis)[:, None, :]
         wires = _in_switches(bank.reads, shape, axis)
-        if 1 < len(block) < len(wires):  # the switches of the bank have the same signs
+        if 1 < len(block) < len(wires):  # all switches of the bank have the same signs
             block = np.tile(block, (len(wires) // len(block), 1, 1))
         made.append((Bank(wires), repeated(block, len(wires))))
     return made
 
 
 def _in_switches(values: Array, shape: list[int], axis: int) -> Array:
-    """Return one value for each wire of larger switches, (n, r), for the switches along an axis."""
+    """Rearrange values (n, r) of larger switches for the smaller switches along one axis."""
     split = np.moveaxis(values.reshape(-1, *shape), 1 + axis, -1)
     return split.reshape(-1, shape[axis])
 
 
 def _kronecker_vectors(values: Array, shape: list[int]) -> list[Array]:
-    """Return signs s_1, s_2, … of which each row of `values` is the Kronecker product, or []."""
+    """Return s_1, s_2, … whose Kronecker product is each row of `values`, or [] if none exist."""
     first = values[0].reshape(shape)
     corner = first.flat[0]
     vectors = [
@@ -126,9 +125,10 @@ def _normal_form(blocks: Array) -> tuple[Array, Array, Array] | None:
 
 
 def _kronecker_factors(block: Array) -> tuple[Array, ...]:
-    """Return factors of prime or indivisible order whose Kronecker product is an orthogonal block.
+    """Return factors whose Kronecker product is an orthogonal block, split as far as possible.
 
-    The first row and the first column of the block must be positive.
+    All factors but the last are of prime order. The first row and the first column of the block
+    must be positive.
     """
     order = len(block)
     tolerance = _ULPS * np.finfo(block.dtype).eps

@@ -47,7 +47,7 @@ _HINTS = {  # for attributes that users expect on a matrix
     "seed": "r.description, which contains it, if r is a Rotator",
     "toarray": "r.matrix()",
     "todense": "r.matrix()",
-    "det": "numpy.linalg.det(r.matrix()), the product of the determinants of the blocks",
+    "det": "numpy.linalg.det(r.matrix())",
     "certify": "structmat.certify(r)",
     "schedule": "structmat.schedule(r.network)",
     "random": "Rotation(net, random_blocks(net, rng=0))",
@@ -63,16 +63,16 @@ class Rotation(LinearOperator):
     It is an immutable value and a scipy LinearOperator. `r @ x` is the matrix product, with
     vectors as columns; `r(x)` is R x for each vector along the last axis, as for
     `structmat.nn.Orthogonal`. Both take arrays of numpy, torch, JAX, CuPy, or any other library
-    that follows the array API standard, and return arrays of the same library; where that library
-    differentiates or compiles, it can do so through a rotation.
+    that follows the array API standard, and return arrays of the same library. If that library can
+    differentiate or compile functions, this also works for functions that apply a rotation.
 
     Parameters
     ----------
     network : Network
     blocks : sequence of (n, r, r) arrays
         One array of orthogonal or unitary blocks for each bank, in the order of `random_blocks`.
-        numpy arrays are copied and checked; the values of other arrays are not examined. Where all
-        blocks of a bank are equal, `numpy.broadcast_to(block, (n, r, r))` makes them share memory,
+        numpy arrays are copied and checked; the values of other arrays are not examined. If all
+        blocks of a bank are equal, `numpy.broadcast_to(block, (n, r, r))` stores them only once,
         also in products, transposes, powers and files.
 
     Attributes
@@ -213,10 +213,11 @@ class Rotation(LinearOperator):
         return Rotation(self.network.inverse(), made)
 
     def power(self, t: float) -> Rotation:
-        """Return the rotation with each block to the power t: the identity at 0, this one at 1.
+        """Return the rotation with each block raised to the power t: this one for t = 1.
 
-        In between, each block rotates by t times its eigenangles, along a geodesic; R itself
-        follows a path of orthogonal matrices, which differ from R^t unless the blocks commute.
+        Each block rotates by t times its eigenangles, so it moves along a geodesic that starts at
+        the identity. R itself moves along a path of orthogonal matrices, which in general are not
+        the powers R^t.
 
         Parameters
         ----------
@@ -225,7 +226,7 @@ class Rotation(LinearOperator):
         Raises
         ------
         BlockError
-            For a real block of determinant −1, and blocks that are not numpy arrays.
+            For a real block of determinant −1, or blocks that are not numpy arrays.
 
         Examples
         --------
@@ -400,8 +401,8 @@ class Rotation(LinearOperator):
             if isinstance(x, np.ndarray) and arrays:  # numpy input, blocks of another library
                 return array_api_compat.array_namespace(*arrays)
             raise BlockError(
-                f"x has type {type(x).__name__}, but the blocks {type(self.blocks[0]).__name__}:"
-                " they must be arrays of one library"
+                f"x has type {type(x).__name__}, but the blocks have type"
+                f" {type(self.blocks[0]).__name__}: they must be arrays of one library"
             ) from None
 
     def _apply(self, xp: ModuleType, columns: Any) -> Any:
@@ -445,7 +446,7 @@ def _transposed(block: Any, *, conjugate: bool) -> Any:
 
 
 def _held(net: Network, blocks: Sequence[Array]) -> tuple[Array, ...]:
-    """Return the blocks of a rotation: numpy arrays checked and read-only, others as they are."""
+    """Return the blocks of a rotation: read-only, checked numpy arrays, or others unchanged."""
     given = list(blocks) if isinstance(blocks, tuple) else blocks
     foreign = isinstance(given, list) and any(
         array_api_compat.is_array_api_obj(b) and not isinstance(b, np.ndarray) for b in given

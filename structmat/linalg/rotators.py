@@ -1,13 +1,14 @@
 """Rotators: fixed random rotations of any width, described in one line of text.
 
-R is a product of rounds, each of them random signs followed by a network of flat blocks that
+R is a product of rounds. Each round applies random signs, then a network with flat blocks that
 spreads every input over all outputs. The signs are folded into the blocks. For a width whose prime
 factors are at most the block size b, this is a mixed-radix network: there is one path from each
 input to each output, so every entry is a product of entries of flat blocks, and the energy of every
-input is spread evenly, to the extent that the blocks are flat. No network with such blocks mixes
-exactly at any other width d, because averages over at most b wires never add up to 1/d if d has a
-prime factor above b. There, the wires are dealt to switches of nearly equal size, in one more stage
-than density requires, with new signs before each stage.
+input is spread evenly, to the extent that the blocks are flat. At any other width d, no network
+with such blocks mixes exactly: averaging over at most b wires in each stage yields sums of products
+of fractions 1/r, r ≤ b, which never equal 1/d if d has a prime factor above b. At such a width, the
+wires are dealt to switches of nearly equal size, in one stage more than a dense network needs, with
+new signs before each stage.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ from structmat.errors import (
     checked_integer,
 )
 from structmat.families.butterflies import mixed_radix
-from structmat.families.number_theory import ceil_log, divisors, prime_factors
+from structmat.families.number_theory import (
+    best_factorization,
+    ceil_log,
+    divisors,
+    prime_factors,
+)
 from structmat.families.shuffles import deal
 from structmat.linalg.flat_blocks import flat_block, unevenness
 from structmat.linalg.rotation import Rotation
@@ -47,14 +53,14 @@ _KEYS = ("block", "rounds", "depth", "field", "seed", "version")
 
 
 class Rotator(Rotation):
-    """A fixed random rotation that its description determines; `structmat.rotator` makes it.
+    """A fixed random rotation, determined by its description; made by `structmat.rotator`.
 
     Attributes
     ----------
     description : str
         The width, the options, the seed and the version of the construction. From the same
-        description, `from_description` makes the same blocks, bit by bit, on every machine and in
-        every release. Pickling and copying use it.
+        description, `from_description` makes the same blocks, bit for bit, on every machine and in
+        every release. Pickles and copies are made from it.
 
     Examples
     --------
@@ -95,7 +101,7 @@ class Rotator(Rotation):
         if kept > whole.depth:
             raise StructmatError(
                 f"depth={kept}: a round of this rotator has {counted(whole.depth, 'stage')}, so"
-                " depth must be at most that; rounds= repeats them"
+                f" depth must be at most {whole.depth}; rounds= repeats the round"
             )
         options = [f"{wires}", f"block={largest}"]
         options += [f"rounds={times}"] * (times > 1)
@@ -105,8 +111,8 @@ class Rotator(Rotation):
         one = whole[:kept]
         _check_size(one, times)
         network = one.repeat(times)
-        # With several paths from an input to an output, only signs in every stage make their sums
-        # random.
+        # Where several paths join an input and an output, only signs before every stage make the
+        # sum over the paths random.
         signed = 1 if factors(wires, largest, field=field) else kept
         blocks = [
             block
@@ -167,14 +173,14 @@ def rotator(
     width : int
         From 2 to 1,000,000.
     block : int
-        The largest number of wires in a switch, from 2 to 256.
+        The maximum number of wires of a switch, from 2 to 256.
     rounds : int
-        The number of times that signs and network are applied, each time with new signs.
+        How often the signs and the network are applied, each time with new signs.
     depth : int, optional
         Keep only the first stages of each round. With `depth=1`, R is block diagonal.
     rng : int, numpy Generator, SeedSequence or None
         The seed, at least 0, or a source from which it is drawn; None draws a new one from the
-        operating system. The description contains it.
+        operating system. The seed is part of the description.
     field : {"real", "complex"}
         With "complex", the blocks are Fourier transforms and the signs are fourth roots of unity.
 
@@ -186,8 +192,8 @@ def rotator(
     Raises
     ------
     StructmatError
-        If an option is not of the right kind, or outside its range, or if there are more than 4,096
-        stages or 2²⁸ entries of blocks in all.
+        If an option has the wrong type or is out of range, or if there are more than 4,096 stages
+        or 2²⁸ block entries in all.
 
     Notes
     -----
@@ -196,10 +202,10 @@ def rotator(
     then those with the fewest stages, then those with the largest radices. 768 is 16·12·4, all
     three of them orders of Hadamard matrices, so all entries are ±1/√768; with 16·16·3 the largest
     would be 15 % larger. With a prime factor above `block`, the wires are dealt
-    (`structmat.families.deal`), and the entries are about as large as those of a random rotation.
+    (`structmat.families.deal`), and the entries are about as large as those of a Haar rotation.
 
     The random bits come from SHAKE-256 of the description, and the entries of the blocks are
-    rounded correctly, so the same description makes the same bits everywhere.
+    correctly rounded, so the same description yields the same bits everywhere.
 
     Examples
     --------
@@ -243,26 +249,15 @@ def factors(width: int, block: int, *, field: str = "real") -> tuple[int, ...] |
     """
     if max(prime_factors(width)) > block:
         return None
-    # For each divisor, its best factorization: unevenness, depth, and the radices, negated.
-    best: dict[int, tuple[int, int, tuple[int, ...]]] = {1: (0, 0, ())}
-    parts = divisors(width)
-    radices = [r for r in parts[1:] if r <= block]
-    own = {r: unevenness(r, field=field) for r in radices}
-    for whole in parts[1:]:
-        best[whole] = min(
-            (before + own[r], depth + 1, tuple(sorted((*used, -r))))
-            for r in radices
-            if whole % r == 0 and whole // r in best
-            for before, depth, used in [best[whole // r]]
-        )
-    return tuple(-r for r in best[width][2])
+    radices = [r for r in divisors(width)[1:] if r <= block]
+    return best_factorization(width, {r: (unevenness(r, field=field), 1) for r in radices})
 
 
 def _check_size(one: Network, rounds: int) -> None:
-    """Raise an error if so many rounds would have too many stages or entries of blocks."""
+    """Raise an error if so many rounds would have too many stages or block entries."""
     for each, most, what in (
         (one.depth, _STAGES, "stages"),
-        (one.nonzeros, _ENTRIES, "entries of blocks"),
+        (one.nonzeros, _ENTRIES, "block entries"),
     ):
         if each > most:
             raise StructmatError(
@@ -301,7 +296,7 @@ def _signs(width: int, text: str, field: str) -> npt.NDArray[Any]:
 
 
 def drawn_seed(rng: Any) -> int:
-    """Return a seed: an integer itself, or one drawn from a numpy source of random numbers.
+    """Return a seed: the given integer, or one drawn from a numpy source of randomness.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Banks of equal blocks: arrays (n, r, r) of which only one block is in memory.
+"""Banks of equal blocks: arrays (n, r, r) that keep only one block in memory.
 
 A fixed rotation often has the same block in every switch of a bank. `numpy.broadcast_to(block,
 (n, r, r))` is such a bank: its first axis has the stride 0. The functions here keep it that way,
-so that a bank of a million wires takes as much memory as a single switch.
+so that a bank of a million wires takes no more memory than a single switch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def distinct(blocks: Array) -> Array:
 
 
 def repeated(blocks: Array, count: int) -> Array:
-    """Return a bank of `count` blocks, given `distinct` of it.
+    """Return a bank of `count` blocks from the result of `distinct`.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def repeated(blocks: Array, count: int) -> Array:
 
 
 def repeated_in(net: Network, blocks: Sequence[Array]) -> list[Array]:
-    """Return the banks of a network, given `distinct` of each.
+    """Return the banks of a network from the results of `distinct`.
 
     Examples
     --------

@@ -231,8 +231,12 @@ class Network(Value):
         """The shape (width, width) of R."""
         return self.width, self.width
 
+    def __mul__(self, times: int) -> Network:
+        """Return this network repeated `times` times in sequence, as in specs (see `repeat`)."""
+        return self.repeat(times)
+
     def __pow__(self, times: int) -> Network:
-        """Return this network repeated `times` times in sequence (see `repeat`)."""
+        """Return this network repeated `times` times in sequence, as for matrices."""
         return self.repeat(times)
 
     def inverse(self) -> Network:
@@ -253,6 +257,26 @@ class Network(Value):
         count = checked_integer(times, "times")
         check_size(f"repeat({abbreviated(count)})", self.width, self.depth * count)
         return self._with(self.stages * count)
+
+    def mirror(self) -> Network:
+        """Return this network followed by its inverse, with a common middle stage.
+
+        Without that, the last stage would be followed by its own inverse, which joins the same
+        wires again. With identity blocks, the result is the identity.
+
+        Examples
+        --------
+        >>> from structmat.families import baseline, benes
+        >>> baseline(8).mirror() == benes(8)
+        True
+        """
+        if not self.stages:
+            return self
+        check_size("mirror()", self.width, 2 * self.depth - 1)
+        *entering, last = self.stages
+        middle = Stage(self.width, [Bank(bank.reads) for bank in last.banks])
+        leaving = [stage.inverse() for stage in reversed(entering)]
+        return self._with([*entering, middle, *leaving])
 
     def relabel(self, places: npt.ArrayLike) -> Network:
         """Return the network of P R Pᵀ: wire i becomes wire `places[i]`, and keeps its label.

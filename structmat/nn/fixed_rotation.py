@@ -29,10 +29,9 @@ from structmat.nn.vectors import check_vectors, rotate_parts
 class FixedRotation(nn.Module):
     """A rotation as a module without parameters or buffers.
 
-    It follows its input: blocks are computed from the float64 blocks of the rotation for each
-    device and precision that occurs, so `to()`, `half()` and the like have no effect on it, and
-    its state dict is empty. Pickles and copies contain the rotation; that of a `Rotator` consists
-    of its description.
+    It adapts to its inputs: for each device and precision that occurs, it converts the blocks of
+    the rotation, so `to()`, `half()` and the like have no effect on it, and its state dict is
+    empty. Pickles and copies contain the rotation, in the case of a `Rotator` as its description.
 
     Parameters
     ----------
@@ -48,8 +47,8 @@ class FixedRotation(nn.Module):
     -----
     Products are accumulated in at least float32; the result has the dtype of x, or a complex dtype
     if the blocks are complex. Autocast has no effect. NaN and infinity pass through. For float16
-    vectors on a CPU, a result that float16 cannot represent is an error; elsewhere, where checking
-    would synchronise the device, it is infinite.
+    vectors on a CPU, a result that float16 cannot represent raises an error. On other devices, for
+    which the check would require a synchronisation, such a result is infinite.
 
     With compiled kernels and more than a few vectors, blocks that are Kronecker products are split
     into smaller switches (`structmat.linalg.refinement`), so that a Hadamard block runs as a fast
@@ -145,7 +144,7 @@ class FixedRotation(nn.Module):
 
     @torch_internals.constant
     def _ready(self, device: torch.device, dtype: torch.dtype, *, fine: bool) -> _Ready:
-        """Return the network and the blocks that run on a device, computed on first use."""
+        """Return the network and the blocks for a device, computed on first use."""
         own_operations = torch_internals.transformed() or torch_internals.exporting()
         fine = fine and device.type == "cpu" and compiled.available(device) and not own_operations
         with torch_internals.untraced():
@@ -211,7 +210,7 @@ class _Ready:
 
 
 def _check_overflow(x: Tensor, made: Tensor) -> None:
-    """Raise an error if results are infinite and vectors are not, unless numbers are unknown."""
+    """Raise an error if results are infinite and vectors are not, unless values are unknown."""
     if torch_internals.eager(x, made) and made.isinf().any() and not x.isinf().any():
         largest = torch.linalg.vector_norm(x.float(), dim=-1).max()
         raise BlockError(

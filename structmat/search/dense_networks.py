@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from structmat.analysis.reachability import dense_depth, leading_dense_depth
@@ -65,6 +66,57 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     return [member.family for member in dense_members(width, budget)]
 
 
+def dense_member(rule: Family, width: int) -> Member | None:
+    """Return the dense network of a family at a width, or None if it has none.
+
+    As for `dense_networks`, the depth is increased to the smallest at which the network is dense if
+    the family does not claim it, and wide networks without claims are not built.
+
+    Examples
+    --------
+    >>> from structmat.families import parse
+    >>> dense_member(parse("shuffle(block=4)"), 64).depth, dense_member(parse("benes"), 12)
+    (3, None)
+    """
+    return _dense(rule, width, math.comb(width, 2)) if accepts(rule, width) else None
+
+
+def deepened(
+    rule: Family, members: Mapping[int, Member], layers: Mapping[int, int], budget: int
+) -> tuple[Family, dict[int, Member]] | None:
+    """Return a family with as many more stages as a budget allows, or None if there are none.
+
+    Parameters
+    ----------
+    rule : Family
+    members : mapping from a width to its dense network
+    layers : mapping from a width to a number of layers
+    budget : int
+        The maximum number of parameters of all layers.
+    """
+    if "depth" not in entry(rule.name).options:
+        return None
+    stages = max(member.depth for member in members.values())
+    each = sum(layers[d] * m.parameters / m.depth for d, m in members.items())
+    most = int(budget / each)  # before rounding: stages of a family may differ in size
+    for depth in range(most, stages, -1):
+        deeper = rule.with_options(depth=depth)
+        found = {d: _deep(deeper, d) for d in members if accepts(deeper, d)}
+        if len(found) == len(members) and budget >= sum(
+            layers[d] * member.parameters for d, member in found.items()
+        ):
+            return deeper, found
+    return None
+
+
+def _deep(rule: Family, width: int) -> Member:
+    claims = rule.claims(width)
+    if claims.parameters is not None and claims.depth is not None:
+        return Member(claims.parameters, claims.depth, claims.dense_at, rule)
+    net = rule(width)
+    return Member(net.parameters, net.depth, None, rule)
+
+
 class Member(NamedTuple):
     """A dense network of a given width, described by its family."""
 
@@ -114,9 +166,29 @@ def _tried(known: Entry, width: int, budget: int) -> Iterator[Member]:
 
 def _candidates(known: Entry, width: int) -> Iterator[Family]:
     """Yield a family with every choice of options that is worth trying and valid at this width."""
-    optional = {n for n, option in known.options.items() if option.default is not option.empty}
+    optional = _optional(known)
+    for rule in combinations(known, width, option_values(known, width)):
+        if accepts(rule, width):
+            yield rule
+            claims = rule.claims(width)
+            if "depth" in optional and claims.dense_at and claims.dense_at != claims.depth:
+                yield rule.with_options(depth=claims.dense_at)
+
+
+def option_values(known: Entry, width: int) -> dict[str, Iterable[Any]]:
+    """Return the values of the options of a family that are worth trying at a width.
+
+    An optional depth, which extends a network, is left unset, and seeds are 0.
+
+    Examples
+    --------
+    >>> from structmat.families.registry import entry
+    >>> option_values(entry("random"), 12)["block"]
+    [2, 3, 4, 5, 6, 7, 8, 12]
+    """
+    optional = _optional(known)
     powers = [1 << k for k in range(2, _LARGEST.bit_length())]
-    values: dict[str, Iterable[Any]] = {
+    return {
         "block": _blocks(width),
         "depth": () if "depth" in optional else (1,),
         "radices": () if "repeat" in optional else least_factorizations(width, _LARGEST),
@@ -124,12 +196,11 @@ def _candidates(known: Entry, width: int) -> Iterator[Family]:
         "degree": (3, 4, 6, 8),
         "rng": (0,),
     }
-    for rule in combinations(known, width, values):
-        if accepts(rule, width):
-            yield rule
-            claims = rule.claims(width)
-            if "depth" in optional and claims.dense_at and claims.dense_at != claims.depth:
-                yield rule.with_options(depth=claims.dense_at)
+
+
+def _optional(known: Entry) -> set[str]:
+    """Return the names of the options that have a default."""
+    return {n for n, option in known.options.items() if option.default is not option.empty}
 
 
 def _blocks(width: int) -> list[int]:

@@ -102,10 +102,10 @@ def test_bounds_decrease_with_outputs_and_increase_with_everything_else(width, d
     ("arguments", "message"),
     [
         ({"outputs": 0}, "outputs=0: outputs must be an integer ≥ 1"),
-        ({"outputs": 9}, "outputs=9: at most the width 8"),
+        ({"outputs": 9}, "outputs=9: it must be at most the width 8"),
         ({"outputs": 2.5}, "outputs=2.5"),
         ({"vectors": 0}, "vectors=0"),
-        ({"vectors": 10**400}, r"vectors=.*: at most 2\^64 − 1"),
+        ({"vectors": 10**400}, r"vectors=.*: it must be at most 2\^64 − 1"),
         ({"failure": 0.0}, "failure=0.0: it must be a probability between 0 and 1"),
         ({"failure": float("nan")}, "failure=nan"),
         ({"failure": "1 %"}, "failure='1 %'"),

@@ -7,9 +7,11 @@ import pytest
 
 import structmat as sm
 from structmat.cli import main
-from structmat.search.atlas import PATH, packaged, read, write
-from structmat.search.purposes import PURPOSES, Topology
-from structmat.search.records import measured, with_records
+from structmat.search.atlas.candidates import measured
+from structmat.search.atlas.questions import QUESTIONS
+from structmat.search.atlas.record_file import PATH, packaged, read, write
+from structmat.search.atlas.stored_topology import Topology
+from structmat.search.atlas.verification import with_records
 
 
 def run(capsys, *arguments):
@@ -27,7 +29,7 @@ def read_json(capsys, *arguments):
 def test_without_a_selection_the_purposes_are_counted(capsys):
     code, out, err = run(capsys)
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()[1 : 1 + len(PURPOSES)]] == list(PURPOSES)
+    assert [line.split()[0] for line in out.splitlines()[1 : 1 + len(QUESTIONS)]] == list(QUESTIONS)
     assert f"{len(packaged()):,} records" in out
 
 

@@ -121,8 +121,8 @@ def test_list_does_not_build_huge_networks(capsys):
     assert re.search(r"endless +5 +1,000,000,000 +7 +– +–", out)
 
 
-def test_show_prints_the_diagram_the_report_and_the_schedule(capsys):
-    spec = "butterfly(block=8, depth=2)"
+@pytest.mark.parametrize("spec", ["butterfly(block=8, depth=2)", "mirror(butterfly(block=8)) * 2"])
+def test_show_prints_the_diagram_the_report_and_the_schedule(capsys, spec):
     net = sm.parse(spec)(64)
     found = read(capsys, "show", spec, "--width", "64")
     plan = sm.schedule(net).to_dict()
@@ -346,6 +346,10 @@ WRONG = [
     (["show", "butterfly", "--width", "48"], "nearest are 32 and 64"),
     (["show", "buterfly", "--width", "48"], "did you mean butterfly"),
     (["show", "butterfly(block=__import__('os'))", "--width", "8"], "must be a literal"),
+    (["show", "butterfly +", "--width", "8"], "cannot be parsed; a spec looks like"),
+    (["show", "butterfly * 2"], "a family has a network for each width; give --width N"),
+    (["show", "butterfly * 1000000000", "--width", "8"], "show accepts width × stages up to"),
+    (["compare", "benes @ buterfly", "--width", "8"], "did you mean butterfly"),
     (["show", "butterfly", "--width", "-4"], "width must be an integer ≥ 1"),
     (["list", "--budget", "3"], "--width N, which is missing"),
     (["list", "--all"], "--width N, which is missing"),

@@ -302,7 +302,7 @@ def test_the_notebook_representation_shows_the_matrix():
     assert "<img" not in wide._repr_html_()
 
 
-def test_missing_arguments_and_attributes_say_what_to_use():
+def test_errors_for_missing_arguments_and_attributes_name_a_remedy():
     net = sm.butterfly(4)
     with pytest.raises(BlockError, match=r"needs blocks, such as random_blocks\(net, rng=0\)"):
         sm.Rotation(net)

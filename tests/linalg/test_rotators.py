@@ -67,7 +67,7 @@ def test_factors_are_the_best_factorization(width, block, field):
 
 
 @pytest.mark.parametrize("width", [96, 384, 768, 1000, 1536, 3072, 14336])
-def test_mixing_is_exact_and_no_entry_exceeds_the_product_of_the_largest(width):
+def test_mixing_is_exact_and_no_entry_exceeds_the_product_of_the_largest_block_entries(width):
     r = sm.rotator(width, rng=1)
     assert sm.mixing(r.network) == 0 if width > 512 else sm.mixing(r.network) < 1e-14
     radices = [stage.banks[0].radix for stage in r.network.stages]
@@ -80,7 +80,7 @@ def test_mixing_is_exact_and_no_entry_exceeds_the_product_of_the_largest(width):
 
 
 @given(st.integers(2, 120), st.integers(0, 9))
-def test_complex_rotators_of_smooth_widths_have_entries_of_one_size(width, seed):
+def test_entries_of_complex_rotators_of_smooth_width_have_equal_modulus(width, seed):
     if max(prime_factors(width)) > 16:
         return
     matrix = sm.rotator(width, rng=seed, field="complex").matrix()
@@ -88,7 +88,7 @@ def test_complex_rotators_of_smooth_widths_have_entries_of_one_size(width, seed)
 
 
 @pytest.mark.parametrize("width", [17, 114, 185, 251, 1009, 1032, 3060, 7919, 11008, 13696, 29569])
-def test_widths_with_a_large_prime_factor_mix_to_two_per_cent(width):
+def test_mixing_is_below_two_per_cent_at_widths_with_a_large_prime_factor(width):
     net = topology(width, 16)
     assert sm.mixing(net) < 0.02
     assert max(bank.radix for bank in net.banks) <= 16
@@ -324,13 +324,15 @@ def test_bad_input_is_rejected_in_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_number_of_entries_of_blocks_is_limited(monkeypatch):
+def test_the_number_of_block_entries_is_limited(monkeypatch):
     entries = sm.rotator(12, block=4).network.nonzeros
     monkeypatch.setattr(rotators, "_ENTRIES", 2 * entries)
     assert sm.rotator(12, block=4, rounds=2).network.nonzeros == 2 * entries
-    with pytest.raises(StructmatError, match=r"entries of blocks, .* rounds must be at most 2"):
+    with pytest.raises(StructmatError, match=r"block entries, .* rounds must be at most 2"):
         sm.rotator(12, block=4, rounds=3)
-    with pytest.raises(StructmatError, match=r"would have 289 entries .* a smaller block or depth"):
+    with pytest.raises(
+        StructmatError, match=r"would have 289 block entries.* a smaller block or depth"
+    ):
         sm.rotator(17, block=17)
 
 
@@ -368,6 +370,6 @@ def test_a_width_beyond_the_maximum_is_a_width_error():
         ("rotator(768, block=16, field=odd, seed=0, version=1)", r"field='odd': it must be .real"),
     ],
 )
-def test_a_description_that_no_rotator_has_is_rejected(text, message):
+def test_invalid_descriptions_are_rejected(text, message):
     with pytest.raises(StructmatError, match=message):
         sm.Rotator.from_description(text)

@@ -62,7 +62,7 @@ def test_a_fixed_rotation_agrees_with_the_numpy_rotation(net, seed, dtype, kind,
 
 @pytest.mark.parametrize("width", [2, 17, 96, 768, 1000, 1032])
 @pytest.mark.parametrize("field", ["real", "complex"])
-def test_fixed_rotators_at_all_numbers_of_vectors(width, field):
+def test_fixed_rotators_are_correct_for_any_number_of_vectors(width, field):
     r = sm.rotator(width, rng=width, field=field)
     q = FixedRotation(r)
     for count in (0, 1, 4, 5, 70):
@@ -74,7 +74,7 @@ def test_fixed_rotators_at_all_numbers_of_vectors(width, field):
 
 
 @pytest.mark.parametrize("field", ["real", "complex"])
-def test_the_other_backend_for_cpus_takes_shared_blocks(monkeypatch, field):
+def test_the_tiled_backend_accepts_shared_blocks(monkeypatch, field):
     monkeypatch.setattr(compiled, "available", lambda _: False)
     for width in (96, 107):
         r = sm.rotator(width, rng=1, field=field)
@@ -89,7 +89,7 @@ def test_the_other_backend_for_cpus_takes_shared_blocks(monkeypatch, field):
         assert torch.allclose(found, expected.real if field == "complex" else expected, atol=1e-12)
 
 
-def test_gradients_are_those_of_the_transpose():
+def test_gradients_are_multiplied_by_the_transpose():
     q = FixedRotation(sm.rotator(12, rng=1))
     x = vectors((7, 12), 0, torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(q, x)
@@ -165,7 +165,7 @@ def test_compiled_exported_and_traced_programs_agree():
     assert torch.allclose(found, x, atol=1e-5)
 
 
-def test_the_module_has_no_state_and_follows_its_input():
+def test_the_module_has_no_state_and_adapts_to_its_input():
     q = FixedRotation("rotator(96, block=16, seed=4, version=1)")
     assert not q.state_dict()
     assert not [*q.parameters()]

@@ -13,15 +13,19 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import FileError, StructmatError
 from structmat.networks.network import Network
-from structmat.search.atlas import PATH, Atlas, packaged, read, selected, summary, write
-from structmat.search.purposes import BLOCKS, PURPOSES, WIDTHS, Topology, leading
-from structmat.search.records import mismatch
+from structmat.search.atlas.lookup import Atlas, selected, summary
+from structmat.search.atlas.questions import BLOCKS, QUESTIONS, WIDTHS
+from structmat.search.atlas.record_file import PATH, packaged, read, write
+from structmat.search.atlas.stored_topology import Topology, leading
+from structmat.search.atlas.verification import mismatch
 from structmat.testing import networks
 
 RECORDS = packaged()
 NAMED = {(r.purpose, r.width, r.block): r for r in RECORDS}
 SMALL = [r for r in RECORDS if r.width <= 48 and r.topology]
-COUNTS = [name for name, purpose in PURPOSES.items() if purpose.quantity in ("parameters", "depth")]
+COUNTS = [
+    name for name, purpose in QUESTIONS.items() if purpose.quantity in ("parameters", "depth")
+]
 
 
 def value(purpose, width, block):
@@ -33,7 +37,7 @@ def value(purpose, width, block):
 
 
 def test_every_purpose_has_a_record_at_each_width_and_block():
-    assert set(NAMED) == {(n, w, b) for n, p in PURPOSES.items() for w in p.widths for b in BLOCKS}
+    assert set(NAMED) == {(n, w, b) for n, p in QUESTIONS.items() for w in p.widths for b in BLOCKS}
     assert len(RECORDS) == len(NAMED)
     assert WIDTHS[:63] == tuple(range(2, 65))
     assert PATH.stat().st_size < 400_000
@@ -85,8 +89,8 @@ def test_records_of_different_purposes_and_blocks_agree():
         for block in BLOCKS:
             cell = {
                 name: value(name, width, block)
-                for name in PURPOSES
-                if width in PURPOSES[name].widths
+                for name in QUESTIONS
+                if width in QUESTIONS[name].widths
             }
             assert cell["dense"] <= cell["mixing"]
             assert cell["dense-depth"] <= cell["mixing-depth"]
@@ -149,7 +153,7 @@ def test_networks_serve_their_purpose(record):
 def test_records_are_selected_and_shown_as_a_table():
     table = sm.atlas(24, block=4)
     assert {(r.width, r.block) for r in table} == {(24, 4)}
-    assert len(table) == sum(24 in purpose.widths for purpose in PURPOSES.values())
+    assert len(table) == sum(24 in purpose.widths for purpose in QUESTIONS.values())
     lines = str(table).splitlines()
     assert re.sub(r" +", " ", lines[0]) == (
         "purpose width block value bound stages topology holder basis"
@@ -200,7 +204,7 @@ def test_wrong_selections_are_refused(act, message):
 
 def test_the_summary_counts_records():
     rows = summary(RECORDS)
-    assert [row["purpose"] for row in rows] == list(PURPOSES)
+    assert [row["purpose"] for row in rows] == list(QUESTIONS)
     assert sum(row["records"] for row in rows) == len(RECORDS)
     for row in rows:
         counted = row["met"] + row["open"] + row["impossible"]

@@ -11,22 +11,18 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.analysis.mixing import mixes_exactly
 from structmat.errors import StructmatError
-from structmat.search.atlas import packaged
-from structmat.search.purposes import BLOCKS, PURPOSES, Topology
-from structmat.search.records import (
-    best_known,
-    candidates,
-    is_better,
-    measured,
-    mismatch,
-    submitted,
-    with_records,
-)
+from structmat.search.atlas.candidates import best_known, candidates, is_better, measured
+from structmat.search.atlas.questions import BLOCKS, QUESTIONS
+from structmat.search.atlas.record_file import packaged
+from structmat.search.atlas.stored_topology import Topology
+from structmat.search.atlas.verification import mismatch, submitted, with_records
 from theory._tools import every_network
 
 RECORDS = packaged()
 NAMED = {(r.purpose, r.width, r.block): r for r in RECORDS}
-QUICK = [name for name, p in PURPOSES.items() if p.quantity in ("parameters", "depth", "dimension")]
+QUICK = [
+    name for name, p in QUESTIONS.items() if p.quantity in ("parameters", "depth", "dimension")
+]
 
 
 @settings(max_examples=15, deadline=None)

@@ -48,7 +48,7 @@ _OTHER_NAMES = {  # names of these transforms elsewhere
 
 
 def named(name: str) -> str:
-    """Return how to call the transform that users know by a name, or nothing for other names.
+    """Return the call for a transform known by this name elsewhere, or "" for other names.
 
     Examples
     --------

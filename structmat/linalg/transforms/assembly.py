@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 def staged(width: int, stages: Iterable[Sequence[Part]]) -> Factored:
-    """Return the straight network of these stages; parts with wires alone, or none, are left out.
+    """Return the straight network of these stages; parts without switches of ≥ 2 wires are omitted.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def staged(width: int, stages: Iterable[Sequence[Part]]) -> Factored:
 
 
 def single(matrix: Array) -> Factored:
-    """Return one switch that joins all wires; one wire is left alone, and its entry must be 1.
+    """Return a single switch on all wires, or none for a 1×1 matrix, whose entry must be 1.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def placed(part: Factored, wires: Index) -> Factored:
 def permuted(
     part: Factored, *, inputs: Index | None = None, outputs: Index | None = None
 ) -> Factored:
-    """Return the matrix R' with R' x = (R x[inputs])[outputs], the first and last stage rewired.
+    """Return the matrix R' with R' x = (R x[inputs])[outputs] by rewiring the end stages.
 
     Examples
     --------
@@ -136,9 +136,9 @@ def permuted(
 def signed(
     part: Factored, *, inputs: Array | None = None, outputs: Array | None = None
 ) -> Factored:
-    """Return diag(outputs) · R · diag(inputs), absorbed by the blocks of the end stages.
+    """Return diag(outputs) · R · diag(inputs), with the factors absorbed by blocks of end stages.
 
-    Every wire whose factor is not 1 must be in a switch of that stage.
+    Every wire whose factor is not 1 must be in a switch of the first or last stage, respectively.
 
     Examples
     --------

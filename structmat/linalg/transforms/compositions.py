@@ -27,8 +27,8 @@ _MOST = 2**53  # larger integers are not exact as floating-point numbers
 def kron(first: Rotation, second: Rotation) -> Transform:
     """Return the Kronecker product of two rotations, on the product of their networks.
 
-    Every stage of the factors becomes a stage, in which each block occurs once for every wire of
-    the other factor; those of `second` come first.
+    Every stage of a factor becomes a stage of the product, in which each block occurs once for
+    every wire of the other factor. The stages of `second` come first.
 
     Parameters
     ----------
@@ -76,11 +76,11 @@ def shift(n: int, steps: float = 1, *, diagonalised: bool = False) -> Transform:
     n : int
         From 1 to 65,536.
     steps : int
-        With `diagonalised`, any real number: between the integers, the shift multiplies frequency
-        k by exp(−2πi·k·steps/n), −n/2 < k ≤ n/2, and its powers are shifts again.
+        An integer or, with `diagonalised`, any real number: the shift then multiplies frequency k,
+        −n/2 < k ≤ n/2, by exp(−2πi·k·steps/n).
     diagonalised : bool
-        Whether to return F* D F with the Fourier transform F and a diagonal D, which is a network
-        with switches and unitary blocks. Otherwise the shift is one stage without switches.
+        Whether to return F* D F, with the Fourier transform F and a diagonal matrix D, as a network
+        with unitary blocks. Otherwise the shift is one stage without switches.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def shift(n: int, steps: float = 1, *, diagonalised: bool = False) -> Transform:
         whole = int(amount)
         moves = np.stack([wires, (wires + whole) % width], axis=1)
         made = Factored(Network(width, [Stage(width, moves=moves)]), [])
-        words = f"wire i moves to i + {whole} modulo {width}, and nothing else happens"
+        words = f"the only stage moves wire i to wire i + {whole} modulo {width}"
         return named(made, f"shift({width}, {whole})", words, 0)
     check_prime(width)
     radices = prime_factors(width)
@@ -117,18 +117,18 @@ def shift(n: int, steps: float = 1, *, diagonalised: bool = False) -> Transform:
         if whole
         else np.exp(-2j * math.pi / width * math.remainder(amount, width) * frequencies)
     )
-    if network.depth:  # the last stage, the phases and the first stage back share their switches
+    if network.depth:  # F's last stage, the phases and F*'s first stage have the same switches
         (bank,) = network.stages[-1].banks
         last = blocks[-1]
         middle = adjoint(last) @ (phases[bank.writes][:, :, None] * last)
         back = transposed(Factored(network[:-1], blocks[:-1]))
         part = chained(Factored(network, [*blocks[:-1], middle]), back)
     name = f"shift({width}, {int(amount) if whole else amount}, diagonalised=True)"
-    return named(part, name, f"{reversal_of(radices)}, and back at the end")
+    return named(part, name, f"{reversal_of(radices)}; the last stage restores their order")
 
 
 def _copies(block: Array, count: int, *, each: bool) -> Array:
-    """Return the blocks of a bank `count` times: each one in a row, or all of them in turn."""
+    """Return `count` copies of a bank's blocks: of each block in a row, or of the whole bank."""
     own = distinct(block)
     if len(own) == 1:
         shared: Array = repeated(own, len(block) * count)

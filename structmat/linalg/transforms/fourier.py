@@ -66,8 +66,8 @@ def dft(n: int, *, radices: Sequence[int] | None = None) -> Transform:
 def idft(n: int, *, radices: Sequence[int] | None = None) -> Transform:
     """Return the inverse discrete Fourier transform, with entries exp(2πi jk/n) / √n.
 
-    The network is that of `dft`, with conjugate blocks; `dft(n).H` is the same matrix on the
-    network in reverse.
+    It has the network of `dft`, with conjugate blocks; `dft(n).H` is the same matrix on the
+    reversed network.
 
     Parameters
     ----------
@@ -93,11 +93,11 @@ def idft(n: int, *, radices: Sequence[int] | None = None) -> Transform:
 def hartley(n: int) -> Transform:
     """Return the discrete Hartley transform of n points: entries (cos + sin)(2πjk/n) / √n.
 
-    It is the real form of the Fourier transform: the real part of `dft(n) @ x` is the even part of
-    the Hartley transform, and the imaginary part the odd part with the opposite sign. The matrix is
-    real and symmetric. Each stage has one digit of the wire number, as for the Fourier transform;
-    a switch of radix 2r joins the frequencies k and −k of the r shorter transforms, except where
-    they are the same.
+    It is the real form of the Fourier transform: for real x, the real part of `dft(n) @ x` is the
+    even part of the Hartley transform, and the imaginary part is minus its odd part. The matrix is
+    real and symmetric. As for the Fourier transform, each stage transforms one digit of the wire
+    number; a switch of radix 2r joins the frequencies k and −k of r shorter transforms, except
+    where they are the same.
 
     Parameters
     ----------
@@ -112,9 +112,9 @@ def hartley(n: int) -> Transform:
     References
     ----------
     R. N. Bracewell, The fast Hartley transform, Proceedings of the IEEE 72, 1984. The published
-    operation count, for powers of two, is that of the split-radix transform of real data with the
-    additions that combine its parts: H. V. Sorensen et al., Real-valued fast Fourier transform
-    algorithms, 1987.
+    operation count, for powers of two, is that of the split-radix transform of real data plus the
+    additions that combine its real and imaginary parts: H. V. Sorensen et al., Real-valued fast
+    Fourier transform algorithms, 1987.
 
     Examples
     --------
@@ -178,11 +178,11 @@ def hartley_stages(n: int, *, mixed: tuple[Array, Array] | None = None) -> Facto
 
 
 def real_radices(n: int) -> list[int]:
-    """Return the prime factors of n in the order in which a real transform has fewest non-zeros.
+    """Return the prime factors of n in the order that minimises non-zeros of a real transform.
 
-    Frequencies 0 and, of an even transform, n/2 are their own negatives. So the first stage, and
-    the second if the first has radix 2, have switches of the radix itself, and the others of twice
-    the radix.
+    Frequency 0 and, for even n, frequency n/2 are their own negatives. All switches of the first
+    stage, and of the second if the first has radix 2, therefore have the radix itself; in the other
+    stages, the switches of all other frequencies have twice the radix.
 
     Examples
     --------
@@ -208,8 +208,9 @@ def reversal_of(radices: Sequence[int]) -> str:
     if set(radices) == {2}:
         return "the first stage reads the inputs in bit-reversed order"
     return (
-        "the first stage reads the inputs in digit-reversed order: those at distance"
-        f" {math.prod(radices[1:])} meet first (radices {', '.join(map(str, radices))})"
+        f"the first stage reads the inputs in digit-reversed order (radices"
+        f" {', '.join(map(str, radices))}), so its switches join those at distance"
+        f" {math.prod(radices[1:])}"
     )
 
 
@@ -240,9 +241,9 @@ def _levels(
 ) -> Factored:
     """Return the stages of Cooley and Tukey's algorithm, the shortest transforms first.
 
-    `switches(r, m)` are the wires of the switches that make a transform of r·m points from r
-    transforms of m points, whose values lie one after the other. `entries(out, read, m, r·m)` are
-    √r times the entries of their blocks.
+    `switches(r, m)` returns the wires of the switches that combine r transforms of m points, whose
+    values lie one after the other, into a transform of r·m points. `entries(out, read, m, r·m)`
+    returns √r times the entries of their blocks.
     """
     width = math.prod(radices)
     stages = []

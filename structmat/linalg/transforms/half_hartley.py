@@ -30,9 +30,10 @@ def half_hartley(n: int, *, odd: bool = False) -> Factored:
     ≤ (n−1)/2, of which the first row and column are divided by √2; on odd inputs the sine matrix 2
     sin(2πjk/n) / √n, 1 ≤ j, k ≤ (n−1)/2. Both are orthogonal.
 
-    If n = r·m with the prime r, the inputs at multiples of r are a shorter input of the same kind.
-    Of the others, those at s + r·i and −s − r·i are the same up to sign, and one of them takes a
-    full Hartley transform of m points. A last stage with switches of radix r joins these.
+    If n = r·m with a prime r, the inputs at multiples of r form a shorter input of the same kind.
+    The others agree in pairs up to sign, those at s + r·i with those at −s − r·i, so each s < r/2
+    needs one full Hartley transform of m points. The switches of the last stage, of radix r or
+    smaller, join these transforms.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def _last(n: int, radix: int, *, odd: bool) -> Factored:
     cos, sin = cos_sin(frequencies[:, :, None] * s, n)
     if odd:
         cos, sin = sin, -cos
-    same = (frequencies % inner == k)[:, :, None]  # or else it is −k modulo `inner`
+    same = (frequencies % inner == k)[:, :, None]  # otherwise it is −k modulo `inner`
     one = np.ones((*frequencies.shape, 1))
     if odd:
         one = np.where(same, 1.0, -1.0)

@@ -1,4 +1,4 @@
-"""Random rotations of few parameters: Householder reflections and Kac's walk."""
+"""Random rotations with few parameters: Householder reflections and Kac's walk."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ def householder(n: int, count: int, rng: Any = None) -> Transform:
 def kac_walk(n: int, steps: int, rng: Any = None) -> Transform:
     """Return a product of rotations by uniform angles in uniformly random pairs of coordinates.
 
-    A rotation is put into the first stage in which both of its wires are free; rotations of one
-    stage commute.
+    Each rotation is put into the first stage after all previous rotations of its two wires;
+    rotations of one stage commute.
 
     Parameters
     ----------
     n : int
         From 2 to 65,536.
     steps : int
-        The number of rotations, at least 1. About ½ n ln n of them are necessary for a vector to
-        become uniform on the sphere.
+        The number of rotations, at least 1. For the image of a vector to be nearly uniform on the
+        sphere, about ½ n ln n of them are necessary.
     rng : seed or numpy Generator, optional
 
     Raises
@@ -91,7 +91,7 @@ def kac_walk(n: int, steps: int, rng: Any = None) -> Transform:
     first = source.integers(width, size=count)
     second = (first + source.integers(1, width, size=count)) % width  # uniform among the others
     angles = source.uniform(0, 2 * math.pi, size=count)
-    free = [0] * width  # the first stage after the last rotation of each wire
+    free = [0] * width  # for each wire, the first stage after its last rotation
     times = []
     for a, b in zip(first.tolist(), second.tolist(), strict=True):
         time = max(free[a], free[b])

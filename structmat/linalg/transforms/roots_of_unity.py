@@ -14,8 +14,9 @@ Array = npt.NDArray[Any]
 def cos_sin(k: npt.ArrayLike, n: int) -> tuple[Array, Array]:
     """Return cos(2πk/n) and sin(2πk/n) for integers k, to within an ulp.
 
-    The angle is reduced to the first octant in integer arithmetic. Angles that differ by a symmetry
-    of the octants therefore have equal or opposite values, and multiples of π/2 exact ones.
+    The angle is reduced to the first octant in integer arithmetic. The values at angles related by
+    a symmetry of the octants therefore agree exactly up to sign, and those at multiples of π/2 are
+    exact.
 
     Examples
     --------
@@ -42,7 +43,7 @@ def cos_sin(k: npt.ArrayLike, n: int) -> tuple[Array, Array]:
 
 
 def root(k: npt.ArrayLike, n: int) -> Array:
-    """Return exp(−2πi k/n) for integers k, as `cos_sin`.
+    """Return exp(−2πi k/n) for integers k, with the accuracy of `cos_sin`.
 
     Examples
     --------

@@ -18,7 +18,7 @@ _LARGEST = 2**12  # maximum prime factor: the block of this radix has 2^24 entri
 
 
 class Operations(NamedTuple):
-    """Real additions and multiplications of one product R x.
+    """The number of real additions and multiplications in one product R x, for three algorithms.
 
     An entry of a block counts as a general number unless it is zero: a row of z non-zeros takes z
     multiplications and z − 1 additions, real or complex. A complex multiplication takes 6 real
@@ -31,8 +31,8 @@ class Operations(NamedTuple):
     dense : int
         With the dense matrix.
     published : int or None
-        The count of a published fast algorithm, where there is a formula for this width. It need
-        not be the best one known; it leaves out multiplications by ±1, and by a common factor.
+        The count of a published fast algorithm, if there is a formula for this width. It need not
+        be the best one known, and excludes multiplications by ±1 and by a common factor.
     """
 
     network: int
@@ -52,13 +52,13 @@ class Transform(Rotation):
     Attributes
     ----------
     name : str
-        The call that makes it, such as "dft(12)", without the seed of a random one.
+        The call that makes it, such as "dft(12)", without the seed if it is random.
     permutation : str
         The permutation at the ends of the network, in words. The network contains it, in the wires
         that its first stage reads or its last stage writes; `network.straightened()` splits it off.
     operations : Operations
-        The real additions and multiplications of one product, of the dense product, and of a
-        published fast algorithm.
+        The number of real additions and multiplications in one product, in the product with the
+        dense matrix, and in a published fast algorithm.
 
     Examples
     --------
@@ -92,7 +92,7 @@ class Transform(Rotation):
 
     @property
     def operations(self) -> Operations:
-        """The real additions and multiplications of one product (see `Operations`)."""
+        """The number of real additions and multiplications in one product (see `Operations`)."""
         is_complex = np.dtype(self.dtype).kind == "c"
         each, row = (8, 2) if is_complex else (2, 1)
         used = 0
@@ -126,7 +126,7 @@ class Transform(Rotation):
 def named(
     part: Factored, name: str, permutation: str = "none", published: int | None = None
 ) -> Transform:
-    """Return the transform; a single switch is made straight, by permuting its block."""
+    """Return the transform; if it is a single switch, permute its block to make it straight."""
     network, blocks = part
     if network.depth == len(network.banks) == 1 and network.banks[0].radix == network.width:
         (bank,) = network.banks

@@ -8,8 +8,8 @@ All are formed from real orthogonal factors:
 - Type IV at even widths by transforms of type II of half the width between two stages of
   rotations (Plonka and Tasche); at odd widths by a Hartley transform whose inputs and outputs are
   permuted and given signs (Heideman).
-- Type I by splitting symmetric and antisymmetric inputs, until an odd number of intervals is left,
-  and by the even or odd part of a Hartley transform for that.
+- Type I by splitting inputs into symmetric and antisymmetric parts until the number of intervals is
+  odd, then by the even or odd part of a Hartley transform.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def dct(n: int, type: int = 2) -> Transform:  # noqa: A002 (as scipy calls it)
     Returns
     -------
     Transform
-        With real blocks, equal to `scipy.fft.dct` with this type and `norm="ortho"`, of which
+        With real blocks, equal to `scipy.fft.dct` with this type and `norm="ortho"`, for which
         `orthogonalize=True` is the default.
 
     Raises
@@ -112,7 +112,7 @@ def dst(n: int, type: int = 2) -> Transform:  # noqa: A002 (as scipy calls it)
     Returns
     -------
     Transform
-        With real blocks, equal to `scipy.fft.dst` with this type and `norm="ortho"`, of which
+        With real blocks, equal to `scipy.fft.dst` with this type and `norm="ortho"`, for which
         `orthogonalize=True` is the default.
 
     Raises
@@ -139,7 +139,7 @@ def dst(n: int, type: int = 2) -> Transform:  # noqa: A002 (as scipy calls it)
 
 
 def _published(n: int, kind: int) -> int | None:
-    """Return the number of operations for n = 2^k, or n − 1 = 2^k for type 1.
+    """Return the published number of operations for n = 2^k, or n − 1 = 2^k for type 1.
 
     The count for type 1 follows from that for type 3 by the recursion of `_cosine_one`.
     """
@@ -195,13 +195,13 @@ def _sine_four(n: int) -> Factored:
 
 
 def _even_four(n: int, *, sign: int) -> Factored:
-    """Return the cosine transform of even width, with its odd outputs multiplied by `sign`."""
+    """Return the type-IV cosine transform of even width, its odd outputs multiplied by `sign`."""
     half = n // 2
     low = np.arange(half)
     cos, sin = cos_sin(2 * low + 1, 8 * n)
     rotations = np.stack([cos, sin, sign * sin, -sign * cos], axis=1).reshape(-1, 2, 2)
     made = _split(n, rotations, _cosine_two(half), _sine_two(half))
-    # Outputs 2l and 2l − 1 are the difference and the sum of the halves' l-th, except at both ends.
+    # Outputs 2l and 2l − 1 are difference and sum of outputs of the two halves, except at the ends.
     inner = low[1:]
     difference = np.array([[_HALF, -sign * _HALF], [sign * _HALF, _HALF]])
     pairs = Part(
@@ -215,7 +215,7 @@ def _even_four(n: int, *, sign: int) -> Factored:
 
 
 def _odd_cosine_four(n: int) -> Factored:
-    """Return the transform by permutations and signs at both ends of a Hartley transform.
+    """Return the transform as a Hartley transform with permutations and signs at both ends.
 
     The angle is 2πpq/8n with p = 2j + 1, q = 2k + 1. By the Chinese remainder theorem 1/8n is a/8 +
     b/n, up to an integer, and the cosine and sine of 2πapq/8 are √½ times the real characters χ₈
@@ -245,7 +245,7 @@ def _odd_cosine_four(n: int) -> Factored:
 def _cosine_one(n: int) -> Factored:
     last, low = n - 1, np.arange(n // 2)
     blocks = _sums(len(low))
-    if last % 2:  # the same matrix, of sums and of differences
+    if last % 2:  # sums and differences are multiplied by the same matrix
         blocks[1::2, 1] *= -1  # the even wire minus the odd one
         made = _split(n, blocks, half_hartley(last), half_hartley(last))
         order = np.concatenate([2 * low, (last - 2 * low)[::-1]])
@@ -303,13 +303,13 @@ _ENDS = {
 
 
 def _ends(n: int, kind: int, *, sine: bool = False) -> str:
-    """Return the permutations at the ends in words."""
+    """Describe the permutations at the ends in words."""
     if n <= 2:
         return "none"
     if kind == 4 and n % 2:
         return (
             "inputs and outputs are in the order of 2j + 1 modulo n, up to constant factors,"
-            " and the inputs digit-reversed"
+            " and the inputs are then digit-reversed"
         )
     reverse = {1: "", 2: "; the outputs are in reverse order"}
     return _ENDS[kind] + (reverse.get(kind, "; the inputs are in reverse order") if sine else "")

@@ -28,8 +28,8 @@ def hadamard(n: int, ordering: str = "natural") -> Transform:
     n : int
         1, 2 or a multiple of 4 for which a construction of Sylvester or Paley is known.
     ordering : "natural", "dyadic" or "sequency"
-        The order of the rows, for n = 2^k: as in Sylvester's matrix; with their numbers'
-        bits reversed, as Paley ordered Walsh functions; or by their number of sign changes.
+        The order of the rows, for n = 2^k: as in Sylvester's matrix; with the bits of their indices
+        reversed, as Paley ordered Walsh functions; or by their number of sign changes.
 
     Raises
     ------
@@ -75,7 +75,10 @@ def hadamard(n: int, ordering: str = "natural") -> Transform:
     if ordering == "natural":
         return named(made, f"hadamard({width})", published=published)
     if not two:
-        raise WidthError(f"n={width}, ordering={ordering!r}: only the rows of 2^k are so ordered")
+        raise WidthError(
+            f"n={width}, ordering={ordering!r}: only matrices of order 2^k can be reordered; use"
+            " ordering='natural'"
+        )
     rows = np.arange(width)
     words = "the last stage writes the outputs in bit-reversed order"
     if ordering == "sequency":
@@ -97,7 +100,7 @@ def haar(n: int, levels: int | None = None) -> Transform:
     n : int
         A multiple of 2^levels, or 1.
     levels : int, optional
-        By default as many as n has factors 2.
+        By default, the number of factors 2 of n.
 
     Raises
     ------

@@ -16,41 +16,11 @@ from itertools import groupby
 
 from structmat.linalg.fused_stages import LARGEST, unions
 from structmat.linalg.schedule import Cost
+from structmat.linalg.throughput import RATES, Rates
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
 
 LIMITS = (1, 8, 16, 32, LARGEST)  # maximum radix of a fused switch; 1 disables fusion
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Throughput of a type of machine; plans depend only on the ratios of these rates.
-
-    Attributes
-    ----------
-    vectors : float
-        Bytes per second of vectors read and written, by permutations or products.
-    blocks : float
-        Bytes per second of blocks read.
-    flops : float
-        Floating-point operations per second.
-    launch : float
-        Seconds to launch one operation.
-    """
-
-    vectors: float
-    blocks: float
-    flops: float
-    launch: float
-
-
-# Two server cores with AVX-512 and vectors in the L2 cache, running torch's operations or compiled
-# kernels; and a recent data-centre GPU.
-RATES: Mapping[str, Rates] = {
-    "cpu": Rates(vectors=5e10, blocks=2e10, flops=3e11, launch=1.5e-5),
-    "compiled": Rates(vectors=6e11, blocks=1e11, flops=3e11, launch=1e-6),
-    "cuda": Rates(vectors=4e12, blocks=2e12, flops=5e13, launch=5e-6),
-}
 
 
 # The time of a training step relative to the modelled forward pass: the backward pass repeats the

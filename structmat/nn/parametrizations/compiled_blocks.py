@@ -1,8 +1,9 @@
 """Many small real blocks and their gradients, computed by functions compiled for CPUs.
 
-They require llvmlite, which the extra `cpu` installs. For each parametrization, a reference
-implementation in torch gives the same results up to rounding. It is used for all other tensors, for
-generators so large that the compiled functions would be less accurate, and for second derivatives.
+The functions require llvmlite, which the extra `cpu` installs. For each parametrization, a
+reference implementation in torch computes the same results up to rounding. It is used for all other
+tensors, for generators so large that the compiled functions would be less accurate, and for second
+derivatives.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """LLVM code for products of plane rotations, and for their gradient.
 
 A block is the product of a rotation of each plane (i, j), each of which replaces rows x and y by
-c x + s y and c y − s x. The gradient undoes them one by one, in R and in the gradient G for R: with
-rows x, y of R and X, Y of G after a rotation, the gradient for its angle is X·y − Y·x, so no block
-has to be stored. Sines and cosines are computed here rather than by calls of the C library, whose
-functions take one number at a time.
+c x + s y and c y − s x. To compute the gradient, the rotations are undone one by one, in R and in
+the gradient G for R: with rows x, y of R and X, Y of G after a rotation, the gradient for its angle
+is X·y − Y·x, so no block has to be stored. Sines and cosines are computed here rather than by calls
+of the C library, whose functions take one number at a time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Blocks that are products of plane rotations or reflections, as in `structmat.linalg.blocks`.
 
-Where there are no compiled functions, they are computed with the batch as the last axis, and
-autograd computes the gradients; it saves r²/2 rows per block for plane rotations, and r matrices
-per block for reflections.
+Where there are no compiled functions, the blocks are computed with the batch as the last axis, and
+autograd computes the gradients, for which it saves r²/2 rows per block for plane rotations, and r
+matrices per block for reflections.
 """
 
 from __future__ import annotations

@@ -40,15 +40,15 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     Returns
     -------
     (..., r, r)
-        In the dtype of the blocks, with derivatives up to the third. At the eigenvalue −1,
+        In the dtype of the blocks, with derivatives up to third order. At the eigenvalue −1,
         derivatives do not exist; their infinite part is replaced by zero.
 
     Raises
     ------
     BlockError
-        If the exponent is not finite; unless it is 0 or 1, also if blocks are not orthogonal up to
-        rounding, a real one has determinant −1, so that it has no real power, or the power would be
-        exported, or compiled within a transform of `torch.func`.
+        If the exponent is not finite. Unless it is 0 or 1, also if a block is not orthogonal up to
+        rounding, if a real block has determinant −1 and therefore no real power, or if the power
+        would be exported, or compiled within a transform of `torch.func`.
 
     Notes
     -----
@@ -268,8 +268,8 @@ def _plain(blocks: Tensor, exponent: float) -> Tensor:
     """Return the powers by torch's own operations, which support all modes of differentiation.
 
     Newton's method for exp(L) = B starts at the logarithm and treats the derivative of exp at that
-    point as constant. Each step makes one more derivative of L with respect to B exact (just as it
-    reduces an error in L by one order).
+    point as constant. Each step makes the derivatives of L with respect to B exact to one more
+    order.
     """
     angles, vectors = _eigen(blocks.detach())
     half = (angles[..., :, None] - angles[..., None, :]) / 2

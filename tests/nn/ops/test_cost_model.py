@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.linalg.fused_stages import fused, unions
-from structmat.nn.ops.cost_model import LIMITS, RATES, bucket, candidates, rotates_weight
+from structmat.linalg.throughput import RATES
+from structmat.nn.ops.cost_model import LIMITS, bucket, candidates, rotates_weight
 from structmat.testing import networks
 
 TOKENS = st.sampled_from([0, 1, 7, 64, 2048, 10**6])

@@ -150,7 +150,7 @@ def zeros_like(blocks: Sequence[Tensor]) -> list[Tensor]:
 
 
 def tile(width: int, tokens: int, dtype: torch.dtype, device: torch.device, radix: int = 1) -> int:
-    """Return the number of vectors in a tile, for a largest radix.
+    """Return the number of vectors in a tile, given the largest radix of the network.
 
     On a CPU, a tile fills part of the L2 cache, and the length of its rows is an odd multiple of
     eight: rows whose stride is a power of two would map to the same few cache sets. A tile has at
@@ -186,7 +186,7 @@ def _scratch(width: int, most: int, like: Tensor) -> Scratch:
 
 
 def _few(steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Apply all steps to a few vectors, in few calls because those dominate the time."""
+    """Apply all steps to a few vectors, in as few calls as possible, which dominate the time."""
     t = len(x)
     y = x.reshape(-1) if t == 1 else x.T.contiguous()  # permuting a 1-D tensor is faster
     shape = y.shape
@@ -266,7 +266,7 @@ def _loaded(
     """Return vectors (t, width) transposed to (width, t), and the next free buffer.
 
     If the first step is a product with one segment, and the vectors have the dtype of the blocks
-    and contiguous rows, it reads a view; otherwise the vectors are copied to buffer k.
+    and contiguous rows, the product reads a view; otherwise the vectors are copied to buffer k.
     """
     first = steps[0]
     regular = isinstance(first, Product) and len(first.segments) == 1

@@ -374,9 +374,9 @@ def _kind(
 def _chunks(steps: Cells, tokens: int, tile: int, entries: int) -> tuple[int, int]:
     """Return the number of chunks and the number of tiles in each.
 
-    The gradients for blocks are summed within each chunk, then over the chunks. The division must
-    not depend on the number of threads, since the rounding depends on it. The sums of
-    several chunks contain at most a quarter as many numbers as the vectors.
+    The gradients for blocks are summed within each chunk, then over the chunks. The division into
+    chunks affects the rounding, so it must not depend on the number of threads. If there are
+    several chunks, their sums contain at most a quarter as many numbers as the vectors.
     """
     most = max(1, min(_CHUNKS, tokens // _CHUNK, tokens * steps.width // (4 * max(1, entries))))
     tiles = -(-tokens // tile)

@@ -137,8 +137,8 @@ def _gradients(
 ) -> None:
     """Emit code that takes the slopes of a cell through its switches, one batch at a time.
 
-    The gradients of all switches of a cell do not fit into registers, so each batch has a loop over
-    the SIMD vectors of its own.
+    The gradients of all switches of a cell do not fit into registers, so each batch has its own
+    loop over the SIMD vectors.
     """
     w, cell = c.w, c.cell
     rows = [c.row(k, j) for j in range(cell.size)]

@@ -1,9 +1,9 @@
 """Division of a network into segments: sets of cells with the same wiring that act in parallel.
 
-A cell is a group of wires that no switch of some neighbouring stages leaves. Neighbouring stages
-are combined into one pass if each cell, a connected component of their union, has at most sixteen
-wires, so that its numbers fit in registers, and if each cell with several switches has at most 160
-block entries and the same wiring as at least three other cells.
+A cell of some neighbouring stages is a connected component of their union: a group of wires that
+these stages do not join with any others. Neighbouring stages are combined into one pass if each
+cell has at most sixteen wires, so that its numbers fit in registers, and if each cell with several
+switches has at most 160 block entries and the same wiring as at least three other cells.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from structmat.networks.stage import Stage
 VECTORS = 8  # largest number of SIMD vectors in a row of a tile
 REGISTERS = 16  # largest number of wires in a cell whose products are unrolled, in registers
 _ENTRIES = 160  # largest total number of block entries in a cell with several switches
-_ALIKE = 4  # smallest number of cells with the same wiring, of several switches, to compile
+_ALIKE = 4  # smallest number of cells for which the code for a wiring of several switches pays
 
 
 class Cell(NamedTuple):
@@ -103,7 +103,7 @@ def _single(stage: Stage, first_bank: int) -> tuple[Segment, ...]:
 
 
 def _several(union: Stage, stages: Sequence[Stage], first_bank: int) -> tuple[Segment, ...] | None:
-    """Return the segments of several stages; None if a cell is too rare or has too many entries."""
+    """Return the segments of several stages; None if a wiring is too rare or has many entries."""
     component = np.full(union.width, -1)
     place = np.zeros(union.width, dtype=np.int64)
     wires: list[Index] = []

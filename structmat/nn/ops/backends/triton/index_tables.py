@@ -9,9 +9,9 @@ Switches are packed into units whose number of wires suits tensor cores: applyin
 multiplying by the block-diagonal matrix of its switches, whatever their radices. One kernel
 therefore supports every network.
 
-Wires are loaded from tables rather than computed, even if they form strides. A table entry is five
-4-byte numbers per wire, compared with the 128 bytes read and written for a row of 32 vectors in
-bfloat16; and the tables are the same for all tiles, so they stay in the cache.
+Wires are loaded from tables rather than computed, even if they are evenly spaced. The tables
+contain five 4-byte numbers per wire, compared with the 128 bytes read and written for a row of 32
+vectors in bfloat16. The tables are the same for all tiles, so they stay in the cache.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def _entries(units: Units, span: tuple[int, int]) -> int:
         cut = labels.reshape(len(labels), -1, length)
         held = np.repeat((cut >= 0).all(axis=2), length, axis=1)
         together = (cut == cut[..., :1]).all()
-        # At unused places any column will do, because nothing is loaded there.
+        # Unused places may have any column, because nothing is loaded there.
         counted = np.where(held, columns, np.arange(labels.shape[1]))
         aligned = (rows[labels >= 0] % length == 0).all()
         return bool(together and aligned and _neighbours(counted, length))

@@ -1,4 +1,4 @@
-"""Launching of the Triton kernels, with a configuration for the device and the vectors."""
+"""Launching the Triton kernels, with a configuration for the device and the vectors."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def _summed(tables: Tables, strips: Sequence[Tensor], tiles: int, config: Config
 
 
 def _precision(x: Tensor) -> str:
-    """Return the precision of products; float32 uses three TF32 products, nearly as accurate."""
+    """Return the precision of products: for float32, three TF32 products, nearly as accurate."""
     return "tf32x3" if x.dtype == torch.float32 else "ieee"
 
 

@@ -1,19 +1,19 @@
-"""The atlas: the best known topology for each width, block size and purpose, with proved bounds."""
+"""Records of the atlas, and the data file that holds them."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from structmat._util.files import parse_json, read_bytes, write_text
-from structmat._util.text_table import cell, in_html, plain
 from structmat.errors import FileError, StructmatError, abbreviated, check_format, suggest
 from structmat.networks.network import Network
-from structmat.search.purposes import BLOCKS, EVIDENCE, PURPOSES, WIDTHS, Purpose, Topology
+from structmat.search.atlas.questions import BLOCKS, EVIDENCE, QUESTIONS, Question
+from structmat.search.atlas.stored_topology import Topology
 
 PATH = Path(__file__).with_name("atlas.json")
 FORMAT, VERSION = "structmat.atlas", 1
@@ -23,7 +23,6 @@ _COLUMNS = (
     "purpose", "width", "blocks", "value", "parameters", "depth", "topology", "holder", "evidence",
     "interval",
 )  # fmt: skip
-_HEAD = ("purpose", "width", "block", "value", "bound", "", "stages", "topology", "holder", "basis")
 _LONGEST = 2**22  # bytes of a data file
 _TOPOLOGY = 48  # characters of a topology in a table
 _WRITER = "structmat atlas --recompute --write"
@@ -36,7 +35,7 @@ class Record:
     Attributes
     ----------
     purpose : str
-        A name in `PURPOSES`.
+        A name in `QUESTIONS`.
     width : int
     block : int
         The largest radix that the network may have.
@@ -66,9 +65,9 @@ class Record:
     interval: tuple[float, float] | None = None
 
     @property
-    def question(self) -> Purpose:
+    def question(self) -> Question:
         """The purpose, with its bound and its measure."""
-        return PURPOSES[self.purpose]
+        return QUESTIONS[self.purpose]
 
     @property
     def bound(self) -> int | None:
@@ -147,179 +146,8 @@ class Record:
         ]
 
 
-def _number(value: float | None) -> str:
+def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-
-
-@dataclass(frozen=True)
-class Atlas:
-    """Records of the atlas, displayed as a table: the result of `atlas`.
-
-    Attributes
-    ----------
-    records : tuple of Record
-        In the order of their purposes, widths and blocks.
-    """
-
-    records: tuple[Record, ...]
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self.records)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def best(self, purpose: str | None = None) -> Record:
-        """Return the best record for a purpose, that of the smallest block if several are equal.
-
-        Parameters
-        ----------
-        purpose : str, optional
-            Not needed if the table has only one.
-
-        Raises
-        ------
-        StructmatError
-            If there is no such record, or if the table has several widths or purposes.
-
-        Examples
-        --------
-        >>> record = atlas(64).best("mixing")
-        >>> record.value, record.bound, record.meets, record.network
-        (192, 192, True, Network(width=64, depth=6, parameters=192))
-        """
-        found = [r for r in self.records if purpose in (None, checked_purpose(r.purpose))]
-        if purpose is not None:
-            checked_purpose(purpose)
-        for name in ("width", "purpose"):
-            several = sorted({getattr(record, name) for record in found}, key=str)
-            if len(several) > 1:
-                raise StructmatError(
-                    f"best of {len(several)} {name}s: select one, as in"
-                    f" atlas(64).best({next(iter(PURPOSES))!r})"
-                )
-        able = [record for record in found if record.value is not None]
-        if not able:
-            known = f"{found[0].reason}" if found else "no record is in this selection of the atlas"
-            raise StructmatError(f"{purpose or 'best'}: {known}")
-        return min(
-            able, key=lambda r: r.question.key(r.value or 0, r.parameters or 0, r.depth or 0)
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the records as a JSON-serialisable dict."""
-        return {"version": VERSION, "records": [record.to_dict() for record in self.records]}
-
-    def _rows(self) -> list[list[str]]:
-        """Return the cells of the table, with one row for records that differ by their block."""
-        rows: dict[tuple[str, ...], list[str]] = {}
-        for record in self.records:
-            rows.setdefault(tuple(record.row()), []).append(str(record.block))
-        return [[*row[:2], ", ".join(blocks), *row[2:]] for row, blocks in rows.items()]
-
-    def __str__(self) -> str:
-        return plain(_HEAD, self._rows(), left=(0, 2, 5, 7, 8, 9))
-
-    def _repr_html_(self) -> str:
-        rows = ["".join(cell("th", text) for text in _HEAD)]
-        rows += ["".join(cell("td", text) for text in row) for row in self._rows()]
-        return in_html(rows)
-
-
-def atlas(width: int | None = None, block: int | None = None, purpose: str | None = None) -> Atlas:
-    """Return the best known topology for each purpose, with proved bounds, as a table.
-
-    The atlas has the widths 2 to 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 and 4096,
-    and the largest radices 2, 4, 8 and 16. A record that meets its bound cannot be improved; the
-    others are open questions. The records come from all families and from searches; the data file
-    is a part of the package, and every record can be computed again (`structmat atlas
-    --recompute`).
-
-    Parameters
-    ----------
-    width : int, optional
-        Only the records of this width.
-    block : int, optional
-        Only those of this largest radix.
-    purpose : str, optional
-        Only those of this purpose: "dense", "dense-depth", "mixing", "mixing-depth",
-        "half-dimension", "full-dimension", "universal", "full-dimension-depth", "universal-depth",
-        "dimension", "fit" or "conditioning". The last two are measured, at small widths only. A
-        network has full dimension if it represents a set of the dimension of SO(d); it is universal
-        only if it is proved to represent all of SO(d).
-
-    Returns
-    -------
-    Atlas
-        Its method `best` returns a record, whose attribute `network` is the network.
-
-    Raises
-    ------
-    StructmatError
-        If the width, the block or the purpose is not in the atlas.
-    FileError
-        If the data file is damaged.
-
-    Examples
-    --------
-    >>> print(atlas(6, block=2, purpose="universal"))
-    purpose    width  block  value  bound       stages  topology   holder  basis
-    universal      6  2         15     15  met       6  brickwall  family  closed form
-    >>> atlas(64, purpose="dense").best().network
-    Network(width=64, depth=10, parameters=124)
-    >>> atlas(65)
-    Traceback (most recent call last):
-    ...
-    structmat.errors.StructmatError: width=65: the atlas has the widths 2 to 64 and some up to \
-4,096; nearest are 64 and 96. dense_networks(65) lists dense networks of any width
-    """
-    return Atlas(selected(packaged(), width, block, purpose))
-
-
-def selected(
-    records: Iterable[Record],
-    width: int | None = None,
-    block: int | None = None,
-    purpose: str | None = None,
-) -> tuple[Record, ...]:
-    """Return the records of a width, a block and a purpose; each may be None, for all.
-
-    Raises
-    ------
-    StructmatError
-        As for `atlas`.
-
-    Examples
-    --------
-    >>> len(selected(packaged(), 64, 4, "mixing"))
-    1
-    """
-    if width is not None and width not in WIDTHS:
-        raise StructmatError(f"width={abbreviated(width)}: {_nearest(width)}")
-    if block is not None and block not in BLOCKS:
-        raise StructmatError(
-            f"block={abbreviated(block)}: the atlas has the largest radices 2, 4, 8 and 16"
-        )
-    if purpose is not None:
-        checked_purpose(purpose)
-    wanted = {"width": width, "block": block, "purpose": purpose}
-    return tuple(
-        record
-        for record in records
-        if all(value in (None, getattr(record, name)) for name, value in wanted.items())
-    )
-
-
-def _nearest(width: Any) -> str:
-    scope = f"the atlas has the widths 2 to 64 and some up to {WIDTHS[-1]:,}"
-    if not isinstance(width, int) or width < WIDTHS[0]:
-        return scope
-    near = [*[w for w in WIDTHS if w < width][-1:], *[w for w in WIDTHS if w > width][:1]]
-    named = " and ".join(f"{w:,}" for w in near)
-    return (
-        f"{scope}; nearest {'is' if len(near) == 1 else 'are'} {named}."
-        f" dense_networks({width}) lists dense networks of any width"
-    )
 
 
 def checked_purpose(purpose: Any) -> str:
@@ -330,10 +158,10 @@ def checked_purpose(purpose: Any) -> str:
     StructmatError
         If there is no such purpose; the message suggests similar names.
     """
-    if not isinstance(purpose, str) or purpose not in PURPOSES:
-        every = f"it must be one of {', '.join(PURPOSES)}"
+    if not isinstance(purpose, str) or purpose not in QUESTIONS:
+        every = f"it must be one of {', '.join(QUESTIONS)}"
         raise StructmatError(
-            f"purpose={abbreviated(purpose)}: unknown{suggest(str(purpose), PURPOSES, every)}"
+            f"purpose={abbreviated(purpose)}: unknown{suggest(str(purpose), QUESTIONS, every)}"
         )
     return purpose
 
@@ -356,7 +184,7 @@ def packaged() -> tuple[Record, ...]:
 def read(path: Path) -> tuple[Record, ...]:
     """Return the records of a data file, and check them: types, names, and bounds.
 
-    The networks are not built; `structmat.search.records.mismatches` computes the records again.
+    Networks are not built; `structmat.search.atlas.verification.mismatch` computes a record again.
 
     Raises
     ------
@@ -390,7 +218,7 @@ def abbreviated_error(error: Exception) -> str:
 def _records(row: Any) -> list[Record]:
     """Return the records of a row of the file, one for each of its blocks."""
     values = dict(zip(_COLUMNS, row, strict=True))
-    purpose = PURPOSES[checked_purpose(values["purpose"])]
+    purpose = QUESTIONS[checked_purpose(values["purpose"])]
     width, blocks = values["width"], values["blocks"]
     if width not in purpose.widths:
         raise FileError(f"width={abbreviated(width)}: not a width of {purpose.name}")
@@ -432,7 +260,7 @@ def _records(row: Any) -> list[Record]:
     return found
 
 
-def _impossible(purpose: Purpose, width: int, block: int) -> Record:
+def _impossible(purpose: Question, width: int, block: int) -> Record:
     if purpose.obstacle(width, block) is None:
         raise FileError(
             f"{purpose.name} at width {width}, block {block}: the value is missing, though networks"
@@ -442,7 +270,7 @@ def _impossible(purpose: Purpose, width: int, block: int) -> Record:
 
 
 def _place(record: Record) -> tuple[int, int, int]:
-    return list(PURPOSES).index(record.purpose), record.width, record.block
+    return list(QUESTIONS).index(record.purpose), record.width, record.block
 
 
 def write(records: Collection[Record], path: Path = PATH) -> Path:
@@ -457,7 +285,7 @@ def write(records: Collection[Record], path: Path = PATH) -> Path:
     for record in sorted(records, key=_place):
         topology = None if record.topology is None else record.topology.written()
         holder = None if record.topology is None else record.holder
-        row = [
+        row: list[Any] = [
             record.purpose, record.width, [], record.value, record.parameters, record.depth,
             topology, holder, record.evidence, record.interval,
         ]  # fmt: skip
@@ -473,25 +301,3 @@ def write(records: Collection[Record], path: Path = PATH) -> Path:
         raise FileError(f"{path}: cannot be written ({error.strerror})") from None
     packaged.cache_clear()
     return path
-
-
-def summary(records: Sequence[Record]) -> list[Mapping[str, Any]]:
-    """Return, for each purpose, the number of records, of those that meet their bound, and others.
-
-    Examples
-    --------
-    >>> summary(selected(packaged(), 64, purpose="dense"))[0]["met"]
-    4
-    """
-    found = []
-    for name, purpose in PURPOSES.items():
-        own = [record for record in records if record.purpose == name]
-        if own:
-            counts = {
-                "records": len(own),
-                "met": sum(record.meets is True for record in own),
-                "open": sum(record.meets is False for record in own),
-                "impossible": sum(record.value is None for record in own),
-            }
-            found.append({"purpose": name, **counts, "title": purpose.title})
-    return found

@@ -1,32 +1,30 @@
-"""Records of the atlas: found among all families, computed again, and improved by searches."""
+"""Candidates of all families, and the best of them for each question of the atlas."""
 
 from __future__ import annotations
 
 import functools
-import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from math import comb
-from typing import Any, NamedTuple
+from typing import Any
 
 from structmat.analysis.dimension import dimension
 from structmat.analysis.lower_bounds import lower_bounds
 from structmat.errors import StructmatError
 from structmat.families import catalogue
 from structmat.families.number_theory import least_factorizations
-from structmat.families.resolution import network
 from structmat.families.variants import accepts, combinations
 from structmat.networks.network import Network
-from structmat.search.atlas import Record, selected
-from structmat.search.purposes import BLOCKS, PURPOSES, Purpose, Topology, budget, half
+from structmat.search.atlas.questions import BLOCKS, QUESTIONS, Question, budget, half
+from structmat.search.atlas.record_file import Record
+from structmat.search.atlas.stored_topology import Topology
 
 _GRAPHS = 64  # the largest width at which families defined by a graph are tried
 _SHALLOW = 24  # the largest width at which more depths are tried, for full dimension
 _SPARE = 3  # stages beyond the bound that are tried there
 _FITTED = 8  # networks that are fitted for one record
-_LONGEST = 20_000  # characters of the JSON text of a network without a spec
-_CLOSE = 1e-6  # relative difference of measured values that are computed again
+
+_DOUBLED = ("butterfly", "mixed_radix", "knodel", "gossip")  # repeated and mirrored, too
 
 # Of equal networks, those of the first of these families hold the record.
 _NAMES = (
@@ -54,7 +52,9 @@ def candidates(width: int) -> tuple[Topology, ...]:
     Blocks are 2 to 16; radices those of smallest sum for each number of stages; depths the default
     and the smallest that a dense network can have, and up to width 24 also those at which a network
     may have full dimension. Graphs are tried up to width 64, repeated up to three times; seeds are
-    0. Parts of the brick-wall and of the round-robin network have half of the dimension of SO(d).
+    0. Networks with one digit a stage, and those of gossip, are also repeated and mirrored, up to
+    width 24. Parts of the brick-wall and of the round-robin network have half of the dimension of
+    SO(d).
 
     Examples
     --------
@@ -86,6 +86,10 @@ def candidates(width: int) -> tuple[Topology, ...]:
         for family in combinations(known, width, values)
         if accepts(family, width)
     ]
+    if width <= _SHALLOW:
+        doubled = [spec for spec in specs if spec.partition("(")[0] in _DOUBLED]
+        specs += [f"{spec} * {times}" for spec in doubled for times in (2, 3)]
+        specs += [f"mirror({spec})" for spec in doubled]
     parts = Topology(width, f"brickwall(depth={width // 2})")
     if width % 2 or width == 2:
         parts = Topology(width, "round_robin", half(width))
@@ -114,7 +118,7 @@ def _able(width: int) -> Iterator[tuple[int, int, Topology]]:
             yield int(parameters), int(depth), topology
 
 
-def _ordered(purpose: Purpose, width: int, block: int) -> Iterator[Topology]:
+def _ordered(purpose: Question, width: int, block: int) -> Iterator[Topology]:
     """Yield the candidates for a purpose, those that are likely or certain to be best first.
 
     If the purpose is a count, they are in the order of their values, and those below the bound are
@@ -132,7 +136,8 @@ def _ordered(purpose: Purpose, width: int, block: int) -> Iterator[Topology]:
             if value >= bound:
                 rows.append((value, *ties))
         elif purpose.quantity == "dimension":
-            rows.append((-min(parameters, group), *ties))
+            if depth <= lower_bounds(width, block=min(block, width)).rows[0].least:
+                rows.append((-min(parameters, group), *ties))
         elif purpose.quantity == "ratio":
             if parameters == group:
                 rows.append((depth, *ties))
@@ -155,7 +160,7 @@ def best_known(purpose: str, width: int, block: int) -> Record:
     >>> record.value, str(record.topology)
     (24, 'mixed_radix')
     """
-    asked = PURPOSES[purpose]
+    asked = QUESTIONS[purpose]
     best = Record(purpose, width, block, None)
     if asked.obstacle(width, block) is not None:
         return best
@@ -201,7 +206,7 @@ def measured(topology: Topology, purpose: str, block: int) -> Record | None:
     """
     if topology.radix > block:
         raise StructmatError(f"{topology}: it has radix {topology.radix}, above {block}")
-    asked = PURPOSES[purpose]
+    asked = QUESTIONS[purpose]
     if asked.obstacle(topology.width, block) is not None:
         return None
     got = asked.measure(topology, block)
@@ -228,135 +233,15 @@ def is_better(record: Record, than: Record) -> bool:
     """
     if record.value is None or than.value is None:
         return than.value is None and record.value is not None
-    return _key(record) < _key(than)
+    return order(record) < order(than)
 
 
-def _key(record: Record) -> tuple[float, int, int]:
+def order(record: Record) -> tuple[float, int, int]:
+    """Return the key by which the records for one question are ordered, best first.
+
+    Examples
+    --------
+    >>> order(best_known("dense", 8, 2))
+    (12, 12, 3)
+    """
     return record.question.key(record.value or 0, record.parameters or 0, record.depth or 0)
-
-
-# Computing again --------------------------------------------------------------------------------
-
-
-class Mismatch(NamedTuple):
-    """A record that differs from what is computed.
-
-    Attributes
-    ----------
-    record : Record
-        The record as stored.
-    reason : str
-    """
-
-    record: Record
-    reason: str
-
-    def __str__(self) -> str:
-        where = f"{self.record.purpose}, width {self.record.width}, block {self.record.block}"
-        return f"{where}: {self.reason}"
-
-
-def mismatch(record: Record) -> Mismatch | None:
-    """Return the difference between a record and what is computed from its network, or None.
-
-    Examples
-    --------
-    >>> from structmat.search.atlas import atlas
-    >>> record = atlas(16, 2, "mixing").best()
-    >>> mismatch(record) is None
-    True
-    >>> print(mismatch(replace(record, value=33)))
-    mixing, width 16, block 2: the value is 32, not 33
-    """
-    if record.topology is None:
-        obstacle = record.question.obstacle(record.width, record.block)
-        return None if obstacle else Mismatch(record, "networks exist for this purpose")
-    try:
-        again = measured(record.topology, record.purpose, record.block)
-    except StructmatError as error:
-        return Mismatch(record, str(error))
-    if again is None:
-        return Mismatch(record, f"{record.topology} does not serve the purpose")
-    for name in ("value", "parameters", "depth", "evidence"):
-        old, new = getattr(record, name), getattr(again, name)
-        if old != new and not (name == "value" and _is_close(record, again)):
-            return Mismatch(record, f"the {name} is {new}, not {old}")
-    return None
-
-
-def _is_close(record: Record, again: Record) -> bool:
-    """Return whether two measurements agree: other processors round differently."""
-    if record.interval is None or record.value is None or again.value is None:
-        return False
-    low, high = record.interval
-    return low * (1 - _CLOSE) <= again.value <= high * (1 + _CLOSE)
-
-
-# Records from elsewhere -------------------------------------------------------------------------
-
-
-def submitted(records: Sequence[Record], topology: Any) -> list[Record]:
-    """Return the records that a network improves, with the network as the new holder.
-
-    Every purpose and every block size that admits the radices of the network are measured, except
-    errors of fits and conditioning at widths where the atlas has none.
-
-    Parameters
-    ----------
-    records : sequence of Record
-        The records of the atlas.
-    topology : Network, graph, or path
-        A network of a width of the atlas, for example one that `structmat search` has saved; or a
-        Topology, for a spec.
-
-    Raises
-    ------
-    StructmatError
-        If the width is not in the atlas, or the network is too large to store without a spec.
-
-    Examples
-    --------
-    >>> from structmat.families import butterfly
-    >>> from structmat.search.atlas import packaged
-    >>> submitted(packaged(), butterfly(8).repeat(2))
-    []
-    """
-    given = topology if isinstance(topology, Topology) else _stored(network(topology))
-    found = []
-    for record in selected(records, given.width):
-        if record.block < given.radix or _key_of_size(given, record) > _key(record):
-            continue
-        again = measured(given, record.purpose, record.block)
-        if again is not None and is_better(again, record):
-            found.append(replace(again, holder="search"))
-    return found
-
-
-def _key_of_size(topology: Topology, record: Record) -> tuple[float, int, int]:
-    """Return the key of a network if it served the purpose; the best possible where unknown."""
-    net = topology.network
-    counts = {"parameters": net.parameters, "depth": net.depth}
-    value = counts.get(record.question.quantity, -math.inf)
-    return value, net.parameters, net.depth
-
-
-def _stored(net: Network) -> Topology:
-    text = json.dumps(json.loads(net.to_json()), separators=(",", ":"))
-    if len(text) > _LONGEST:
-        raise StructmatError(
-            f"a network of {len(text):,} characters as JSON: the atlas stores up to {_LONGEST:,};"
-            " give a family that makes it"
-        )
-    return Topology(net.width, stored=text)
-
-
-def with_records(records: Iterable[Record], new: Iterable[Record]) -> list[Record]:
-    """Return records with some replaced by others for the same purpose, width and block.
-
-    Examples
-    --------
-    >>> with_records([Record("dense", 2, 2, 1)], [Record("dense", 2, 2, 1, 1, 1)])[0].depth
-    1
-    """
-    merged = {(r.purpose, r.width, r.block): r for r in records}
-    return list((merged | {(r.purpose, r.width, r.block): r for r in new}).values())

@@ -1,4 +1,4 @@
-"""The purposes of the atlas: what a record minimises or maximises, what it must satisfy, its bound.
+"""The questions that the atlas answers: what a record minimises or maximises, and its bound.
 
 Bounds and requirements are proved; the theorems are those of theory/ (the Theory page).
 """
@@ -6,7 +6,6 @@ Bounds and requirements are proved; the theorems are those of theory/ (the Theor
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
@@ -24,20 +23,19 @@ from structmat.analysis.lower_bounds import (
 from structmat.analysis.mixing import mixes_exactly, mixing
 from structmat.analysis.most_dimensions import most_dimensions
 from structmat.analysis.reachability import is_dense
-from structmat.errors import FileError, abbreviated
-from structmat.families import Claims, parse
+from structmat.families import parse
 from structmat.families.number_theory import prime_factors
 from structmat.fitting import fit
 from structmat.linalg.blocks import random_blocks
 from structmat.networks.network import Network
-from structmat.networks.stage import Bank, Stage
+from structmat.search.atlas.stored_topology import Topology
 
 WIDTHS = (*range(2, 65), 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
 BLOCKS = (2, 4, 8, 16)
 FIT_WIDTHS = (4, 6, 8, 9, 10, 12, 16)
 CONDITIONED_WIDTHS = tuple(range(3, 17))
 
-_EXACT = 64  # the largest width at which perfect mixing is checked in exact arithmetic
+_EXACT = 64  # the largest width for perfect mixing in exact arithmetic, and for ranks
 _ZERO = 1e-12  # σ₂ of a larger network that counts as zero; non-zero values here are above 1e-3
 _RANKED = 500  # `largest` of `dimension`: a rank of up to 500 takes a fraction of a second
 _SAMPLES = 9  # targets, or draws of blocks; the 2nd and the 8th of nine enclose the median
@@ -54,119 +52,8 @@ _WITHOUT_REDUNDANCY = {
     "ruler": "T12",
     "triangle": "T31",
 }
+_PLAIN = {"block", "depth", "radices", "largest"}  # options that keep the structure of these
 _ONTO = {"brickwall": "T31", "ruler": "T12", "triangle": "T31"}
-
-
-@dataclass(frozen=True)
-class Topology:
-    """The network of a record: a spec, the first switches of its network, or a stored network.
-
-    Parameters
-    ----------
-    width : int
-    spec : str, optional
-    switches : int, optional
-        Keep only this many switches of the spec's network, in order.
-    stored : str, optional
-        The JSON text of a network that has no spec.
-
-    Examples
-    --------
-    >>> Topology(5, "brickwall", 3).network
-    Network(width=5, depth=2, parameters=3)
-    >>> print(Topology(5, "brickwall", 3))
-    the first 3 switches of brickwall
-    """
-
-    width: int
-    spec: str | None = None
-    switches: int | None = None
-    stored: str | None = None
-
-    @classmethod
-    def read(cls, width: int, value: Any) -> Topology:
-        """Return the topology from its value in the data file.
-
-        Raises
-        ------
-        FileError
-            If the value has another form.
-        """
-        if isinstance(value, str):
-            return cls(width, value)
-        if isinstance(value, Mapping) and set(value) == {"spec", "switches"}:
-            spec, switches = value["spec"], value["switches"]
-            if isinstance(spec, str) and type(switches) is int and switches > 0:
-                return cls(width, spec, switches)
-        elif isinstance(value, Mapping) and "stages" in value:
-            return cls(width, stored=json.dumps(value))
-        raise FileError(
-            f"topology {abbreviated(value)}: it must be a spec, a spec with a number of switches,"
-            " or a network"
-        )
-
-    def written(self) -> Any:
-        """Return the value for the data file."""
-        if self.stored is not None:
-            return json.loads(self.stored)
-        return (
-            self.spec if self.switches is None else {"spec": self.spec, "switches": self.switches}
-        )
-
-    def __str__(self) -> str:
-        if self.stored is not None:
-            return "a stored network"
-        part = "" if self.switches is None else f"the first {self.switches:,} switches of "
-        return f"{part}{self.spec}"
-
-    @functools.cached_property
-    def network(self) -> Network:
-        """The network itself."""
-        if self.stored is not None:
-            net = Network.from_json(self.stored)
-            if net.width != self.width:
-                raise FileError(f"a stored network of width {net.width}, not {self.width}")
-            return net
-        net = parse(str(self.spec))(self.width)
-        return net if self.switches is None else leading(net, self.switches)
-
-    @functools.cached_property
-    def claims(self) -> Claims:
-        """What the family claims about the network; nothing for a part of one."""
-        if self.spec is None or self.switches is not None:
-            return Claims()
-        return parse(self.spec).claims(self.width)
-
-    @functools.cached_property
-    def name(self) -> str:
-        """The name of the family, or nothing."""
-        return "" if self.spec is None else str(getattr(parse(self.spec), "name", ""))
-
-    @functools.cached_property
-    def radix(self) -> int:
-        """The largest radix."""
-        return max((bank.radix for bank in self.network.banks), default=1)
-
-
-def leading(net: Network, switches: int) -> Network:
-    """Return the network of the first switches of a straight network.
-
-    Examples
-    --------
-    >>> from structmat.families import butterfly
-    >>> leading(butterfly(8), 6)
-    Network(width=8, depth=2, parameters=6)
-    """
-    left, stages = switches, []
-    for stage in net.stages:
-        banks = []
-        for bank in stage.banks:
-            if left:
-                banks.append(Bank(bank.reads[:left], bank.writes[:left]))
-                left -= banks[-1].count
-        if banks:
-            stages.append(Stage(net.width, banks))
-    return Network(net.width, stages)
 
 
 class Measured(NamedTuple):
@@ -189,14 +76,14 @@ class Measured(NamedTuple):
 EVIDENCE: Mapping[str, str] = {
     "closed form": "proved for the family, by its claims and the theorems that they rest on",
     "exact": "computed exactly for this network: reachability, rational averages, or a dimension",
-    "rank": "a proved lower bound on the dimension, by a rank modulo a prime",
+    "rank": "a proved lower bound on the dimension: a rank modulo a prime, or pairs of wires",
     "rounding": "computed in floating point: zero up to rounding",
     "measured": "the median of nine random draws, with an interval of 96% confidence",
 }
 
 
 @dataclass(frozen=True)
-class Purpose:
+class Question:
     """A question that the atlas answers for each width and block size.
 
     Attributes
@@ -305,14 +192,27 @@ def _dimension(topology: Topology) -> Measured:
     """Return a proved lower bound on the dimension, and how it was found."""
     if _has_no_redundancy(topology):
         return Measured(topology.network.parameters, "closed form")
-    found = dimension(topology.network, largest=_RANKED)
+    net = topology.network
+    if net.width > _EXACT:
+        met = _pairs_that_meet(net)
+        return Measured(met, "exact" if met in (net.parameters, comb(net.width, 2)) else "rank")
+    found = dimension(net, largest=_RANKED)
     return Measured(found.lower, "exact" if found.proved else "rank")
+
+
+def _pairs_that_meet(net: Network) -> int:
+    """Return the number of pairs of wires that share a switch: by T2, a lower bound."""
+    codes = [np.empty(0, dtype=np.int64)]
+    for bank in net.straightened().network.banks:
+        low, high = np.sort(bank.reads, axis=1).T[list(np.triu_indices(bank.radix, 1))]
+        codes.append((low * net.width + high).ravel())
+    return len(np.unique(np.concatenate(codes)))
 
 
 def _has_no_redundancy(topology: Topology) -> bool:
     """Return whether the network is a leading part of one that is known to have no redundancy."""
     options = _options(topology)
-    if topology.name not in _WITHOUT_REDUNDANCY:
+    if topology.name not in _WITHOUT_REDUNDANCY or not set(options) <= _PLAIN:
         return False
     if topology.name == "brickwall" and options.pop("block", 2) != 2:
         return False
@@ -320,7 +220,7 @@ def _has_no_redundancy(topology: Topology) -> bool:
     if depth is None:
         return True
     whole = parse(topology.name).with_options(**options).claims(topology.width).depth
-    return whole is not None and depth <= whole
+    return whole is not None and bool(depth <= whole)
 
 
 def _onto(topology: Topology) -> str | None:
@@ -328,7 +228,7 @@ def _onto(topology: Topology) -> str | None:
     net = topology.network
     if any(bank.radix == net.width for bank in net.banks):
         return "closed form"  # one switch on all wires
-    whole = topology.switches is None and "depth" not in _options(topology)
+    whole = topology.switches is None and set(_options(topology)) <= {"block"}
     return "closed form" if topology.name in _ONTO and whole else None
 
 
@@ -341,7 +241,9 @@ def _fewest(quantity: str, holds: Callable[[Topology], str | None]) -> Any:
 
     def measure(topology: Topology, _block: int) -> Measured | None:
         evidence = holds(topology)
-        return evidence and Measured(getattr(topology.network, quantity), evidence)
+        if evidence is None:
+            return None
+        return Measured(getattr(topology.network, quantity), evidence)
 
     return measure
 
@@ -401,10 +303,10 @@ def _median(values: Sequence[float]) -> Measured:
 
 _T13 = "T13 (universal_depth.py)"
 
-PURPOSES: Mapping[str, Purpose] = {
+QUESTIONS: Mapping[str, Question] = {
     purpose.name: purpose
     for purpose in (
-        Purpose(
+        Question(
             "dense",
             "parameters",
             "fewest parameters of a dense network",
@@ -412,7 +314,7 @@ PURPOSES: Mapping[str, Purpose] = {
             "T7 (gossip_bound.py)",
             _fewest("parameters", _density),
         ),
-        Purpose(
+        Question(
             "dense-depth",
             "depth",
             "fewest stages of a dense network",
@@ -420,25 +322,25 @@ PURPOSES: Mapping[str, Purpose] = {
             "T6 (shuffle_depth.py), T55 (smallest_switch.py)",
             _fewest("depth", _density),
         ),
-        Purpose(
+        Question(
             "mixing",
             "parameters",
             "fewest parameters of a network that mixes perfectly",
             _bound("mixing", "parameters"),
-            "T9 (perfect_mixing.py), T56 (mixing_by_primes.py)",
+            "T9 (perfect_mixing.py), T49 (mixing_parameters.py)",
             _fewest("parameters", _mixing),
             obstacle=mixing_obstacle,
         ),
-        Purpose(
+        Question(
             "mixing-depth",
             "depth",
             "fewest stages of a network that mixes perfectly",
             mixing_depth_bound,
-            "T55 (smallest_switch.py), T56 (mixing_by_primes.py)",
+            "T55 (smallest_switch.py), T49 (mixing_parameters.py)",
             _fewest("depth", _mixing),
             obstacle=mixing_obstacle,
         ),
-        Purpose(
+        Question(
             "half-dimension",
             "parameters",
             "fewest parameters of a network with half of the dimension of SO(d)",
@@ -446,7 +348,7 @@ PURPOSES: Mapping[str, Purpose] = {
             "T2 (gauge_bound.py)",
             _fewest("parameters", _covering(half)),
         ),
-        Purpose(
+        Question(
             "full-dimension",
             "parameters",
             "fewest parameters of a network with the dimension of SO(d)",
@@ -454,7 +356,7 @@ PURPOSES: Mapping[str, Purpose] = {
             _T13,
             _fewest("parameters", _covering(_pairs)),
         ),
-        Purpose(
+        Question(
             "universal",
             "parameters",
             "fewest parameters of a network that covers all of SO(d)",
@@ -462,7 +364,7 @@ PURPOSES: Mapping[str, Purpose] = {
             _T13,
             _fewest("parameters", _onto),
         ),
-        Purpose(
+        Question(
             "full-dimension-depth",
             "depth",
             "fewest stages of a network with the dimension of SO(d)",
@@ -470,7 +372,7 @@ PURPOSES: Mapping[str, Purpose] = {
             _T13,
             _fewest("depth", _covering(_pairs)),
         ),
-        Purpose(
+        Question(
             "universal-depth",
             "depth",
             "fewest stages of a network that covers all of SO(d)",
@@ -478,16 +380,16 @@ PURPOSES: Mapping[str, Purpose] = {
             _T13,
             _fewest("depth", _onto),
         ),
-        Purpose(
+        Question(
             "dimension",
             "dimension",
             "largest dimension within the fewest stages that a dense network needs",
             _most_dimensions,
-            "T59 (overlapping_stages.py)",
+            "T58 (overlapping_stages.py)",
             _dimensions,
             maximise=True,
         ),
-        Purpose(
+        Question(
             "fit",
             "error",
             "smallest error of fits to Haar rotations, with at most the parameters of mixed_radix",
@@ -496,7 +398,7 @@ PURPOSES: Mapping[str, Purpose] = {
             _fit_error,
             widths=FIT_WIDTHS,
         ),
-        Purpose(
+        Question(
             "conditioning",
             "ratio",
             "largest σ_min/σ_max of a network with the dimension of SO(d) and as many parameters",
