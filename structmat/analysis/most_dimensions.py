@@ -53,7 +53,7 @@ def most_dimensions(width: int, block: int, depth: int) -> int:
     if stages and fewest < size and width <= _WIDEST:
         parts = np.arange(fewest, width + 1)
         pairs = _extreme(width, size, parts, np.arange(size + 1) * np.arange(-1, size) // 2)
-        new = np.array([_extreme(width, size, parts, _turan(size, k)) for k in parts])
+        new = np.array([_extreme(width, size, parts, _turan(size, k)) for k in parts.tolist()])
         best = pairs  # for the number of parts of the last stage
         for stage in range(1, stages):
             after = best[:, None] + new

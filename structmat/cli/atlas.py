@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def _show(records: Sequence[Record], table: Atlas, options: argparse.Namespace) 
 
 def _check(records: Sequence[Record], options: argparse.Namespace) -> None:
     found = []
-    with bar("atlas", len(records), unit="record", shown=True) as steps:
+    with bar("atlas", len(records), unit="record", shown=sys.stderr.isatty()) as steps:
         for record in records:
             difference = mismatch(record)
             if difference is not None:
@@ -147,7 +148,7 @@ def _rebuild(
     ]
     merged = {(record.purpose, record.width, record.block): record for record in records}
     changed = 0
-    with bar("atlas", len(places), unit="record", shown=True) as steps:
+    with bar("atlas", len(places), unit="record", shown=sys.stderr.isatty()) as steps:
         for number, place in enumerate(places):
             record, before = best_known(*place), merged.get(place)
             if before is not None and not is_better(record, before) and mismatch(before) is None:

@@ -254,6 +254,8 @@ def _covering(least: Callable[[int], int]) -> Callable[[Topology], str | None]:
     def holds(topology: Topology) -> str | None:
         if topology.network.parameters < least(topology.width):
             return None
+        if evidence := _onto(topology):
+            return evidence
         found = _dimension(topology)
         return found.evidence if found.value >= least(topology.width) else None
 

@@ -25,8 +25,8 @@ QUICK = [
 ]
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(2, 12), st.sampled_from(BLOCKS), st.sampled_from(QUICK))
+@settings(max_examples=8, deadline=None)
+@given(st.integers(2, 8), st.sampled_from(BLOCKS), st.sampled_from(QUICK))
 def test_no_candidate_is_better_than_the_best(width, block, purpose):
     best = best_known(purpose, width, block)
     assert not is_better(best, NAMED[purpose, width, block])  # or the file is out of date
@@ -36,17 +36,18 @@ def test_no_candidate_is_better_than_the_best(width, block, purpose):
             assert record is None or not is_better(record, best)
 
 
-@pytest.mark.parametrize(("width", "depth"), [(2, 2), (3, 3), (4, 3)])
+@pytest.mark.parametrize(("width", "depth"), [(2, 2), (3, 3), (4, 2)])
 def test_no_small_network_beats_a_record(width, depth):
     """Compare with every network of so few wires and stages."""
     best = dict.fromkeys(itertools.product(QUICK, BLOCKS), math.inf)
     for net in every_network(width, depth):
+        dimension = sm.dimension(net).lower
         real = [stage for stage in net.stages if stage.banks]
         holds = {
             "dense": sm.is_dense(net),
             "mixing": mixes_exactly(net),
-            "full": sm.dimension(net).lower == math.comb(width, 2),
-            "half": 2 * sm.dimension(net).lower >= math.comb(width, 2),
+            "full": dimension == math.comb(width, 2),
+            "half": 2 * dimension >= math.comb(width, 2),
         }
         for purpose, block in best:
             radix = max([1, *(bank.radix for bank in net.banks)])
@@ -113,8 +114,8 @@ def test_a_better_network_replaces_a_record():
     assert str(again[0].topology) == "butterfly"
 
 
-@given(st.sampled_from([r for r in RECORDS if r.width <= 12 and r.topology]))
-@settings(max_examples=10, deadline=None)
+@given(st.sampled_from([r for r in RECORDS if r.width in (3, 5, 7) and r.topology]))
+@settings(max_examples=8, deadline=None)
 def test_no_record_improves_the_atlas(record):
     assert submitted(RECORDS, record.network) == []
 
