@@ -60,8 +60,8 @@ def _row(record: Record, blocks: list[int]) -> str:
         cells[7] = str(record.topology)
     code = {7} if record.topology is not None else set()
     shown = "".join(
-        f'<td data-label="{label}">{_code(cell) if k in code else html.escape(cell)}</td>'
-        for k, (label, cell) in enumerate(zip(HEAD, cells, strict=True))
+        f"<td>{_code(cell) if k in code else html.escape(cell)}</td>"
+        for k, cell in enumerate(cells)
     )
     listed = " ".join(map(str, blocks))
     return (

@@ -17,7 +17,7 @@ from structmat.families.resolution import Fixed, rule
 from structmat.search.atlas.candidates import best_known, is_better
 from structmat.search.atlas.lookup import Atlas, selected, summary
 from structmat.search.atlas.questions import BLOCKS, QUESTIONS
-from structmat.search.atlas.record_file import PATH, Record, read, write
+from structmat.search.atlas.record_file import HOLDERS, PATH, Record, read, write
 from structmat.search.atlas.stored_topology import Topology
 from structmat.search.atlas.verification import mismatch, submitted, with_records
 
@@ -59,6 +59,12 @@ def add(commands: Any) -> None:
         metavar="TOPOLOGY",
         help="measure a network, such as the best of a search, and list the records that it"
         " improves; with --write it replaces them",
+    )
+    parser.add_argument(
+        "--holder",
+        choices=HOLDERS,
+        default="search",
+        help="where a submitted network comes from (default: search)",
     )
     parser.add_argument("--write", action="store_true", help="write the results into the data file")
     parser.add_argument(
@@ -178,7 +184,7 @@ def _submit(records: Sequence[Record], options: argparse.Namespace) -> None:
         raise StructmatError(f"{given}: a family has a network for each width; give --width N")
     else:
         topology = Topology(options.width, str(given))
-    better = submitted(records, topology)
+    better = submitted(records, topology, holder=options.holder)
     if options.write and better:
         write(with_records(records, better), options.file)
         say(f"written: {options.file}")

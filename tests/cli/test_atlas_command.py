@@ -83,10 +83,13 @@ def test_a_better_network_is_submitted(capsys, tmp_path):
     improved = read_json(capsys, "--submit", net, "--file", path)["improved"]
     assert [(row["purpose"], row["block"], row["value"]) for row in improved] == [("mixing", 2, 32)]
     assert read(path) != packaged()
-    code, out, err = run(capsys, "--submit", net, "--file", path, "--write")
+    code, out, err = run(
+        capsys, "--submit", net, "--file", path, "--write", "--holder", "construction"
+    )
     assert (code, err) == (0, f"written: {path}\n")
     assert "a stored network" in out
-    [record] = [r for r in read(path) if r.holder == "search"]
+    [record] = [r for r in read(path) if r.topology and r.topology.stored]
+    assert record.holder == "construction"
     assert record.network == sm.butterfly(16)
     code, out, _ = run(capsys, "--submit", "butterfly", "--width", 16, "--file", path, "--write")
     assert (code, out) == (0, "No record is improved.\n")

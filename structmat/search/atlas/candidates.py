@@ -21,6 +21,7 @@ from structmat.search.atlas.stored_topology import Topology
 
 _GRAPHS = 64  # the largest width at which families defined by a graph are tried
 _SHALLOW = 24  # the largest width at which more depths are tried, for full dimension
+_COMPOSED = 8  # the largest width at which families are repeated and mirrored
 _SPARE = 3  # stages beyond the bound that are tried there
 _FITTED = 8  # networks that are fitted for one record
 
@@ -53,7 +54,7 @@ def candidates(width: int) -> tuple[Topology, ...]:
     and the smallest that a dense network can have, and up to width 24 also those at which a network
     may have full dimension. Graphs are tried up to width 64, repeated up to three times; seeds are
     0. Networks with one digit a stage, and those of gossip, are also repeated and mirrored, up to
-    width 24. Parts of the brick-wall and of the round-robin network have half of the dimension of
+    width 8. Parts of the brick-wall and of the round-robin network have half of the dimension of
     SO(d).
 
     Examples
@@ -86,7 +87,7 @@ def candidates(width: int) -> tuple[Topology, ...]:
         for family in combinations(known, width, values)
         if accepts(family, width)
     ]
-    if width <= _SHALLOW:
+    if width <= _COMPOSED:
         doubled = [spec for spec in specs if spec.partition("(")[0] in _DOUBLED]
         specs += [f"{spec} * {times}" for spec in doubled for times in (2, 3)]
         specs += [f"mirror({spec})" for spec in doubled]

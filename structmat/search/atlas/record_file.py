@@ -46,7 +46,7 @@ class Record:
         The size of the network.
     topology : Topology or None
     holder : str
-        "family", "construction" (a part of a family's network) or "search".
+        "family", "construction" (such as a part of a family's network) or "search".
     evidence : str or None
         How the value is known; a key of `EVIDENCE`.
     interval : (float, float) or None

@@ -80,7 +80,7 @@ def _is_close(record: Record, again: Record) -> bool:
 # Records from elsewhere -------------------------------------------------------------------------
 
 
-def submitted(records: Sequence[Record], topology: Any) -> list[Record]:
+def submitted(records: Sequence[Record], topology: Any, *, holder: str = "search") -> list[Record]:
     """Return the records that a network improves, with the network as the new holder.
 
     Every purpose and every block size that admits the radices of the network are measured, except
@@ -93,6 +93,8 @@ def submitted(records: Sequence[Record], topology: Any) -> list[Record]:
     topology : Network, graph, or path
         A network of a width of the atlas, for example one that `structmat search` has saved; or a
         Topology, for a spec.
+    holder : str
+        "search", "construction" or "family".
 
     Raises
     ------
@@ -113,7 +115,7 @@ def submitted(records: Sequence[Record], topology: Any) -> list[Record]:
             continue
         again = measured(given, record.purpose, record.block)
         if again is not None and is_better(again, record):
-            found.append(replace(again, holder="search"))
+            found.append(replace(again, holder=holder))
     return found
 
 
