@@ -16,6 +16,7 @@ from structmat.cli import _parser
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # catalogue and theory/ are not installed
+import atlas_page  # noqa: E402
 import catalogue  # noqa: E402
 import fit_targets as fits  # noqa: E402
 import links  # noqa: E402
@@ -93,13 +94,18 @@ def vector_search():
     return vector_search_study.tables(json.loads(vector_search_study.PATH.read_text("utf-8")))
 
 
+def atlas():
+    """Return the table of the atlas."""
+    return atlas_page.page()
+
+
 def families():
     """Return the catalogue of families; its pictures are written next to it."""
     return catalogue.page(HERE / "generated" / "families", "generated/families")
 
 
 (HERE / "generated").mkdir(exist_ok=True)
-for pages in (claims, commands, scaling, fit_targets, quantisation, vector_search, families):
+for pages in (atlas, claims, commands, scaling, fit_targets, quantisation, vector_search, families):
     path = HERE / "generated" / f"{pages.__name__}.md"
     text = "\n\n".join(pages()) + "\n"
     if not path.exists() or path.read_text("utf-8") != text:  # unchanged pages are not rebuilt

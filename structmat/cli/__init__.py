@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structmat as sm
 from structmat.cli import (
+    atlas,
     audit,
     bench,
     catalogue,
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         compare,
         choose,
         search,
+        atlas,
         explore,
         bench,
         finetune,
