@@ -100,7 +100,7 @@ def checks() -> Iterator[str]:
     targets = [scipy.stats.unitary_group.rvs(d, random_state=d) for d in WIDTHS]
     for name, build in meshes:
         error = max(abs(np.array(build(u).compute_unitary()) - u).max() for u in targets)
-        yield f"{name}, as a circuit of Perceval: {error:.0e}"
+        yield f"{name}, as a Perceval circuit: {error:.0e}"
     errors = []
     for u in targets[:4]:
         circuit = decomposed(u)
@@ -108,7 +108,7 @@ def checks() -> Iterator[str]:
         mesh = beam_splitters(rotation_of(circuit))
         errors.append((abs(mesh.rotation().matrix() - matrix).max(), abs(matrix - u).max()))
     ours, theirs = np.max(errors, axis=0)
-    yield f"Perceval's triangle, as a mesh of structmat: {ours:.0e}"
+    yield f"Perceval's triangle, as a structmat mesh: {ours:.0e}"
     yield f"Perceval's triangle, compared with the target: {theirs:.0e}"
 
 

@@ -8,6 +8,7 @@ here, and all families are in `structmat.families`.
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from structmat import errors, families
@@ -56,7 +57,9 @@ if TYPE_CHECKING:
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
-    from structmat.search.choice import choose
+    from structmat.search.atlas.lookup import atlas
+    from structmat.search.choice.ranking import choose
+    from structmat.search.study.engine import search
 
 __version__ = "0.1.0"
 
@@ -85,6 +88,8 @@ __all__ = [
     "catalogue",
     "choose",
     "dense_networks",
+    "atlas",
+    "search",
     "report",
     "compare",
     "certify",
@@ -123,18 +128,32 @@ if not TYPE_CHECKING:
         "Rotation": "structmat.linalg.rotation",
         "Rotator": "structmat.linalg.rotators",
         "rotator": "structmat.linalg.rotators",
-        "choose": "structmat.search.choice",
+        "choose": "structmat.search.choice.ranking",
         "symbolic": "structmat.analysis.symbolic",
+        "atlas": "structmat.search.atlas.lookup",
     }
     _HINTS = {  # for names that users expect here
         "load": "use structmat.Rotation.load(path)",
-        "from_matrix": "structmat.fit(net, matrix).rotation is a network close to a matrix",
+        "from_matrix": "structmat.fit(net, matrix).rotation is the rotation fitted to a matrix",
         "random_rotation": "use rotator(width), or Rotation(net, random_blocks(net, rng=0))",
         "rotation": "use rotator(width), or Rotation(net, random_blocks(net, rng=0))",
         "draw": "use net.plot(), or print(structmat.diagram(net))",
         "plot": "use net.plot(), or print(structmat.diagram(net))",
-        "operations": "transforms and schedules count them: r.operations, schedule(net)",
+        "operations": "use r.operations of a transform r, or schedule(net)",
     }
+
+    class _Library(ModuleType):
+        """The class of this module: `search` is the function, not the package of this name."""
+
+        @property
+        def search(self) -> Any:
+            return import_module("structmat.search.study.engine").search
+
+        @search.setter
+        def search(self, package: ModuleType) -> None:
+            """Ignore the package, which Python assigns when it has imported it."""
+
+    sys.modules[__name__].__class__ = _Library
 
     def __getattr__(name: str) -> Any:
         if name in _DEFERRED:
@@ -148,7 +167,7 @@ if not TYPE_CHECKING:
         return sorted({*__all__, *loaded})
 
     def _elsewhere(name: str) -> str:
-        """Return where a name that this package lacks can be found, for a message."""
+        """Return a hint, for an error message, where to find a name that this package lacks."""
         if name.startswith("_"):  # asked by Python and by notebooks
             return ""
         if name in families.__all__:

@@ -12,16 +12,18 @@ collect_ignore = ["user_script.py"]  # it registers a family: tests run it as a 
 # No test asks the Hub; read when a library that could is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Times measured in tests are kept for this run only, and none of the user's are used.
-_TIMES = tempfile.TemporaryDirectory(prefix="structmat-")
-os.environ["STRUCTMAT_CACHE"] = _TIMES.name
+# Measured times and machine code are kept for this run only, by all of its processes together, and
+# none of the user's are used.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="structmat-")
+    os.environ["STRUCTMAT_CACHE"] = _CACHE.name
 
 # No test depends on time: the machine may be shared, and a first call may compile or load.
 # The weekly run of continuous integration tries more examples of each law.
 settings.register_profile(
     "structmat",
     deadline=None,
-    max_examples=int(os.environ.get("STRUCTMAT_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("STRUCTMAT_EXAMPLES", "30")),
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

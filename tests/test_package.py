@@ -61,7 +61,7 @@ def test_the_metadata_are_complete(wheel):
     assert {"plot", "adapters", "testing", "finetune"} <= set(data.get_all("Provides-Extra"))
 
 
-def test_the_sdist_contains_what_tests_and_docs_need(built):
+def test_the_sdist_contains_the_files_that_tests_and_docs_need(built):
     (path,) = built.glob("*.tar.gz")
     top = f"structmat-{structmat.__version__}"
     with tarfile.open(path) as archive:

@@ -21,6 +21,7 @@ from structmat.adapters import AdaptedLayer, adapt, adapters, load_adapter, merg
 from structmat.analysis.comparison import Comparison
 from structmat.analysis.dimension import Dimension
 from structmat.analysis.report import Report
+from structmat.families import Rule
 from structmat.linalg import factors as stagewise
 from structmat.linalg.schedule import Schedule
 from structmat.nn import Orthogonal
@@ -47,7 +48,9 @@ def mathematics() -> None:
     assert_type(net, sm.Network)
     assert_type(mirrored(8), sm.Network)
     assert_type(net @ net.inverse(), sm.Network)
-    assert_type(sm.parse("mirrored"), sm.Family)
+    assert_type(sm.parse("mirrored") * 2, Rule)
+    assert_type(mirrored(8, repeat=2), sm.Network)
+    assert_type(sm.butterfly(8, mirror=True), sm.Network)
     assert_type(net.width, int)
     assert_type(sm.is_dense(net), bool)
     assert_type(sm.dimension(net), Dimension)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -58,6 +58,19 @@ def pairs(net: sm.Network) -> list[set[tuple[int, int]]]:
         {pair for row in stage for pair in itertools.combinations(sorted(row), 2)}
         for stage in switches(net)
     ]
+
+
+def packed(width: int, wires: Iterable[Sequence[int]]) -> sm.Network:
+    """Return the network of these switches, in this order, each in the earliest stage possible."""
+    stages: list[list[Sequence[int]]] = []
+    busy = [0] * width
+    for switch in wires:
+        t = max(busy[w] for w in switch)
+        stages += [[]] * (t == len(stages))
+        stages[t] = [*stages[t], switch]
+        for w in switch:
+            busy[w] = t + 1
+    return sm.Network.of(width, stages)
 
 
 def rotation(width: int, rng: np.random.Generator) -> np.ndarray:

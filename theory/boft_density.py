@@ -5,9 +5,9 @@ wires from 0. Stage i of BOFT(m, b), i = 0 … m−1, joins those half-blocks wh
 bit i only. Every input influences every output if and only if d = b·2^(m−1).
 
 Proof. There are 2d/b half-blocks, a multiple of 2^m, so flipping any of the last m bits of a number
-yields the number of a half-block. After all m stages a wire of half-block h influences all wires of
-those half-blocks whose numbers differ from h at most in the last m bits, 2^m half-blocks, and no
-others. These are all half-blocks exactly when 2d/b = 2^m.
+yields the number of a half-block. After all m stages a wire of half-block h influences exactly the
+wires of the 2^m half-blocks whose numbers differ from h at most in the last m bits. These are all
+half-blocks exactly when 2d/b = 2^m.
 
 Source: Liu et al., arXiv 2311.06243, section 4.
 """

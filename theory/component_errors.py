@@ -1,17 +1,18 @@
-"""Independent errors of n beam splitters add up in squares: to first order, E‖ΔR‖² = 2nσ².
+"""The squares of independent errors of n beam splitters add up: to first order, E‖ΔR‖² = 2nσ².
 
 Statement. Let R have n switches of radix 2, real or unitary, and let every block B become
 exp(σ ξ A)·B with A = [[0, 1], [−1, 0]] and independent ξ of mean 0 and variance 1. (1) To first
 order in σ, E‖ΔR‖_F² = 2nσ² for all blocks: the relative Frobenius error is σ√(2n/d), which is
 σ√(d−1) for meshes that cover SO(d) or U(d) with the fewest switches, and σ√(log₂ d) for the
-butterfly. (2) If ξ is normal and every wire is in a switch in each of m stages, E‖ΔR‖_F² =
-2d(1 − e^(−mσ²/2)) exactly, and the mean matrix is e^(−mσ²/2)·R.
+butterfly. (2) If ξ is normal and every wire is in a switch in each of the m stages, then
+E‖ΔR‖_F² = 2d(1 − e^(−mσ²/2)) exactly, and the mean of R' = R + ΔR is e^(−mσ²/2)·R.
 
-Proof. (1) The derivative by the error of one switch is L A B P with orthogonal or unitary L, B and
-P, so its norm is ‖A‖_F = √2. The errors are independent with mean 0, so the expectation of the
-square of the sum is the sum of the squares. (2) For normal ξ, E exp(σξA) = E cos(σξ)·I +
-E sin(σξ)·A = e^(−σ²/2)·I. The factors are independent, hence E R' is the product of their means,
-e^(−mσ²/2)·R; and E‖R' − R‖² = 2d − 2 Re tr(Rᴴ E R'), because R' is orthogonal or unitary.
+Proof. (1) The derivative with respect to the error of one switch is L A B P with orthogonal or
+unitary L, B and P, so its norm is ‖A‖_F = √2. The errors are independent with mean 0, so the
+expectation of the square of the sum is the sum of the squares. (2) For normal ξ, E exp(σξA) =
+E cos(σξ)·I + E sin(σξ)·A = e^(−σ²/2)·I. The factors are independent, hence E R' is the product of
+their means, e^(−mσ²/2)·R; and E‖R' − R‖² = 2d − 2 Re tr(Rᴴ E R'), because R' is orthogonal or
+unitary.
 
 Source: classical; for interferometers see R. Hamerly, S. Bandyopadhyay and D. Englund,
 Asymptotically fault-tolerant programmable photonics, arXiv 2109.05367.

@@ -1,16 +1,16 @@
 """An input that reaches n outputs leaves at least 1/n of its energy on one; after m stages n ≤ b^m.
 
 Statement. Let input j influence n outputs. Then max_i |R_ij|² ≥ 1/n for all blocks, orthogonal or
-unitary. If no switch has more than b wires, n ≤ b^m after m stages, so if b^m < d no blocks spread
-the energy of any input evenly over d outputs. The bound is attained: in the first m stages of a
-mixed-radix network with flat blocks (all entries of the modulus r^(−1/2)), every non-zero entry has
-|R_ij|² = 1/n, n = r_1 ⋯ r_m. The same holds for rows: an output that n inputs influence has an
-entry with |R_ij|² ≥ 1/n.
+unitary. If no switch has more than b wires, then n ≤ b^m after m stages; if b^m < d, no blocks
+spread the energy of any input evenly over d outputs. The bound is attained: for the first m stages
+of a mixed-radix network with flat blocks (all entries of modulus r^(−1/2)), |R_ij|² = 1/n for every
+non-zero entry, n = r_1 ⋯ r_m. The same holds for rows: if n inputs influence output i, then
+max_j |R_ij|² ≥ 1/n.
 
 Proof. Column j has norm 1 and at most n non-zero entries, so the largest of their squares is at
 least their mean 1/n. Each stage multiplies the number of wires that the input influences by at most
 b (T6). In the first stages of a mixed-radix network there is one path from j to each of its n
-outputs, and an entry is a product of one entry of each stage. Rows also have norm 1.
+outputs, so a non-zero entry is a product of one block entry from each stage. Rows also have norm 1.
 
 Source: derived here.
 """

@@ -16,7 +16,7 @@ and by Jensen E log|S| ≤ log E|S| = log(N_1/d), and likewise for T. For m = 2 
 T share a wire, so (S, T) is a function of that wire and H(S, T) ≤ log d. For m = 3 some switch U of
 the middle stage contains a wire of S and one of T, so (S, T) is a function of an ordered pair of
 wires of one U, and H(S, T) ≤ log N_2. So N_1·N_2 ≥ d³ or N_1·N_2·N_3 ≥ d⁴, respectively, and the
-inequality of the means gives the claim. For m = 1 there is one switch. (3) Let s·g = d. Join the
+claim follows by the AM–GM inequality. For m = 1 there is one switch. (3) Let s·g = d. Join the
 wires in groups of s, mix one wire of each group in a mixed-radix network of m − 2 stages with
 radices near g^(1/(m−2)), and join the same groups again. This takes about 2·d·s +
 (m−2)·g^(1+1/(m−2)) + m·d non-zeros. At s = d^(1/(2m−3)) this is of the order d^(1+1/(2m−3)), and 2m

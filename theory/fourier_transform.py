@@ -1,4 +1,4 @@
-"""The Fourier transform of n = r_0⋯r_(m−1) points is mixed radix after a digit reversal.
+"""The Fourier transform of r_0⋯r_(m−1) points is a digit reversal, then a mixed-radix network.
 
 Statement. Let F be the unitary n×n matrix with entries ω^(jk)/√n, ω = exp(−2πi/n), and P the
 permutation that reverses the mixed-radix digits, (P x)_w = x_j with w = Σ a_t·r_0⋯r_(t−1) and j = Σ
@@ -8,13 +8,14 @@ F = Pᵀ Rᵀ, with a matrix Rᵀ of the reversed network. If m ≥ 2, no permut
 Q F a matrix of mixed_radix(n, (r_0, …, r_(m−1))).
 
 Proof. By induction on m. Let M = r_0⋯r_(m−2) and r = r_(m−1). The inputs j = s + r·i with the same
-s, 0 ≤ s < r, are at the wires sM, …, sM + M − 1 of P x, reversed as for the first m − 1 radices. By
-the induction hypothesis the first m − 1 stages, which do not leave these wires, compute y_s[k] =
-Σ_i ω^(r·ik) x_(s + ri) / √M there. Output k + Mq, 0 ≤ k < M, 0 ≤ q < r, of F is r^(−1/2)·Σ_s
-ω^(s(k + Mq)) y_s[k], because ω^(rMi) = 1. The last stage joins the wires sM + k, 0 ≤ s < r, and its
-blocks with entries r^(−1/2)·ω^(s(k + Mq)) are unitary: they are the product of a diagonal matrix of
-phases ω^(sk) and the Fourier transform of r points, as ω^M is a primitive r-th root of unity. For
-the last part, let O be a component of the outputs as connected by the stages after the first one,
+s, 0 ≤ s < r, are on the wires sM, …, sM + M − 1 of P x, digit-reversed for the first m − 1 radices.
+By the induction hypothesis the first m − 1 stages, which do not join these wires with others,
+compute y_s[k] = Σ_i ω^(r·ik) x_(s + ri) / √M on them. Output k + Mq, 0 ≤ k < M, 0 ≤ q < r, of F is
+r^(−1/2)·Σ_s ω^(s(k + Mq)) y_s[k], because ω^(rMi) = 1. The last stage joins the wires sM + k,
+0 ≤ s < r, and its blocks with entries r^(−1/2)·ω^(s(k + Mq)) are unitary: each is the product of a
+diagonal matrix of phases ω^(sk) and the Fourier transform of r points, because ω^M is a primitive
+r-th root of unity. For the last part, let O be a component of the outputs as connected by the
+stages after the first one,
 and C = {0, …, r_0 − 1}. All paths from C to O pass through the wire in O ∩ C, so a matrix of the
 network has rank 1 on O × C. But in columns 0 and 1 any two rows k, k' of F are (1, ω^k) and (1,
 ω^(k')), and O has n/r_0 ≥ 2 wires.
@@ -58,7 +59,7 @@ def stages(radices: tuple[int, ...]) -> list[sympy.Matrix]:
 def check() -> str:
     """Multiply the factors in the field of the n-th roots of unity; compare transforms with FFTs.
 
-    The symbolic product is compared for every order of factors of some numbers.
+    The symbolic products are compared for all ordered factorizations of seven small numbers.
     """
     checked = 0
     for n in (2, 3, 4, 6, 8, 9, 12):

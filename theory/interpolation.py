@@ -1,17 +1,18 @@
-"""A network represents R with factors replaced by I or by powers, but in general not powers of R.
+"""A network represents R with its factors replaced by their powers, but in general not R^α.
 
 Statement. Let R = B_m ⋯ B_1 be a matrix represented by a straight network of rotations, with blocks
 exp(Q). (1) If any B_t is replaced by I or by B_t^α = exp(αQ_t), α real, the same network represents
 the result: it is orthogonal, and zero wherever all matrices of the network are. So setting the
-trained factors to I one by one leads from the finetuned matrix to the pretrained one through
+trained factors to I one by one leads from R, the finetuned model, to I, the pretrained one, through
 matrices of the network, and decreasing α from 1 to 0 does so continuously. (2) R^α is in general
-not represented by the network: there is a butterfly matrix of 4 wires whose square root is not.
+not represented by the network: there is a matrix of the butterfly on 4 wires whose square root is
+not.
 
 Proof. (1) exp(αQ) is a block on the same wires, and I is the case α = 0. (2) Between the outputs
-{0, 2} and the inputs {0, 1} the butterfly has a cut of one wire, so by T23 this submatrix of any
-butterfly matrix has rank at most 1 and its determinant is zero. The check exhibits a rotation R
-with rational blocks whose square root, the exponential of half its logarithm, has a non-zero
-determinant there.
+{0, 2} and the inputs {0, 1} the butterfly has a cut of one wire, so by T23 the submatrix of these
+rows and columns has rank at most 1 in any butterfly matrix, and its determinant is zero. The check
+exhibits a rotation R with rational blocks. In its square root, the exponential of half its
+logarithm, this submatrix has a non-zero determinant.
 
 Source: (1) is the weight interpolation of Liu et al., arXiv 2311.06243; (2) is derived here.
 """

@@ -1,4 +1,4 @@
-"""One random partition into blocks of b contracts mean-zero energy by (d−b)/(b(d−1)) on average.
+"""Averages over random blocks of b multiply mean-zero energy by (d−b)/(b(d−1)) in expectation.
 
 Statement. Let W be the averaging projection (T9) of a uniformly random partition of d wires into
 blocks of b, where b divides d, and ρ = (d−b)/(b(d−1)). Then E[W] = J/d + ρ(I − J/d), and every
@@ -14,8 +14,8 @@ W is an orthogonal projection: ‖Wv‖² = vᵀWv, with mean ρ‖v‖². Also 
 such vectors, so by induction the same holds for m stages with ρ^m, because each is independent of
 those before; W_m ⋯ W_1 − J/d is W_m ⋯ W_1 applied to the columns of I − J/d, which have mean zero
 and whose squares sum to d − 1. For a pair, W = I − uuᵀ/2 with u = e_i − e_j. The sum of uuᵀ over
-all d(d−1)/2 pairs is dI − J, so E[W] = I − (dI − J)/(d(d−1)). A rotation of (x_i, x_j) by a uniform
-angle gives both squares the mean (x_i² + x_j²)/2, which is what W does to them.
+all d(d−1)/2 pairs is dI − J, so E[W] = I − (dI − J)/(d(d−1)). After a rotation of (x_i, x_j) by a
+uniform angle, the mean of either square is (x_i² + x_j²)/2, as after the average W.
 
 Source: the pairs are in Chatterjee, Diaconis, Sly and Zhang (2022), A phase transition for repeated
 averages; the blocks are derived here.
@@ -41,7 +41,7 @@ Matrix = list[list[Fraction]]
 
 
 def contraction(width: int, block: int) -> Fraction:
-    """Return ρ for blocks."""
+    """Return ρ for blocks of a given size."""
     return Fraction(width - block, block * (width - 1))
 
 

@@ -1,4 +1,4 @@
-"""m sampled outputs of a rotation with random signs preserve squared lengths to √(2/m) on average.
+"""Sampling m outputs of a flat R with random signs distorts squared lengths by ≤ √(2/m) in rms.
 
 Statement. Let y = R D x with independent random signs D and ‖x‖ = 1, S a uniformly random set of m
 of the d outputs, and Z = (d/m)·Σ_{i in S} y_i². Then E Z = 1 and E(Z−1)² = (d−m)/((d−1)m)·
@@ -11,8 +11,8 @@ with |y_i| for y_i and 2 in place of 3 in the mean square.
 Proof. Given y, Z is the mean of a sample without replacement of the numbers v_i = d·y_i², whose
 mean is 1: its variance is (d−m)/((d−1)m) times that of the v_i, which is d·Σ y_i⁴ − 1. The bound
 follows from E y_i⁴ ≤ 3(Σ_j R_ij² x_j²)² (T43) and from convexity, (Σ_j R_ij² x_j²)² ≤ Σ_j R_ij⁴
-x_j². For the second part, Hoeffding's inequality gives P(|y_i| ≥ t) ≤ 2·exp(−t²/(2σ²)) with σ² =
-Σ_j R_ij² x_j² ≤ K²/d; for phases, E|y_i|^(2p) ≤ p!·σ^(2p) gives E exp(|y_i|²/(2σ²)) ≤ 2 and the
+x_j². For the second part, P(|y_i| ≥ t) ≤ 2·exp(−t²/(2σ²)) by Hoeffding's inequality, with σ² =
+Σ_j R_ij² x_j² ≤ K²/d; for phases, E|y_i|^(2p) ≤ p!·σ^(2p) implies E exp(|y_i|²/(2σ²)) ≤ 2 and the
 same inequality. So all v_i ≤ L for all N vectors, except with probability dN·2·exp(−L/(2K²)) = δ/2,
 and v_i ≤ d anyway. Then |v_i − 1| ≤ b, and the variance of the v_i is at most L − 1, because v_i² ≤
 L·v_i. By Hoeffding's comparison of samples without and with replacement, Bernstein's inequality

@@ -21,15 +21,16 @@ integer coefficients; if one is not zero modulo p, it is not zero.
 
 (2) A unitary transformation of the k wires can be applied after the first switch and undone before
 the second. All such pairs together give a group of dimension Σ k² that acts on ∏ U(r_S) without
-changing R. Only its identity fixes a point: it fixes a switch only if the transformation of its
-outputs is that of its inputs, conjugated by the block; those of the inputs of the network are the
-identity; by induction along the wires, all are. So every fibre of f has at least this dimension.
+changing R. Only the identity of this group fixes a point: an element leaves the block of a switch
+unchanged only if the transformation of the outputs of the switch is that of its inputs, conjugated
+by the block. The transformations at the inputs of the network are the identity, and so, by
+induction along the wires, are all others. So every fibre of f has at least the dimension Σ k².
 
 (3) On a wire in c ≥ 1 switches there are c − 1 direct links, and a link of k wires removes k² ≥ k
 parameters: the dimension is at most Σ r² − Σ_wires (c − 1) ≤ Σ r(r−1) + d. For 2×2 switches, 2n + d
 ≥ d² follows, and a stage has at most ⌊d/2⌋ of the n switches.
 
-(4) Nulling, column by column, reduces a unitary matrix to a diagonal one by 2×2 unitary blocks in
+(4) Nulling entries one by one reduces a unitary matrix to a diagonal one by 2×2 unitary blocks in
 the order of the triangle, or of the brick wall (Reck; Clements); the phases left over become part
 of the last blocks.
 

@@ -5,13 +5,13 @@ switches it has at least d − 1 stages for even d and d for odd d; with switche
 it has at least ⌈(d−1)/(b−1)⌉. Of the bounds for 2×2 switches, the brick-wall mesh attains the one
 for odd d, and the ruler the one for even d if d = 2^n.
 
-Proof. The matrices of a network are the image of a smooth map from a space of as many dimensions as
-it has parameters, hence of measure zero in SO(d) if these are fewer than d(d−1)/2. A stage of 2×2
+Proof. The matrices of a network are the image of a smooth map from a space whose dimension is the
+number of parameters. If this is less than d(d−1)/2, they have measure zero in SO(d). A stage of 2×2
 switches has at most ⌊d/2⌋ parameters, and d(d−1)/2 divided by ⌊d/2⌋ is d − 1 or d. A stage of
-switches of r ≤ b wires has Σr(r−1)/2 ≤ (b−1)·Σr/2 ≤ d(b−1)/2 parameters. The brick-wall covers
+switches of r ≤ b wires has Σr(r−1)/2 ≤ (b−1)·Σr/2 ≤ d(b−1)/2 parameters. The brick wall covers
 SO(d) by T31, the ruler by T12.
 
-Source: a counting argument; W. R. Clements et al. 2016, arXiv 1603.08788, for the brick-wall.
+Source: a counting argument; W. R. Clements et al. 2016, arXiv 1603.08788, for the brick wall.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check() -> str:
             assert _stages(d, block) >= -(-(d - 1) // (block - 1)), (d, block)
             if d % block == 0:
                 assert _stages(d, block) == -(-(d - 1) // (block - 1)), (d, block)
-    return "networks of 2×2 switches up to 4 wires, brick-walls to 21, rulers to 16, bounds to 39"
+    return "networks of 2×2 switches up to 4 wires, brick walls to 21, rulers to 16, bounds to 39"
 
 
 def _stages(width: int, block: int) -> int:

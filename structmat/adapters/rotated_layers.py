@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, finfo, float16, nn
 
 from structmat.adapters.adapted_layer import Wrapper
 from structmat.adapters.distributed import check_whole
@@ -26,7 +26,7 @@ from structmat.adapters.model import check_plain, replaced
 from structmat.adapters.recipes import checked_layout
 from structmat.adapters.selection import ALL_LINEAR, Targets, select
 from structmat.adapters.shared_weights import same_layers, untie
-from structmat.errors import StructmatError, WidthError, suggest
+from structmat.errors import StructmatError, WidthError, abbreviated, suggest
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.rotators import Rotator, rotator
 from structmat.nn.fixed_rotation import FixedRotation
@@ -109,7 +109,8 @@ def rotate_activations(
         If a rotation does not have the width of its layer.
     StructmatError
         If no layer matches the names, a layer is not an ordinary linear layer, a rotation is not
-        real, or the model is already rotated, adapted or sharded. The model is unchanged.
+        real, a rotated weight exceeds the range of float16, or the model is already rotated,
+        adapted or sharded. The model is unchanged.
 
     Notes
     -----
@@ -145,7 +146,17 @@ def rotate_activations(
     if rotations is None:
         layers = select(model, target_modules, exclude_modules)
         make = rotation or (lambda width: rotator(width, block=16, rng=0))
+        if isinstance(make, Rotation) or not callable(make):
+            raise StructmatError(
+                f"rotation={abbreviated(rotation)}: it must be a function of the width, such as"
+                " lambda width: structmat.rotator(width, rng=1)"
+            )
         widths = {name: _width(name, layer) for name, layer in layers.items()}
+        narrow = next((name for name, width in widths.items() if width < 2), None)
+        if rotation is None and narrow is not None:
+            raise WidthError(
+                f"{narrow} has fewer than 2 inputs, so there is nothing to rotate; exclude it"
+            )
         by_width = {width: _module(f"width {width}", make(width)) for width in widths.values()}
         made = {name: by_width[width] for name, width in widths.items()}
     else:
@@ -158,7 +169,8 @@ def rotate_activations(
         widths = {name: _width(name, layer) for name, layer in layers.items()}
         kept: dict[Any, FixedRotation] = {}  # layers with the same rotation share its module
         made = {}
-        for name, given in rotations.items():
+        for name in layers:
+            given = rotations[name]
             key = given if isinstance(given, str) else id(given)
             if key not in kept:
                 kept[key] = _module(name, given)
@@ -168,6 +180,9 @@ def rotate_activations(
             raise WidthError(
                 f"{name} has {widths[name]} inputs, but its rotation has width {module.width}"
             )
+    if fold:
+        for name, layer in layers.items():
+            _check_range(name, layer, made[name])
     first = same_layers(model)
     for name, layer in layers.items():
         if fold:
@@ -184,7 +199,8 @@ def unrotate(model: nn.Module) -> nn.Module:
     Raises
     ------
     StructmatError
-        If no activations are rotated, or a weight has been quantised since. The model is unchanged.
+        If no activations are rotated, the model has been adapted, or a weight has been quantised
+        since. The model is unchanged.
 
     Examples
     --------
@@ -194,11 +210,13 @@ def unrotate(model: nn.Module) -> nn.Module:
       (0): Linear(in_features=4, out_features=2, bias=True)
     )
     """
+    check_plain(model)
     found = _rotated(model)
     if not found:
         raise StructmatError("no activations are rotated: call rotate_activations(model) first")
     for name, layer in found.items():
         _width(name, layer.base_layer)
+        _check_range(name, layer.base_layer, layer.rotation.adjoint)
     for layer in dict.fromkeys(found.values()):
         base = layer.base_layer
         _set(base, layer.weight)
@@ -228,6 +246,11 @@ def _rotated(model: nn.Module) -> dict[str, RotatedLinear]:
 
 
 def _named(model: nn.Module, names: Mapping[str, Fixed]) -> dict[str, Layer]:
+    """Return the layers with these names, each once."""
+    if not isinstance(names, Mapping):
+        raise StructmatError(
+            f"rotations={abbreviated(names)}: it must be a dict from layer names to rotations"
+        )
     first = same_layers(model)
     every = {n: first.get(id(m), m) for n, m in named_layers(model, remove_duplicate=False)}
     for name in names:
@@ -237,7 +260,18 @@ def _named(model: nn.Module, names: Mapping[str, Fixed]) -> dict[str, Layer]:
             )
     if not names:
         raise StructmatError("rotations={}: it must name at least one layer")
-    return {name: every[name] for name in names}
+    found: dict[str, Layer] = {}
+    for name, given in names.items():
+        layer = every[name]
+        other = next((n for n, known in found.items() if known is layer), None)
+        if other is None:
+            found[name] = layer
+        elif given is not names[other] and given != names[other]:
+            raise StructmatError(
+                f"rotations: {other} and {name} are the same layer, which can have only one"
+                " rotation; give both names the same one, or omit one of them"
+            )
+    return found
 
 
 def _module(what: str, given: Any) -> FixedRotation:
@@ -283,6 +317,22 @@ def _width(name: str, layer: Layer) -> int:
         )
     checked_layout(name, layer, "receptive", outputs=False, scale=False)
     return layout.input_width(layer)
+
+
+def _check_range(name: str, layer: Layer, rotate: Callable[[Tensor], Tensor]) -> None:
+    """Raise an error for a float16 weight that would overflow when rotated."""
+    layout, most = layout_for(layer), finfo(float16).max
+    assert layout is not None
+    if layer.weight.dtype != float16 or layer.weight.is_meta:
+        return
+    neurons = layout.neurons(layer, layer.weight.detach()).float()
+    if (neurons.norm(dim=-1) <= most).all() or not neurons.isfinite().all():
+        return  # no entry exceeds the norm
+    if (rotate(neurons).abs() > most).any():
+        raise StructmatError(
+            f"{name}: a rotated weight exceeds {most:.0f}, the largest float16; convert the model"
+            " to bfloat16 or float32"
+        )
 
 
 def _reoriented(layer: Layer, rotate: Callable[[Tensor], Tensor]) -> Tensor:

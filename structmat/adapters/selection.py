@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from torch import nn
@@ -12,7 +12,7 @@ from structmat._util.text_table import counted
 from structmat.adapters.distributed import plain_name, unwrapped
 from structmat.adapters.layouts import Layer, LinearLayout, layout_for, named_layers
 from structmat.adapters.shared_weights import same_layers
-from structmat.errors import StructmatError, suggest
+from structmat.errors import StructmatError, abbreviated, suggest
 
 Targets: TypeAlias = str | Sequence[str]
 T = TypeVar("T")
@@ -112,6 +112,10 @@ def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T
     if isinstance(names, str):
         pattern = compiled(names, option)
         return {name: item for name, item in items.items() if pattern.fullmatch(name)}
+    if not isinstance(names, Iterable):
+        raise StructmatError(
+            f"{option}={abbreviated(names)}: it must be a regular expression or a list of names"
+        )
     for wanted in names:
         if not any(ends_with(name, wanted) for name in items):
             tails = {name.rsplit(".", 1)[-1] for name in items}

@@ -19,7 +19,7 @@ from structmat.errors import (
     checked_integer,
     require,
 )
-from structmat.families import Family, resolution
+from structmat.families import Rule, resolution
 from structmat.networks.network import Network
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def compare(
 
 def _pairs(candidates: Mapping[str, Any], widths: Any) -> list[tuple[str, int]]:
     """Return the label and the width of each row."""
-    if isinstance(widths, Network | Family) or resolution.is_graph(widths):
+    if isinstance(widths, Network | Rule) or resolution.is_graph(widths):
         raise StructmatError(
             f"widths={abbreviated(widths)}: to compare several topologies, pass a list, as in"
             ' compare(["butterfly", "benes"], 64)'
@@ -221,16 +221,16 @@ def _pairs(candidates: Mapping[str, Any], widths: Any) -> list[tuple[str, int]]:
 
 
 def _labelled(given: Any) -> dict[str, Any]:
-    """Return the Family, Network or function of each label."""
+    """Return the Rule, Network or function of each label."""
     if isinstance(given, Mapping):
         return {str(label): _candidate(one, label) for label, one in given.items()}
-    alone = isinstance(given, str | Path | Family | Network) or not isinstance(given, Iterable)
+    alone = isinstance(given, str | Path | Rule | Network) or not isinstance(given, Iterable)
     several = [given] if alone or resolution.is_graph(given) else list(given)
     made: dict[str, Any] = {}
     for k, one in enumerate(several, 1):
         candidate = _candidate(one)
         label = f"network {k}"
-        if isinstance(one, str | Path | Family):
+        if isinstance(one, str | Path | Rule):
             label = str(one if isinstance(candidate, Network) else candidate)
         made[label] = candidate
     return made
@@ -242,7 +242,7 @@ def _candidate(one: Any, label: object = None) -> Any:
         found = resolution.rule(one)
     except StructmatError as error:
         raise type(error)(f"{where}{error}") from None
-    if label is None and not isinstance(found, Family | resolution.Fixed):
+    if label is None and not isinstance(found, Rule | resolution.Fixed):
         raise StructmatError(
             f'{abbreviated(one)}: give a function a label, as in compare({{"mine": f}})'
         )
@@ -257,7 +257,7 @@ def _row(label: str, candidate: Any, width: int, *, field: str, full: bool) -> R
     except ValueError as error:  # includes StructmatError, which names the family
         reason = str(error) or "refused"
         return row | {
-            "refused": reason if isinstance(candidate, Family) else f"{label} at {width}: {reason}"
+            "refused": reason if isinstance(candidate, Rule) else f"{label} at {width}: {reason}"
         }
     if not isinstance(net, Network):
         raise StructmatError(
@@ -274,7 +274,7 @@ def _row(label: str, candidate: Any, width: int, *, field: str, full: bool) -> R
             row |= {"dimension": covered.value, "redundant": covered.redundant}
         names = {"mixing", "fewest_reached", "concentration"}.intersection(affordable(width))
         row |= {name: getattr(found, name) for name in names}
-    if isinstance(candidate, Family):
+    if isinstance(candidate, Rule):
         return row | {"depth_needed": dense_depth(candidate, width)}
     return row | {"depth_needed": found.dense_depth}
 

@@ -200,8 +200,8 @@ def _ranked(met: _Incidence, side: Index, colour: Index) -> Index:
 
     These points are interchangeable, so an isomorphism can be required to preserve their ranks.
     """
-    key = _mixed(2 * colour + side)
-    np.add.at(key, met.point, _mixed(met.switch + 2 * len(side)))
+    key = mixed_keys(2 * colour + side)
+    np.add.at(key, met.point, mixed_keys(met.switch + 2 * len(side)))
     order = np.argsort(key, kind="stable")
     ordered = key[order]
     rank = np.empty_like(side)
@@ -297,7 +297,7 @@ def _refined(met: _Incidence, side: Index, colour: Index) -> Index | None:
 
     Returns None if the two sides become different.
     """
-    stage = _mixed(met.stage)
+    stage = mixed_keys(met.stage)
     keys: npt.NDArray[np.integer] = colour
     colours = 0
     while True:
@@ -307,15 +307,21 @@ def _refined(met: _Incidence, side: Index, colour: Index) -> Index | None:
         if len(known) <= colours:
             return colour
         colours = len(known)
-        own = _mixed(colour)
+        own = mixed_keys(colour)
         meeting = np.zeros(met.switches, dtype=np.uint64)
         np.add.at(meeting, met.switch, own[met.point])
-        keys = _mixed(own)
-        np.add.at(keys, met.point, _mixed(meeting[met.switch] ^ stage))
+        keys = mixed_keys(own)
+        np.add.at(keys, met.point, mixed_keys(meeting[met.switch] ^ stage))
 
 
-def _mixed(values: npt.NDArray[np.integer]) -> Keys:
-    """Return a pseudorandom key for each value: the finaliser of splitmix64."""
+def mixed_keys(values: npt.NDArray[np.integer]) -> Keys:
+    """Return a pseudorandom 64-bit key for each value: the finaliser of splitmix64.
+
+    Examples
+    --------
+    >>> mixed_keys(np.array([1, 2])).tolist()
+    [10451216379200822465, 10905525725756348110]
+    """
     keys: Keys = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -356,7 +362,7 @@ def _parts(met: _Incidence, points: int) -> Index:
 def _kinds(part: Index, colour: Index) -> tuple[Index, npt.NDArray[np.bool_]]:
     """Return, for each part, a number for its multiset of colours, and whether two are equal."""
     keys = np.zeros(int(part.max()) + 1, dtype=np.uint64)
-    np.add.at(keys, part, _mixed(colour))
+    np.add.at(keys, part, mixed_keys(colour))
     kind = np.unique(keys, return_inverse=True)[1]
     different = np.unique(np.stack([part, colour]), axis=1)[0]
     return kind, np.bincount(part) != np.bincount(different)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from structmat._util.text_table import counted
 from structmat.errors import StructmatError, WiringError, checked_integer
+from structmat.families import Rule, as_rule
 from structmat.families.resolution import checked, is_path, network
-from structmat.families.spec import Family, as_family
 from structmat.networks import permutation
 from structmat.networks.components import joined
 from structmat.networks.network import Network
@@ -314,7 +314,7 @@ def dense_depth(topology: Any, width: int | None = None, *, most: int | None = N
     topology
         Anything that `network` accepts: a spec, a family, a network, a networkx graph or a file.
     width : int, optional
-        Required for specs and families.
+        Required for specs, families and compositions.
     most : int, optional
         The largest depth tried; by default the width plus 64.
 
@@ -334,14 +334,14 @@ def dense_depth(topology: Any, width: int | None = None, *, most: int | None = N
     >>> dense_depth(Network.of(3, [[[0, 1]], [[1, 2]], [[0, 1]]]))
     3
     """
-    if not isinstance(topology, str | Family) or (isinstance(topology, str) and is_path(topology)):
+    if not isinstance(topology, str | Rule) or (isinstance(topology, str) and is_path(topology)):
         leading = leading_dense_depth(network(topology, width))
         return (
             leading
             if most is None or leading is None or leading <= checked_integer(most, "most")
             else None
         )
-    rule = as_family(topology)
+    rule = as_rule(topology)
     if width is None:
         raise StructmatError(f"{rule}: a family has a network for each width; give the width")
     size = checked_integer(width, "width", 1)

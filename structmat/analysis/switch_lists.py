@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from structmat.errors import WiringError
 from structmat.linalg.blocks import generators_per_block
 from structmat.networks.network import Network
 
@@ -61,6 +62,46 @@ def _absorbed(gates: Iterable[Gate]) -> tuple[Gate, ...]:
             kept = left[::-1]
         if len(kept) == before:
             return tuple(kept)
+
+
+def simplified(net: Network) -> Network:
+    """Return the network of `normal_form`, in which every switch is in the earliest possible stage.
+
+    It represents the same matrices, and has no idle stage, no switch contained in a neighbouring
+    one, and at most as many stages. Networks that differ only in the order of switches without
+    common wires have the same result, which is the normal form of Cartier and Foata of a word in
+    the switches.
+
+    Parameters
+    ----------
+    net : Network
+        A straight network.
+
+    Raises
+    ------
+    WiringError
+        If the network is not straight.
+
+    References
+    ----------
+    P. Cartier, D. Foata, Problèmes combinatoires de commutation et réarrangements, 1969.
+
+    Examples
+    --------
+    >>> net = Network.of(4, [[[0, 1]], [], [[2, 3]], [[0, 1, 2]], [[1, 2]]])
+    >>> [[bank.reads.tolist() for bank in stage.banks] for stage in simplified(net)]
+    [[[[2, 3]]], [[[0, 1, 2]]]]
+    """
+    if not net.is_straight:
+        raise WiringError(f"simplified of {net}: it must be straight; see Network.straightened")
+    stages: list[list[list[int]]] = []
+    level = dict.fromkeys(range(net.width), 0)  # the number of stages that each wire has passed
+    for gate in normal_form(net):
+        stage = max(level[wire] for wire in gate.wires)
+        level.update(dict.fromkeys(gate.wires, stage + 1))
+        stages += [[]] * (stage + 1 - len(stages))
+        stages[stage] = [*stages[stage], sorted(gate.wires)]
+    return Network.of(net.width, map(sorted, stages), labels=net.labels)
 
 
 def parts(gates: Sequence[Gate]) -> list[Part]:

@@ -1,4 +1,4 @@
-"""The command line: choose, list, show, compare, explore, bench, finetune, convert, audit."""
+"""The command line, one module a command; `structmat --help` lists them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structmat as sm
 from structmat.cli import (
+    atlas,
     audit,
     bench,
     catalogue,
@@ -19,6 +20,7 @@ from structmat.cli import (
     convert,
     explore,
     finetune,
+    search,
     show,
 )
 from structmat.cli.commands import Parser
@@ -51,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"unrecognized arguments: {' '.join(unknown)}; see {name} --help"
                 )
             run: Callable[[argparse.Namespace], None] = options.run
-            for source in options.load:
-                load(source)
+            functions = getattr(options, "loads_functions", False)
+            options.modules = [load(source, functions=functions) for source in options.load]
             run(options)
             print(end="", flush=True)  # raises write errors here instead of at Python's exit
     except StructmatError as error:
@@ -97,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
         show,
         compare,
         choose,
+        search,
+        atlas,
         explore,
         bench,
         finetune,

@@ -13,7 +13,7 @@ import structmat as sm
 from structmat._util.text_table import plain
 from structmat.cli.commands import command, print_json
 from structmat.errors import StructmatError
-from structmat.search.choice import choose
+from structmat.search.choice.ranking import choose
 from structmat.search.dense_networks import Member, dense_members
 
 _BUILT = 2**22  # maximum of width × stages for building a network only to describe it

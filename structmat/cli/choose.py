@@ -9,8 +9,8 @@ import structmat as sm
 from structmat.cli.commands import command, print_json
 from structmat.errors import StructmatError
 from structmat.linalg.throughput import RATES
-from structmat.search.budgets import QUANTITIES
-from structmat.search.purposes import PURPOSES
+from structmat.search.choice.budgets import QUANTITIES
+from structmat.search.choice.purposes import PURPOSES
 
 
 def add(commands: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import structmat as sm
 from structmat.cli.commands import add_field, command, print_json
 from structmat.families.resolution import Fixed, rule
-from structmat.search.choice import DEFAULT
+from structmat.search.choice.ranking import DEFAULT
 
 # The widths of all-MiniLM-L6-v2, which `finetune` adapts; the recommended family, and others.
 WIDTHS = (384, 1536)
@@ -37,8 +37,8 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="families with options, and network files (default: the families of the demo, and"
-        " a few others)",
+        help="families with options, compositions of them, and network files (default: the families"
+        " of the demo, and a few others)",
     )
     parser.add_argument(
         "--width",
@@ -52,8 +52,8 @@ def add(commands: Any) -> None:
         "--full",
         action="store_true",
         help="also show the dimension, the mixing, the fewest outputs that an input reaches, and"
-        " the concentration of energy, which take longer; where the dimension requires a rank"
-        " above about 6,000, show bounds on it",
+        " the concentration of energy, which take longer; bounds replace the dimension where it"
+        " requires a rank above about 6,000",
     )
 
 

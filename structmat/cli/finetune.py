@@ -40,7 +40,8 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="SPEC",
-        help="a family with options, or a network file; may be repeated",
+        help='a family with options, a composition such as "butterfly(block=8) * 2", or a network'
+        " file; may be repeated",
     )
     what.add_argument(
         "--compare",

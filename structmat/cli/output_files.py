@@ -1,4 +1,4 @@
-"""The check of the path given with --save, shared by several commands."""
+"""The check of the path of an output file, shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ _ENDINGS = (".svg", ".png")
 _RULE = "the suffix must be .svg or .png"
 
 
-def check_target(path: Path, endings: Collection[str] = _ENDINGS, rule: str = _RULE) -> None:
+def check_target(
+    path: Path, endings: Collection[str] = _ENDINGS, rule: str = _RULE, *, option: str = "--save"
+) -> None:
     """Raise an error for a path that cannot be written to, before any work is done.
 
     Raises
@@ -20,8 +22,8 @@ def check_target(path: Path, endings: Collection[str] = _ENDINGS, rule: str = _R
         If the suffix is wrong, the path is a directory, or its parent directory does not exist.
     """
     if path.suffix.lower() not in endings:
-        raise FileError(f"--save {path}: {rule}")
+        raise FileError(f"{option} {path}: {rule}")
     if path.is_dir():
-        raise FileError(f"--save {path}: is a directory; give a file in it")
+        raise FileError(f"{option} {path}: is a directory; give a file in it")
     if not path.parent.is_dir():
-        raise FileError(f"--save {path}: there is no directory {path.parent}; create it first")
+        raise FileError(f"{option} {path}: there is no directory {path.parent}; create it first")

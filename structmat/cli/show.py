@@ -11,8 +11,8 @@ import structmat as sm
 from structmat.cli.commands import add_field, command, print_json
 from structmat.cli.output_files import check_target
 from structmat.errors import StructmatError, abbreviated
-from structmat.families import Claims
-from structmat.families.resolution import Fixed, Rule, network, rule
+from structmat.families import Claims, Rule
+from structmat.families.resolution import Builder, Fixed, network, rule
 
 _GRID = 64  # maximum width at which the grid graph is drawn wire by wire; more wires are bundled
 _PATTERN = 4096  # maximum width of a matrix pattern that is drawn in a few seconds
@@ -29,20 +29,21 @@ def add(commands: Any) -> None:
         "show",
         _show,
         "draw a network, report on it, and describe its schedule",
-        'show "butterfly(block=8, depth=2)" --width 64',
+        'show "butterfly(block=8, depth=2) * 2" --width 64',
     )
     parser.add_argument(
         "spec",
         metavar="SPEC",
-        help="a family with options, a network file written by Network.to_json, or a graph in"
-        " GraphML",
+        help='a family with options, a composition such as "benes @ butterfly", a network file'
+        " written by Network.to_json, or a graph in GraphML",
     )
     parser.add_argument(
         "--width",
         type=int,
         metavar="N",
-        help=f"number of wires, required for a family; width × stages at most {_WIRES:,}, and"
-        f" width² × stages at most {_PAIRS:,} unless the family is known not to be dense",
+        help="number of wires, required for a family or composition; width × stages at most"
+        f" {_WIRES:,}, and width² × stages at most {_PAIRS:,} unless the network is known not to be"
+        " dense",
     )
     add_field(parser)
     parser.add_argument(
@@ -98,14 +99,14 @@ def _show(options: argparse.Namespace) -> None:
         print(f"picture: {options.save}")
 
 
-def _built(found: Rule, width: int | None) -> sm.Network:
+def _built(found: Builder, width: int | None) -> sm.Network:
     """Build a network, or raise an error if it is so large that showing it would take minutes."""
     if isinstance(found, Fixed):
         net = network(found.network, width)
         claims = Claims(parameters=net.parameters)
         _check_size(found.source, net.width, net.depth, claims)
         return net
-    if not isinstance(found, sm.Family) or width is None:
+    if not isinstance(found, Rule) or width is None:
         raise StructmatError(f"{found}: a family has a network for each width; give --width N")
     claims = found.claims(width)
     if claims.depth is not None:

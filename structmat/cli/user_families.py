@@ -1,4 +1,4 @@
-"""User-defined families: loading a file or module that registers them."""
+"""User-defined families and functions: loading the file or module that contains them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import importlib.util
 import sys
 import sysconfig
 import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import structmat as sm
 from structmat.errors import FileError
@@ -15,11 +17,17 @@ from structmat.errors import FileError
 _NO_MODULE = "no such module; give the name of a module, or FILE.py"
 
 
-def load(source: str) -> None:
-    """Run a Python file, or import a module, that registers families.
+def load(source: str, *, functions: bool = False) -> str:
+    """Run a Python file, or import a module, that registers families; return the module's name.
 
     As in Python, a file can import modules from its directory, and a module is searched for in the
     working directory, too.
+
+    Parameters
+    ----------
+    source : str
+    functions : bool
+        Whether the command uses functions of the module, which then need not register a family.
 
     Raises
     ------
@@ -29,12 +37,27 @@ def load(source: str) -> None:
     before = sm.catalogue()
     is_file = source.endswith(".py") or Path(source).name != source
     module = _run(source) if is_file else _import(source)
+    if functions:
+        return module
     homes = {entry.build.__module__ for entry in sm.catalogue()}
     if sm.catalogue() == before and not any(f"{h}.".startswith(f"{module}.") for h in homes):
         raise FileError(
             f"{source}: registers no family; decorate a function from a width to a Network with"
             " @structmat.family"
         )
+    return module
+
+
+def loaded_function(name: str, modules: Iterable[str]) -> Callable[..., Any] | None:
+    """Return the function of this name in the first of the loaded modules that has one.
+
+    Examples
+    --------
+    >>> loaded_function("sqrt", ["math"])(4)
+    2.0
+    """
+    found = (getattr(sys.modules[module], name, None) for module in modules)
+    return next((one for one in found if callable(one)), None)
 
 
 def _run(source: str) -> str:

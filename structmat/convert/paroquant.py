@@ -25,20 +25,37 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from structmat._util.files import new_directory, write_json
+from structmat._util.files import make_directory, new_directory, write_json
 from structmat.adapters import RotatedLinear
+from structmat.adapters.layouts import layout_for
+from structmat.adapters.model import check_plain
 from structmat.convert.tensor_files import read_json, read_numbers, write_tensors
-from structmat.errors import BlockError, FileError, StructmatError, WidthError, checked_integer
+from structmat.errors import (
+    BlockError,
+    FileError,
+    StructmatError,
+    WidthError,
+    abbreviated,
+    checked_integer,
+    checked_width,
+)
 from structmat.linalg.blocks import givens
 from structmat.linalg.rotation import Rotation
 from structmat.linalg.rotators import drawn_seed
 from structmat.networks.network import Network
 from structmat.nn.fixed_rotation import FixedRotation
+from structmat.nn.vectors import check_vectors
 
 GROUP, STAGES, BITS = 128, 8, 4
 MOST = 2**BITS - 1
 TENSORS, SETTINGS, KEY = "model.safetensors", "config.json", "quantization_config"
 _ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # of the outputs in a packed number
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+_DTYPES = {
+    "pairs": (torch.int16, torch.int32, torch.int64),
+    "qweight": (torch.int32,),
+    "qzeros": (torch.int32,),
+}
 _PARTS = ("pairs", "theta", "channel_scales", "qweight", "qzeros", "scales")
 
 
@@ -60,7 +77,14 @@ class Layer(NamedTuple):
     bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the outputs (..., out) for inputs (..., in)."""
+        """Return the outputs (..., out) for inputs (..., in).
+
+        Raises
+        ------
+        BlockError
+            As for `structmat.nn.FixedRotation`.
+        """
+        check_vectors(x, len(self.channel_scales))
         rotated = FixedRotation(self.rotation)(x * self.channel_scales.to(x.dtype))
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return nn.functional.linear(rotated, self.weight.to(x.dtype), bias)
@@ -82,7 +106,7 @@ def grouped_butterfly(width: int, *, rng: Any = 0) -> Rotation:
     Raises
     ------
     WidthError
-        If the width is not a multiple of 128.
+        If the width is not a multiple of 128, or above 2^22.
 
     Examples
     --------
@@ -90,7 +114,7 @@ def grouped_butterfly(width: int, *, rng: Any = 0) -> Rotation:
     >>> r.network.depth, float(abs(r.matrix()[:128, :128]).round(4).max())
     (8, 0.0884)
     """
-    wires = checked_integer(width, "width", GROUP)
+    wires = checked_width(checked_integer(width, "width", GROUP))
     if wires % GROUP:
         raise WidthError(
             f"width={wires}: ParoQuant rotates groups of {GROUP}; use a multiple of it"
@@ -123,7 +147,7 @@ def save_paroquant(
         After `structmat.adapters.rotate_activations` with rotations such as `grouped_butterfly`.
     directory : path
         It must not contain files. `model.safetensors`, with all other floating-point tensors in
-        float16, and `config.json` are written to it, but no tokenizer.
+        float16 unless they exceed its range, and `config.json` are written to it, but no tokenizer.
     channel_scales : dict of name → (in,) tensor, optional
         Positive factors for the inputs of some layers, before the rotation; the weight is divided
         by them.
@@ -131,7 +155,8 @@ def save_paroquant(
     Raises
     ------
     StructmatError
-        If no activations are rotated, a width does not fit, or a scale is not positive.
+        If no activations are rotated, the model has adapters, a width does not fit, a weight or a
+        bias is complex or exceeds the range of float16, or a scale is not positive.
     BlockError
         If a rotation has more than eight stages, or a stage contains anything but pairs within
         groups.
@@ -155,12 +180,20 @@ def save_paroquant(
     >>> bool((made - exact).norm() < 0.2 * exact.norm())
     True
     """
-    found = {n: m for n, m in model.named_modules() if isinstance(m, RotatedLinear)}
+    check_plain(model)
+    every = model.named_modules(
+        remove_duplicate=False
+    )  # a file stores a layer under each of its names
+    found = {name: module for name, module in every if isinstance(module, RotatedLinear)}
     if not found:
         raise StructmatError(
             "no activations are rotated: call rotate_activations(model, grouped_butterfly) first"
         )
-    factors = dict(channel_scales or {})
+    factors = {} if channel_scales is None else channel_scales
+    if not isinstance(factors, Mapping):
+        raise StructmatError(
+            f"channel_scales={abbreviated(factors)}: it must be a dict from layer names to tensors"
+        )
     for name in factors:
         if name not in found:
             raise StructmatError(f"channel_scales: {name!r} is not a layer with a rotation")
@@ -171,8 +204,8 @@ def save_paroquant(
     inside = tuple(f"{name}." if name else "" for name in found)
     for key, value in model.state_dict().items():
         if not key.startswith(inside):
-            half = value.half() if value.is_floating_point() else value
-            tensors[key] = half.detach().cpu().clone(memory_format=torch.contiguous_format)
+            kept = _halved(value) if value.is_floating_point() else value
+            tensors[key] = kept.detach().cpu().clone(memory_format=torch.contiguous_format)
     config: Any = getattr(model, "config", None)
     settings: dict[str, Any] = config.to_dict() if hasattr(config, "to_dict") else {}
     settings[KEY] = {
@@ -182,6 +215,7 @@ def save_paroquant(
         "krot": STAGES,
     }
     target = Path(directory)
+    make_directory(target.parent)
     try:
         with new_directory(target, replace=False) as folder:
             write_tensors(folder / TENSORS, tensors, {})
@@ -217,9 +251,18 @@ def load_paroquant(directory: str | os.PathLike[str]) -> dict[str, Layer]:
 # One layer ------------------------------------------------------------------------------------
 
 
-def _quantised(name: str, layer: RotatedLinear, factor: Tensor | None) -> dict[str, Tensor]:
+def _quantised(name: str, layer: RotatedLinear, factor: Any) -> dict[str, Tensor]:
     """Return the tensors of a layer."""
-    weight = layer.weight.detach().float().cpu()
+    base = layer.base_layer
+    try:
+        held = layer.weight.detach()
+    except StructmatError as error:
+        raise type(error)(f"{name}: {error}") from None
+    layout = layout_for(base)
+    assert layout is not None  # or reading the weight would have failed
+    if held.is_complex():
+        raise StructmatError(f"{name}: ParoQuant stores real weights, so exclude this layer")
+    weight = layout.neurons(base, held).float().cpu()
     out, width = weight.shape
     if width % GROUP or out % len(_ORDER):
         raise StructmatError(
@@ -230,8 +273,11 @@ def _quantised(name: str, layer: RotatedLinear, factor: Tensor | None) -> dict[s
         pairs, theta = _listed(layer.rotation.rotation)
     except BlockError as error:
         raise BlockError(f"{name}: {error}") from None
-    c = torch.ones(width) if factor is None else factor.detach().float().cpu()
-    c = c.half().float()
+    try:
+        c = torch.as_tensor(torch.ones(width) if factor is None else factor).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        c = torch.zeros(0)
+    c = torch.zeros(0) if c.is_complex() else c.half().float()
     if c.shape != (width,) or not (c.isfinite() & (c > 0)).all():
         raise StructmatError(
             f"channel_scales of {name}: they must be {width} positive numbers within the range of"
@@ -247,17 +293,33 @@ def _quantised(name: str, layer: RotatedLinear, factor: Tensor | None) -> dict[s
         "qzeros": _packed(zeros.T),
         "scales": scales.T.contiguous(),
     }
-    bias = layer.base_layer.bias
-    return made if bias is None else made | {"bias": bias.detach().half().cpu()}
+    if base.bias is not None:
+        made["bias"] = base.bias.detach().half().cpu()
+    for part in ("scales", "bias"):
+        if part in made and not made[part].isfinite().all():
+            raise StructmatError(
+                f"{name}: the {'weight' if part == 'scales' else part} contains NaN, infinity, or"
+                " numbers beyond the range of float16; exclude this layer"
+            )
+    return made
 
 
 def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
     missing = [part for part in _PARTS if prefix + part not in tensors]
     if missing:
         raise FileError(f"{path}: {prefix}{missing[0]} is missing")
-    pairs, theta, c, qweight, qzeros, scales = (tensors[prefix + part] for part in _PARTS)
-    stages, width = pairs.shape
-    out = scales.shape[1]
+    parts = {part: tensors[prefix + part] for part in _PARTS}
+    bias = tensors.get(f"{prefix}bias")
+    for part, value in (parts if bias is None else parts | {"bias": bias}).items():
+        wanted = _DTYPES.get(part, _FLOATS)
+        if value.dtype not in wanted or not value.isfinite().all():
+            raise FileError(
+                f"{path}: {prefix}{part} of dtype {value.dtype}: it must consist of finite numbers"
+                f" of dtype {' or '.join(str(kind).removeprefix('torch.') for kind in wanted)}"
+            )
+    pairs, theta, c, qweight, qzeros, scales = parts.values()
+    stages, width = pairs.shape if pairs.ndim == 2 else (STAGES, 0)
+    out = scales.shape[-1] if scales.ndim else 0
     shapes = {
         "pairs": (stages, width // GROUP * GROUP),
         "theta": (stages, width // 2),
@@ -265,12 +327,13 @@ def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
         "qweight": (width, out // len(_ORDER)),
         "qzeros": (width // GROUP, out // len(_ORDER)),
         "scales": (width // GROUP, out),
+        "bias": (out,),
     }
     for part, shape in shapes.items():
-        if tensors[prefix + part].shape != shape:
+        held = tensors.get(prefix + part)
+        if held is not None and (held.shape != shape or not held.numel()):
             raise FileError(
-                f"{path}: {prefix}{part} has shape {tuple(tensors[prefix + part].shape)}; expected"
-                f" {shape}"
+                f"{path}: {prefix}{part} has shape {tuple(held.shape)}; expected {shape}"
             )
     groups = pairs.reshape(stages, -1, GROUP).sort(-1).values
     if not (groups == torch.arange(GROUP)).all():
@@ -281,7 +344,7 @@ def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
         weight.T.contiguous(),
         _rotation(pairs.numpy(), theta.numpy()),
         c[0].float(),
-        tensors.get(f"{prefix}bias"),
+        bias,
     )
 
 
@@ -330,11 +393,17 @@ def _rotation(pairs: np.ndarray[Any, Any], theta: np.ndarray[Any, Any]) -> Rotat
 # Weights --------------------------------------------------------------------------------------
 
 
+def _halved(value: Tensor) -> Tensor:
+    """Return a tensor in float16, or unchanged if it exceeds the range."""
+    half = value.half()
+    return half if torch.equal(half.isinf(), value.double().isinf()) else value
+
+
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return q (out, in) and, for each group, the zero and the scale in float16 (out, groups)."""
     groups = weight.reshape(len(weight), -1, GROUP)
     least, most = groups.amin(-1).clamp_max(0), groups.amax(-1).clamp_min(0)
-    scales = ((most - least) / MOST).clamp_min(1e-5).half()
+    scales = ((most - least) / MOST).clamp_min(2**-24).half()  # the smallest positive float16
     zeros = (-least / scales.float()).round().clamp(0, MOST).long()
     q = (groups / scales.float()[..., None]).round().long() + zeros[..., None]
     return q.clamp(0, MOST).reshape(weight.shape), zeros, scales

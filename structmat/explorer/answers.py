@@ -10,12 +10,15 @@ from structmat.analysis.reachability import reach
 from structmat.analysis.report import report
 from structmat.errors import StructmatError
 from structmat.explorer.python_code import code, is_ours
-from structmat.explorer.queries import DRAWN, asked, named
-from structmat.families import Entry, Family, catalogue
+from structmat.explorer.queries import DRAWN, WIDEST, asked, named
+from structmat.families import Entry, Family, Rule, catalogue
 from structmat.families.variants import accepts
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
+from structmat.search.atlas.lookup import selected
+from structmat.search.atlas.questions import WIDTHS
+from structmat.search.atlas.record_file import Record, packaged
 from structmat.viz.text_diagram import diagram
 
 _EDGES = 50_000  # maximum number of edges that a browser can draw quickly
@@ -47,7 +50,7 @@ def answer(question: Any) -> Answer:
     Returns
     -------
     dict
-        spec and form (None if the network was drawn), code, the widths that the family accepts,
+        spec (None if the network was drawn), form (None if it is not a family), code, valid widths,
         width, depth, labels, stages (None if there are too many to draw; summary then describes
         them), the counts of a report, `reached` (the number of pairs of an input and an output that
         it influences), bounds and cost.
@@ -66,15 +69,15 @@ def answer(question: Any) -> Answer:
     {'switches': [[[0, 1, 2, 3]], [[4, 5, 6, 7]]], 'moves': []}
     """
     found = asked(question)
-    net, family = found
+    net, rule = found
     drawable = net.width <= DRAWN and net.nonzeros <= _EDGES
     counts = report(net).to_dict()
     bounds = lower_bounds(net).to_dict()["rows"]
     return {
-        "spec": None if family is None else str(family),
-        "form": None if family is None else _form(family),
-        "code": code(net, family),
-        "widths": [] if family is None else widths(family),
+        "spec": None if rule is None else str(rule),
+        "form": _form(rule) if isinstance(rule, Family) else None,
+        "code": code(net, rule),
+        "widths": [] if rule is None else widths(rule),
         "stages": [_stage(stage) for stage in net.stages] if drawable else None,
         "summary": None if drawable else diagram(net, columns=96),
         "labels": None if net.labels is None else [str(label) for label in net.labels],
@@ -105,8 +108,8 @@ def refusal(question: Any, error: StructmatError) -> Answer:
     return {"error": str(error), "widths": fitting}
 
 
-def widths(family: Family) -> list[int]:
-    """Return valid widths of a family: all widths up to 64 if they are few, otherwise a selection.
+def widths(rule: Rule) -> list[int]:
+    """Return valid widths of a rule: all widths up to 64 if they are few, otherwise a selection.
 
     The selection consists of the valid ones among common widths or, if there are fewer than five,
     of every k-th valid width.
@@ -119,11 +122,56 @@ def widths(family: Family) -> list[int]:
     >>> widths(parse("block_diagonal(block=5)"))
     [5, 15, 25, 35, 45, 55]
     """
-    every = [width for width in range(1, DRAWN + 1) if accepts(family, width)]
+    every = [width for width in range(1, DRAWN + 1) if accepts(rule, width)]
     if len(every) <= _FEW:
         return every
     usual = [width for width in _WIDTHS if width in every]
     return usual if len(usual) >= _ENOUGH else every[:: -(-len(every) // _FEW)]
+
+
+def records(question: Any) -> list[Answer]:
+    """Return the records of the atlas at the width of a question, or none if it has no such width.
+
+    Each record has the question of its network, or None if the explorer cannot show it.
+
+    Examples
+    --------
+    >>> [row for row in records({"width": 16}) if row["purpose"] == "mixing"][0]["value"]
+    32
+    >>> records({"width": 65})
+    []
+    """
+    width = question.get("width") if isinstance(question, Mapping) else None
+    if width not in WIDTHS:
+        return []
+    rows: dict[str, Answer] = {}
+    for record in selected(packaged(), width):
+        row: Answer = {
+            "purpose": record.purpose,
+            "title": record.question.title,
+            "blocks": [],
+            "value": record.value,
+            "bound": record.bound,
+            "meets": record.meets,
+            "reason": record.reason,
+            "topology": record.topology and str(record.topology),
+            "question": _question(record),
+        }
+        rows.setdefault(str(row), row)["blocks"].append(record.block)
+    return list(rows.values())
+
+
+def _question(record: Record) -> Answer | None:
+    """Return the question that shows the network of a record, if there is one."""
+    topology = record.topology
+    if topology is None or record.width > WIDEST:
+        return None
+    if topology.spec is not None and topology.switches is None:
+        return {"spec": topology.spec, "width": record.width}
+    if record.width > DRAWN:
+        return None
+    stages = [[row for bank in s.banks for row in bank.reads.tolist()] for s in topology.network]
+    return {"width": record.width, "stages": stages}
 
 
 def offered() -> list[Answer]:

@@ -1,4 +1,4 @@
-"""The page as a single text: markup, style, scripts and data, without external resources."""
+"""The page as a single string: markup, style, scripts and data, without external resources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 import structmat
-from structmat.explorer.answers import offered
+from structmat.explorer.answers import offered, records
 from structmat.explorer.queries import DRAWN, WIDEST
 from structmat.viz import COLOURS
 
@@ -22,6 +22,7 @@ _SCRIPTS = (
     "address",
     "graph",
     "numbers",
+    "atlas",
     "drawing",
     "picking",
     "main",
@@ -65,6 +66,9 @@ def page(
         "first": dict(first),
         "load": "".join(f" --load {shlex.quote(source)}" for source in load),
         "saved": None if saved is None else list(saved),
+        "atlas": {
+            width: records({"width": width}) for width in {one["width"] for one in saved or ()}
+        },
     }
     style = _palette() + _part("style.css")
     script = "\n".join(_part(f"{name}.js") for name in _SCRIPTS)
@@ -92,7 +96,7 @@ def page(
 
 
 def _first_of(saved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the question about the default network, or about any network if that is missing."""
+    """Return the question about the default network or, if it is missing, the first saved one."""
     questions = [{"spec": one["spec"], "width": one["width"]} for one in saved]
     return FIRST if FIRST in questions else questions[0]
 

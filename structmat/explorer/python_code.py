@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import structmat
-from structmat.families import Family
+from structmat.families import Family, Rule
 from structmat.families.registry import Entry, entry
 from structmat.networks.network import Network
 
 _LINE = 88
 
 
-def code(net: Network, family: Family | None = None) -> str:
+def code(net: Network, rule: Rule | None = None) -> str:
     """Return a program that constructs this network as `net`.
 
     Parameters
     ----------
     net : Network
-        A network; if no family is given, it must be straight, as networks drawn on the page are.
-    family : Family, optional
-        The family of the network.
+        A network; if no rule is given, it must be straight, as networks drawn on the page are.
+    rule : Rule, optional
+        The family or composition of the network.
 
     Examples
     --------
@@ -38,18 +38,20 @@ def code(net: Network, family: Family | None = None) -> str:
         [[1, 2]],
     ])
     """
-    if family is None:
-        return "\n".join(["import structmat as sm", "", *_drawn(net)])
-    known = entry(family.name)
-    if is_ours(known):
-        options = "".join(f", {name}={value!r}" for name, value in family.options)
-        home = "sm" if family.name in structmat.__all__ else "sm.families"
-        return f"import structmat as sm\n\nnet = {home}.{family.name}({net.width}{options})"
-    home = known.build.__module__
-    return (
-        f"import structmat as sm\nimport {home}  # registers {family.name}\n\n"
-        f"net = sm.parse({str(family)!r})({net.width})"
-    )
+    imports = ["import structmat as sm"]
+    if rule is None:
+        return "\n".join([*imports, "", *_drawn(net)])
+    known = {family.name: entry(family.name) for family in rule.families}
+    if isinstance(rule, Family) and is_ours(known[rule.name]):
+        options = "".join(f", {name}={value!r}" for name, value in rule.options)
+        home = "sm" if rule.name in structmat.__all__ else "sm.families"
+        return "\n".join([*imports, "", f"net = {home}.{rule.name}({net.width}{options})"])
+    imports += [
+        f"import {one.build.__module__}  # registers {one.name}"
+        for one in known.values()
+        if not is_ours(one)
+    ]
+    return "\n".join([*imports, "", f"net = sm.parse({str(rule)!r})({net.width})"])
 
 
 def is_ours(known: Entry) -> bool:

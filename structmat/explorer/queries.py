@@ -1,4 +1,4 @@
-"""Questions of the page: a spec, or a network drawn by hand."""
+"""Queries that the page sends: a spec, or a network drawn by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from structmat.errors import SpecError, StructmatError, abbreviated, checked_integer
-from structmat.families import Family, parse
+from structmat.families import Composition, Family, Rule, parse
 from structmat.families.registry import entry
 from structmat.networks.network import Network
 
@@ -19,10 +19,10 @@ _LARGEST = 1024  # maximum number in an option; a huge depth would exhaust memor
 
 
 class Asked(NamedTuple):
-    """A network, and its family unless the network was drawn."""
+    """A network, and its rule, a family or composition, unless the network was drawn."""
 
     network: Network
-    family: Family | None
+    rule: Rule | None
 
 
 def asked(question: Any) -> Asked:
@@ -37,14 +37,14 @@ def asked(question: Any) -> Asked:
     Raises
     ------
     StructmatError
-        As raised by the library, and for questions that are invalid or would take long.
+        If the question is invalid or would take too long, or the library rejects the network.
 
     Examples
     --------
     >>> asked({"spec": "butterfly(block=4)", "width": 16}).network
     Network(width=16, depth=3, parameters=72)
     >>> asked({"width": 3, "stages": [[[0, 1]], [[1, 2]]]})
-    Asked(network=Network(width=3, depth=2, parameters=2), family=None)
+    Asked(network=Network(width=3, depth=2, parameters=2), rule=None)
     >>> asked({"spec": "butterfly", "width": 2048})
     Traceback (most recent call last):
     ...
@@ -58,16 +58,16 @@ in Python and for `structmat show` there is no such limit
     width = _width(question.get("width"))
     if "stages" in question:
         return Asked(_drawn(width, question["stages"]), None)
-    family = named(question.get("spec"))
-    depth = family.claims(width).depth
+    rule = named(question.get("spec"))
+    depth = rule.claims(width).depth
     _check_size(width, depth or 0)
-    net = family(width)
+    net = rule(width)
     _check_size(width, net.depth)
-    return Asked(net, family)
+    return Asked(net, rule)
 
 
-def named(spec: Any) -> Family:
-    """Return the family of a spec; a random one is given a seed, to make it reproducible.
+def named(spec: Any) -> Rule:
+    """Return the rule of a spec; random families are given a seed, to make them reproducible.
 
     Raises
     ------
@@ -81,7 +81,12 @@ def named(spec: Any) -> Family:
     >>> print(named("random(block=4, depth=2)"))
     random(block=4, depth=2, rng=0)
     """
-    family = _parsed(spec)
+    rule = _parsed(spec)
+    _check_counts(rule)
+    return rule.map(_seeded)
+
+
+def _seeded(family: Family) -> Family:
     for name, value in family.options:
         _check_option(family, name, value)
     if "rng" in entry(family.name).options and dict(family.options).get("rng") is None:
@@ -89,7 +94,19 @@ def named(spec: Any) -> Family:
     return family
 
 
-def _parsed(spec: Any) -> Family:
+def _check_counts(rule: Rule) -> None:
+    """Check the numbers of repetitions, whose product may exceed the limit."""
+    if isinstance(rule, Composition):
+        if rule.count > _LARGEST:
+            raise StructmatError(
+                f"{rule}: the explorer accepts numbers up to {_LARGEST:,}; in Python there is no"
+                " such limit"
+            )
+        for part in rule.rules:
+            _check_counts(part)
+
+
+def _parsed(spec: Any) -> Rule:
     """Parse a spec, one at a time across threads.
 
     In Python 3.11, the parser can fail if several threads use it (SystemError, recursion depth).

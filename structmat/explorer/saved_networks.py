@@ -53,7 +53,7 @@ WIDTHS = (8, 12, 13, 16, 32)
 def precomputed(
     specs: Sequence[str] = SPECS, widths: Sequence[int] = WIDTHS, *, progress: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the answers for these families at those widths that they accept, without duplicates.
+    """Return the answers for each family at the widths that it accepts, without duplicates.
 
     Parameters
     ----------

@@ -1,12 +1,15 @@
 """Families of networks: rules from a width to a network, registered by name.
 
-The families are grouped by kind, one file for each; `registry` registers them, `spec` parses specs
-such as `"butterfly(block=8)"`, and `resolution` resolves any topology to a network.
+The families are grouped by kind, one file for each; `registry` registers them, `grammar` parses
+specs such as `"butterfly(block=8) * 2"`, and `resolution` resolves any topology to a network.
 """
 
+from structmat.families.affine_spaces import affine
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
+from structmat.families.composition import Composition, Rule
 from structmat.families.expanders import chordal_cycle, margulis, ramanujan, random_regular
 from structmat.families.gossip_protocols import gossip, knodel
+from structmat.families.grammar import as_rule, parse
 from structmat.families.graph_families import cayley_graph, circulant, de_bruijn
 from structmat.families.meshes import brickwall, round_robin, ruler, triangle
 from structmat.families.mixing_networks import mixing_network
@@ -15,13 +18,16 @@ from structmat.families.products import hamming, hypercube, product, torus
 from structmat.families.random_networks import random
 from structmat.families.registry import Claims, Entry, catalogue, family, unregister
 from structmat.families.shuffles import deal, kautz, shuffle
-from structmat.families.spec import Family, as_family, parse
+from structmat.families.spec import Family
 
 __all__ = [
     "Claims",
+    "Composition",
     "Entry",
     "Family",
-    "as_family",
+    "Rule",
+    "affine",
+    "as_rule",
     "baseline",
     "benes",
     "block_diagonal",

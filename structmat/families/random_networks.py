@@ -54,10 +54,19 @@ def random(
     Network(width=10, depth=2, parameters=26)
     """
     source = random_source(rng)
-    return Network(width, [_partition(width, int(block), source) for _ in range(int(depth))])
+    return Network(width, [random_stage(width, int(block), source) for _ in range(int(depth))])
 
 
-def _partition(width: int, block: int, rng: np.random.Generator) -> Stage:
+def random_stage(width: int, block: int, rng: np.random.Generator) -> Stage:
+    """Return a stage of blocks of b that partition the wires uniformly at random.
+
+    The remaining wires form one smaller switch; a single remaining wire is idle.
+
+    Examples
+    --------
+    >>> random_stage(5, 2, np.random.default_rng(0))
+    Stage(width=5, 2×2)
+    """
     wires = rng.permutation(width)
     whole_blocks = width // block * block
     rest = wires[whole_blocks:]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from structmat.errors import FamilyError, SpecError, abbreviated, suggest
+from structmat.families.universal_options import UNIVERSAL
 
 
 def no_option(name: str, key: str, options: Iterable[str]) -> str:
@@ -17,8 +18,7 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
     >>> no_option("butterfly", "blok", ["block", "depth"])
     "butterfly has no option 'blok'; did you mean block?"
     """
-    fallback = None if options else "it takes none"
-    return f"{name} has no option {abbreviated(key)}{suggest(key, options, fallback)}"
+    return f"{name} has no option {abbreviated(key)}{suggest(key, [*options, *UNIVERSAL])}"
 
 
 def example(name: str, option: str) -> str:

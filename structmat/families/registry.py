@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, Protocol, overload
 
 from structmat._util.text_table import in_html, left
 from structmat._util.text_table import plain as plaintable
@@ -31,6 +31,7 @@ from structmat.families.registration_checks import (
     check_words,
     worded,
 )
+from structmat.families.universal_options import RESERVED, applied, separated
 from structmat.networks.network import Network, check_size
 
 P = ParamSpec("P")
@@ -54,6 +55,9 @@ ALIASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "reck": ("triangle", {}),
 }
 
+_ROTATIONS = {  # names that users expect to be families
+    "rotator": "structmat.rotator(width), or structmat.Rotator.from_description(text), returns",
+}
 _MOST_STEPS = 1 << 18  # maximum distance at which the nearest valid width is searched
 _HEAD = ("family", "widths", "description")
 _LARGE = 64  # switches above this radix are not suggested as a remedy
@@ -97,6 +101,21 @@ class Claims:
     def __post_init__(self) -> None:
         if self.dense_at is not None:
             object.__setattr__(self, "dense", True)
+
+
+class Registered(Protocol[P]):
+    """The type of the function of a registered family, which takes the universal options, too."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Network: ...
+    @overload
+    def __call__(self, width: int, *, repeat: int, **options: Any) -> Network: ...
+    @overload
+    def __call__(self, width: int, *, mirror: bool, **options: Any) -> Network: ...
+    @overload
+    def __call__(self, width: int, *, reverse: bool, **options: Any) -> Network: ...
 
 
 @dataclass(frozen=True)
@@ -168,14 +187,16 @@ def family(
     *,
     claims: Callable[..., Claims] = _claims_nothing,
     choices: Choices | None = None,
-) -> Callable[[Callable[P, Network]], Callable[P, Network]]:
+) -> Callable[[Callable[P, Network]], Registered[P]]:
     """Register a function (width, options…) → Network under its own name.
 
     The family can then be named in specs, is listed by `catalogue()` and `structmat list`, is tried
     by `dense_networks`, and can be tested with `structmat.testing.check_family`. If a family has an
     option named depth, the network of a smaller depth must consist of the first stages of the
-    network of a larger one. A package makes its families available through an entry point of the
-    group "structmat.families" that names the module.
+    network of a larger one. Every family takes the options reverse, repeat and mirror, too; if it
+    has an option reverse or repeat of its own, this must mean the same. A package makes its
+    families available through an entry point of the group "structmat.families" that names the
+    module.
 
     Parameters
     ----------
@@ -220,16 +241,17 @@ mixed_radix(7) serves any width
     """
     check_words(widths)
 
-    def register(build: Callable[P, Network]) -> Callable[P, Network]:
+    def register(build: Callable[P, Network]) -> Registered[P]:
         signature = inspect.signature(build)
         name = build.__name__
 
         @functools.wraps(build)
-        def checked(*args: P.args, **kwargs: P.kwargs) -> Network:
+        def checked(*args: Any, **kwargs: Any) -> Network:
+            options, universal = separated(kwargs, signature.parameters)
             try:
-                bound = signature.bind(*args, **kwargs)
+                bound = signature.bind(*args, **options)
             except TypeError:
-                said = binding_error(name, signature, len(args), kwargs)
+                said = binding_error(name, signature, len(args), options)
                 if said is None:  # no width, or too many arguments
                     raise
                 raise SpecError(said) from None
@@ -243,13 +265,19 @@ mixed_radix(7) serves any width
                 raise WidthError(_refusal(name, width, given, rule, refuses))
             _check_built(name, width, given, claims)
             bound.arguments["width"] = width
-            return build(*bound.args, **bound.kwargs)
+            net: Network = applied(build(*bound.args, **bound.kwargs), universal)
+            return net
 
         if next(iter(signature.parameters), None) != "width":
             raise SpecError(f"family {abbreviated(name)}: its first parameter must be the width")
         check_asked(name, signature, refuses, "refuses")
         check_asked(name, signature, claims, "claims")
         check_choices(name, signature, choices)
+        if name in RESERVED:
+            raise SpecError(
+                f"family {abbreviated(name)}: in specs, {name}(…) is an operation; choose another"
+                " name"
+            )
         if name in _ENTRIES and not _is_redefinition(build, _ENTRIES[name].build):
             raise SpecError(
                 f"family {abbreviated(name)} is already registered: choose another name"
@@ -382,6 +410,10 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
+        if name in _ROTATIONS:
+            raise UnknownFamilyError(
+                f"no family {name!r}: {_ROTATIONS[name]} a rotation with values"
+            ) from None
         fallback = f"see `structmat list` or structmat.catalogue(); {IF_YOURS}"
         raise UnknownFamilyError(
             f"no family {abbreviated(name)}{suggest(name, [*_ENTRIES, *ALIASES], fallback)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,16 @@ from typing import Any, TypeAlias
 
 from structmat._util.files import read_bytes
 from structmat.errors import FileError, StructmatError, WidthError, abbreviated
-from structmat.families import Family, parse
+from structmat.families import Rule, parse
 from structmat.graph import from_graph, from_layers
 from structmat.networks.network import Network
 
-Rule: TypeAlias = Callable[[int], Network]
+Builder: TypeAlias = Callable[[int], Network]
 
 _GRAPHML = ".graphml"
 _ENDINGS = (".json", _GRAPHML)
 _LONGEST = 2**26  # maximum file size in bytes; parsing GraphML takes 50 times that in memory
+_OPTIONS = re.compile(r"\(.*\)", re.DOTALL)  # in a spec, which may contain paths as strings
 _EXPECTED = "; expected a network written by Network.to_json, or a graph as GraphML"
 
 
@@ -70,16 +72,16 @@ class Fixed:
         return f"{self.source or self.network} ({digest[:8]})"
 
 
-def rule(topology: Any) -> Rule:
+def rule(topology: Any) -> Builder:
     """Return the function from a width to a network that a topology represents.
 
     Parameters
     ----------
-    topology : str, path, Family, Network, networkx graph, or callable width → Network
-        A string is a spec, such as ``"butterfly(block=8)"``, or, if it ends in .json or .graphml or
-        contains a folder, the path of a file: a network written by `Network.to_json`, or an
-        undirected graph in GraphML. A digraph is converted by `from_layers`, any other graph by
-        `from_graph`.
+    topology : str, path, Family, Composition, Network, networkx graph, or callable width → Network
+        A string is a spec, such as ``"butterfly(block=8) * 2"``, or, if it ends in .json or
+        .graphml or contains a folder, the path of a file: a network written by `Network.to_json`,
+        or an undirected graph in GraphML. A digraph is converted by `from_layers`, any other graph
+        by `from_graph`.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def rule(topology: Any) -> Rule:
             f"topology={abbreviated(topology)}: it has a network; use its attribute network"
         )
     if callable(topology) and not isinstance(topology, type):
-        made: Rule = topology
+        made: Builder = topology
         return made
     if is_graph(topology):
         net = from_layers(topology) if topology.is_directed() else from_graph(topology)
@@ -156,8 +158,8 @@ def network(topology: Any, width: int | None = None) -> Network:
         return net
     if isinstance(found, Fixed):
         return found.network
-    kind = "family" if isinstance(found, Family) else "function"
-    named = found if isinstance(found, Family) else abbreviated(topology)
+    kind = "family" if isinstance(found, Rule) else "function"
+    named = found if isinstance(found, Rule) else abbreviated(topology)
     raise StructmatError(f"{named}: a {kind} has a network for each width; give the width")
 
 
@@ -215,13 +217,14 @@ def is_path(text: str) -> bool:
 
     Examples
     --------
-    >>> is_path("net.json"), is_path("folder/net"), is_path("own(name='a/b')"), is_path("benes")
+    >>> is_path("net.json"), is_path("folder/net"), is_path("own(name='a/b') * 2"), is_path("benes")
     (True, True, False, False)
     """
     bare = text.strip()
     if bare.lower().endswith(_ENDINGS):
         return True
-    return not bare.endswith(")") and any(mark in bare for mark in (os.sep, os.altsep) if mark)
+    bare = _OPTIONS.sub("", bare)
+    return any(mark in bare for mark in (os.sep, os.altsep) if mark)
 
 
 def _read(path: Path) -> Network:

@@ -1,21 +1,29 @@
-"""Families as values, and spec strings such as "butterfly(block=8, depth=2)"."""
+"""Families as values: the name of a registered family, with options."""
 
 from __future__ import annotations
 
-import ast
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from structmat.errors import FamilyError, SpecError, abbreviated, check_digits, checked_width, plain
+from structmat.errors import (
+    FamilyError,
+    SpecError,
+    StructmatError,
+    abbreviated,
+    check_digits,
+    checked_width,
+    plain,
+)
+from structmat.families.composition import Rule
 from structmat.families.registration_checks import example, no_option, worded
 from structmat.families.registry import Claims, blamed, canonical, entry
+from structmat.families.universal_options import UNIVERSAL, applied, checked_times, separated
 from structmat.networks.network import Network
-
-_LONGEST = 2**16  # characters; Python's parser uses some hundred bytes per character
 
 
 @dataclass(frozen=True)
-class Family:
+class Family(Rule):
     """A rule from a width to a network: the name of a registered family with options.
 
     Call a family with a width to build the network; `str` converts it to its spec. Families are
@@ -28,7 +36,7 @@ class Family:
 
     Examples
     --------
-    >>> boft = parse("butterfly(block=8, depth=2)")
+    >>> boft = Family("butterfly", (("block", 8), ("depth", 2)))
     >>> boft(64)
     Network(width=64, depth=2, parameters=448)
     >>> print(boft)
@@ -71,10 +79,10 @@ class Family:
 
         Examples
         --------
-        >>> print(parse("shuffle(block=4)").with_options(depth=3))
+        >>> print(Family("shuffle", (("block", 4),)).with_options(depth=3))
         shuffle(block=4, depth=3)
         """
-        return _family(self.name, dict(self.options) | options, str(self))
+        return _checked(self.name, dict(self.options) | options, str(self))
 
     def accepts(self, width: int) -> bool:
         """Return whether the family has a network of this width.
@@ -86,7 +94,7 @@ class Family:
 
         Examples
         --------
-        >>> boft = parse("butterfly(block=4)")
+        >>> boft = Family("butterfly", (("block", 4),))
         >>> boft.accepts(32), boft.accepts(48)
         (True, False)
         """
@@ -107,7 +115,7 @@ class Family:
 
         Examples
         --------
-        >>> parse("butterfly(block=8)").claims(64)
+        >>> Family("butterfly", (("block", 8),)).claims(64)
         Claims(depth=4, parameters=896, dense=True, dense_at=4, like=None)
         """
         known, size = entry(self.name), checked_width(width)
@@ -127,63 +135,48 @@ class Family:
         """Whether the family has an option `depth`."""
         return "depth" in entry(self.name).options
 
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The family itself."""
+        return (self,)
 
-def parse(spec: str) -> Family:
-    """Return the family described by a spec string.
+    def map(self, function: Callable[[Family], Rule]) -> Rule:
+        """Return the value of a function of this family."""
+        return function(self)
 
-    A spec is a name, optionally followed by options, whose values are numbers, strings, None, or
-    tuples of these. It is parsed, not evaluated. Names from the literature are accepted, too: boft
-    and fft (butterfly), oft (block_diagonal), gsoft (shuffle of depth 2), clements (brickwall) and
-    reck (triangle).
+    def repeat(self, times: int) -> Rule:
+        """Return the family repeated `times` times: by its own option `repeat`, if it has one.
 
-    Raises
-    ------
-    SpecError
-        If the spec does not parse, has an unknown name or option, or lacks a required option.
+        Examples
+        --------
+        >>> print(Family("butterfly") * 2, Family("hypercube") * 2)
+        butterfly * 2 hypercube(repeat=2)
+        """
+        own = self._own("repeat")
+        if own is None:
+            return super().repeat(times)
+        count = checked_times(times)
+        return self if count == 1 else self.with_options(repeat=count * checked_times(own))
 
-    Examples
-    --------
-    >>> parse("monarch(radices=(16, 24))")(384)
-    Network(width=384, depth=2, parameters=7296)
-    >>> print(parse("boft(block=8, depth=4)"))
-    butterfly(block=8, depth=4)
-    >>> parse("buterfly")
-    Traceback (most recent call last):
-    ...
-    structmat.errors.UnknownFamilyError: no family 'buterfly'; did you mean butterfly?
-    """
-    form = 'a spec looks like "butterfly(block=8, depth=2)"'
-    if not isinstance(spec, str):
-        raise SpecError(f"{abbreviated(spec)}: a spec is a string; {form}")
-    if len(spec) > _LONGEST:
-        raise SpecError(
-            f"a spec of {len(spec):,} characters: it must have at most {_LONGEST:,}; build the"
-            " network in Python and save it with Network.to_json"
-        )
-    try:
-        tree = ast.parse(spec.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise SpecError(f"{abbreviated(spec)} cannot be parsed; {form}") from None
-    if isinstance(tree, ast.Name):
-        return _family(tree.id, {}, spec)
-    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
-        raise SpecError(f"{abbreviated(spec)} is not a name with options; {form}")
-    if tree.args or any(keyword.arg is None for keyword in tree.keywords):
-        raise SpecError(f"{abbreviated(spec)}: options are written name=value; {form}")
-    options: dict[str, Any] = {}
-    for keyword in tree.keywords:
-        key = str(keyword.arg)
-        if key in options:
-            raise SpecError(f"{abbreviated(spec)}: {key} is repeated; give one value")
-        try:
-            options[key] = plain(ast.literal_eval(keyword.value))
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            text = keyword.value.id if isinstance(keyword.value, ast.Name) else "text"
-            raise SpecError(
-                f"{abbreviated(spec)}: the value of {key} must be a literal such as 8 or (2, 3), or"
-                f" a string in quotes, as in {key}={abbreviated(text)}"
-            ) from None
-    return _family(tree.func.id, options, spec)
+    def inverse(self) -> Rule:
+        """Return the rule for Rᵀ: by the family's own option `reverse`, if it has one.
+
+        Examples
+        --------
+        >>> print(Family("butterfly").T, Family("mixed_radix").T, Family("mixed_radix").T.T)
+        reverse(butterfly) mixed_radix(reverse=True) mixed_radix
+        """
+        own = self._own("reverse")
+        if own is None:
+            return super().inverse()
+        if not own:
+            return self.with_options(reverse=True)
+        return Family(self.name, tuple(pair for pair in self.options if pair[0] != "reverse"))
+
+    def _own(self, option: str) -> Any:
+        """Return the value of an option, or None if the family has no such option."""
+        parameter = entry(self.name).options.get(option)
+        return parameter and dict(self.options).get(option, parameter.default)
 
 
 def _kept(name: str, key: str, value: Any) -> Any:
@@ -198,9 +191,31 @@ def _kept(name: str, key: str, value: Any) -> Any:
     return kept
 
 
-def _family(name: str, options: dict[str, Any], spec: str) -> Family:
+def checked_family(name: str, options: dict[str, Any], spec: str) -> Rule:
+    """Return the family of this name, or alias, with these options, the universal ones applied.
+
+    Raises
+    ------
+    SpecError
+        If the name or an option is unknown, or a required option is missing; the message begins
+        with the spec.
+
+    Examples
+    --------
+    >>> print(checked_family("fft", {"repeat": 2}, "fft(repeat=2)"))
+    butterfly * 2
+    """
     name, preset = canonical(name)
-    options = {**preset, **options}
+    own, universal = separated({**preset, **options}, entry(name).options)
+    made = _checked(name, own, spec)
+    try:
+        rule: Rule = applied(made, universal)
+    except StructmatError as error:
+        raise SpecError(f"{abbreviated(spec)}: {error}") from None
+    return rule
+
+
+def _checked(name: str, options: dict[str, Any], spec: str) -> Family:
     known = entry(name)
     if "width" in options:
         rule = Family(name, tuple((k, value) for k, value in options.items() if k != "width"))
@@ -209,6 +224,11 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
             f' parse("{rule}")({abbreviated(options["width"])}); on the command line by --width'
         )
     for key in options:
+        if key in UNIVERSAL and key not in known.options:
+            raise SpecError(
+                f"{abbreviated(spec)}: {key} is an operation on {name}, not an option of it; use"
+                " repeat(times), inverse() or mirror()"
+            )
         if key not in known.options:
             raise SpecError(f"{abbreviated(spec)}: {no_option(name, key, known.options)}")
     for key, parameter in known.options.items():
@@ -217,14 +237,3 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
                 f"{abbreviated(spec)}: {name} needs the option {key}{example(name, key)}"
             )
     return Family(name, tuple(options.items()))
-
-
-def as_family(family: Family | str) -> Family:
-    """Return a family, parsing it if it is given as a spec string.
-
-    Raises
-    ------
-    SpecError
-        For an invalid spec, and for any other value.
-    """
-    return family if isinstance(family, Family) else parse(family)

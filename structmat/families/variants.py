@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from structmat.errors import FamilyError, StructmatError
+from structmat.families.composition import Rule
 from structmat.families.registry import Entry, blamed
 from structmat.families.spec import Family
 
@@ -40,8 +41,8 @@ def combinations(known: Entry, width: int, values: Mapping[str, Iterable[Any]]) 
         yield Family(known.name, tuple((n, value) for n, value in pairs if value is not _ABSENT))
 
 
-def accepts(rule: Family, width: int) -> bool | None:
-    """Return whether a family accepts a width, or None if its options are invalid.
+def accepts(rule: Rule, width: int) -> bool | None:
+    """Return whether a rule accepts a width, or None if an option is invalid.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from structmat.errors import (
     require,
     suggest,
 )
-from structmat.families import ruler
+from structmat.families import Composition, ruler
 from structmat.families.resolution import Fixed, rule
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.models import Classifier, quiet
@@ -218,7 +219,10 @@ def rotation(spec: str) -> Method:
     for method in METHODS:
         if method.topology == spec:
             return method
-    return Method(_slug(spec), spec, "rotation", ROTATION_RATE, spec)
+    name = _slug(spec)
+    if isinstance(found, Composition):  # a slug omits the operators
+        name += f"-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
+    return Method(name, spec, "rotation", ROTATION_RATE, spec)
 
 
 def with_rates(methods: tuple[Method, ...], rates: Mapping[str, float]) -> tuple[Method, ...]:

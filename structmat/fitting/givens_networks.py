@@ -46,7 +46,7 @@ class Pairs:
         self._blocks = np.tile(np.eye(2, dtype=dtype), (count, 1, 1))
 
     def put(self, stage: int, wire: int | Index, block: Array) -> None:
-        """Set the block of a wire and its partner, given in this order, or several such blocks."""
+        """Set the block of a wire and its partner, in this order; `wire` may be an array."""
         swapped = np.asarray(self._side[stage, wire] == 1)[..., None, None]
         ordered = np.where(swapped, block[..., ::-1, ::-1], block)
         self._blocks[self._number[stage, wire]] = ordered

@@ -68,6 +68,9 @@ def givens_blocks(net: Network, target: Array) -> list[Array] | None:
     return None
 
 
+_TINY = 2.0**-500
+
+
 class _Zero(NamedTuple):
     """An entry to zero, by rotating its column and the next, or its row and the one before."""
 
@@ -162,6 +165,8 @@ def _eliminated(
 def _rotation(a: np.inexact, b: np.inexact) -> Array:
     """Return the rotation whose first row is (a, b), normalised."""
     length = np.hypot(abs(a), abs(b))
+    if 0 < length < _TINY:  # a quotient of such numbers is inaccurate, and may overflow
+        return _rotation(a / _TINY, b / _TINY)
     if length == 0:
         return np.eye(2, dtype=np.asarray(a).dtype)
     return np.asarray(np.array([[a, b], [-np.conj(b), np.conj(a)]]) / length)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from structmat.errors import StructmatError, abbreviated
 from structmat.families.meshes import brickwall, triangle
 from structmat.fitting.givens_nulling import givens_blocks
+from structmat.fitting.procrustes import polar
 from structmat.linalg.blocks import Array, adjoint, by_stage
 from structmat.linalg.rotation import Rotation
 from structmat.networks.network import Network
@@ -119,32 +120,33 @@ def beam_splitters(rotation: Rotation) -> BeamSplitters:
     net = _network(rotation, "beam_splitters")
     carried = np.ones(net.width, dtype=complex)
     stages, theta, phi = [], [], []
-    for wide in _through(rotation, carried):
+    for wide in _through(rotation, carried, "beam_splitters"):
         stages.append(Stage(net.width, [bank for bank, _ in wide]))
         for bank, given in wide:
             blocks = given * carried[bank.reads][:, None, :]
             after = np.stack([_unit(-blocks[:, 0, 1]), _unit(blocks[:, 1, 1])], axis=1)
             theta.append(np.arctan2(_crossing(blocks), _passing(blocks)))
-            phi.append(np.angle(_larger(blocks[:, :, 0] * after.conj())))
+            phi.append(_angle(_larger(blocks[:, :, 0] * after.conj())))
             carried[bank.writes] = after
     network = Network(net.width, stages, labels=net.labels)
-    return BeamSplitters(network, tuple(theta), tuple(phi), np.angle(carried))
+    return BeamSplitters(network, tuple(theta), tuple(phi), _angle(carried))
 
 
-def clements(matrix: npt.ArrayLike) -> BeamSplitters:
+def clements(matrix: npt.ArrayLike | Rotation) -> BeamSplitters:
     """Return the beam splitters of a unitary matrix on the rectangular mesh of Clements.
 
     The mesh is the brick wall: d stages and d(d−1)/2 beam splitters, the fewest possible.
 
     Parameters
     ----------
-    matrix : (d, d) real or complex, d at least 2
+    matrix : (d, d) real or complex, or Rotation, d at least 2
         An orthogonal or unitary matrix.
 
     Raises
     ------
     StructmatError
-        If the matrix is not square and unitary up to 1e-8.
+        If the matrix is not square, or not unitary up to the larger of 1e-8 and d machine epsilons
+        of its dtype.
 
     References
     ----------
@@ -163,20 +165,21 @@ def clements(matrix: npt.ArrayLike) -> BeamSplitters:
     return beam_splitters(_on_mesh(brickwall, matrix, "clements"))
 
 
-def reck(matrix: npt.ArrayLike) -> BeamSplitters:
+def reck(matrix: npt.ArrayLike | Rotation) -> BeamSplitters:
     """Return the beam splitters of a unitary matrix on the triangular mesh of Reck.
 
     The mesh has 2d − 3 stages and d(d−1)/2 beam splitters.
 
     Parameters
     ----------
-    matrix : (d, d) real or complex, d at least 2
+    matrix : (d, d) real or complex, or Rotation, d at least 2
         An orthogonal or unitary matrix.
 
     Raises
     ------
     StructmatError
-        If the matrix is not square and unitary up to 1e-8.
+        If the matrix is not square, or not unitary up to the larger of 1e-8 and d machine epsilons
+        of its dtype.
 
     References
     ----------
@@ -193,7 +196,9 @@ def reck(matrix: npt.ArrayLike) -> BeamSplitters:
     return beam_splitters(_on_mesh(triangle, matrix, "reck"))
 
 
-def _on_mesh(family: Callable[[int], Network], matrix: npt.ArrayLike, name: str) -> Rotation:
+def _on_mesh(
+    family: Callable[[int], Network], matrix: npt.ArrayLike | Rotation, name: str
+) -> Rotation:
     target = _unitary(matrix, name)
     net = family(len(target))
     blocks = givens_blocks(net, target)
@@ -316,10 +321,8 @@ def symmetric(rotation: Rotation) -> SymmetricMesh:
     before: list[Index] = []  # switches of the previous stage, whose wires have a common phase
     stages: list[Stage] = []
     differences, layers = [], []
-    for wide in _through(rotation, carried):
-        relative = np.ones(
-            net.width, dtype=complex
-        )  # a first wire's phase relative to the second's
+    for wide in _through(rotation, carried, "symmetric"):
+        relative = np.ones(net.width, dtype=complex)  # first wire's phase minus the second's
         found = []
         for bank, given in wide:
             blocks = given * carried[bank.reads][:, None, :]
@@ -329,7 +332,7 @@ def symmetric(rotation: Rotation) -> SymmetricMesh:
             differences.append(np.arctan2(_passing(blocks), _crossing(blocks)))
         pairs = [bank.reads for bank, _ in wide]
         supplied = _supplied(before, pairs, relative, len(stages))
-        layers.append(np.angle(supplied))
+        layers.append(_angle(supplied))
         carried /= supplied
         for bank, after in found:
             carried[bank.writes] = after / (1j * supplied[bank.reads[:, 1:]])
@@ -353,22 +356,23 @@ def symmetric(rotation: Rotation) -> SymmetricMesh:
         tuple(mean - half for mean, half in settings),
         phases[0],
         edges,
-        np.angle(carried),
+        _angle(carried),
     )
 
 
-def bell_walmsley(matrix: npt.ArrayLike) -> SymmetricMesh:
+def bell_walmsley(matrix: npt.ArrayLike | Rotation) -> SymmetricMesh:
     """Return the compact mesh of a unitary matrix: symmetric interferometers on the brick wall.
 
     Parameters
     ----------
-    matrix : (d, d) real or complex, d at least 2
+    matrix : (d, d) real or complex, or Rotation, d at least 2
         An orthogonal or unitary matrix.
 
     Raises
     ------
     StructmatError
-        If the matrix is not square and unitary up to 1e-8.
+        If the matrix is not square, or not unitary up to the larger of 1e-8 and d machine epsilons
+        of its dtype.
 
     References
     ----------
@@ -442,10 +446,10 @@ def _network(rotation: Rotation, name: str) -> Network:
     return net
 
 
-def _through(rotation: Rotation, carried: Array) -> Iterator[list[tuple[Bank, Array]]]:
+def _through(rotation: Rotation, carried: Array, name: str) -> Iterator[list[tuple[Bank, Array]]]:
     """Yield the switches of radix 2 of each stage; multiply `carried` by those of radix 1."""
     net = rotation.network
-    blocks = [np.asarray(block, dtype=complex) for block in rotation.blocks]
+    blocks = [np.asarray(block, dtype=complex) for block in rotation._numpy(name)]
     for stage, arrays in zip(net.stages, by_stage(net, blocks), strict=True):
         wide = []
         for bank, array in zip(stage.banks, arrays, strict=True):
@@ -457,27 +461,42 @@ def _through(rotation: Rotation, carried: Array) -> Iterator[list[tuple[Bank, Ar
             yield wide
 
 
-def _unitary(matrix: npt.ArrayLike, name: str) -> Array:
-    target = np.asarray(matrix)
+def _unitary(matrix: npt.ArrayLike | Rotation, name: str) -> Array:
+    """Return a matrix in double precision after checking that it is unitary up to rounding."""
+    try:
+        target = np.asarray(matrix.matrix() if isinstance(matrix, Rotation) else matrix)
+    except (TypeError, ValueError, RuntimeError):  # ragged, or a tensor with gradients
+        raise StructmatError(
+            f"{name} of {abbreviated(matrix)}: it takes a square array of numbers"
+        ) from None
     if target.ndim != 2 or target.shape[0] != target.shape[1] or target.dtype.kind not in "biufc":
         raise StructmatError(
             f"{name}: matrix {target.shape} of dtype {target.dtype}: it must be square and numeric"
         )
     if len(target) < 2:
         raise StructmatError(f"{name}: a mesh has at least 2 wires, not {len(target)}")
+    rounding = float(np.finfo(target.dtype).eps) if target.dtype.kind in "fc" else 0.0
+    tolerance = max(_TOLERANCE, len(target) * rounding)
     target = target.astype(complex)
-    deviation = float(np.abs(adjoint(target) @ target - np.eye(len(target))).max())
-    if not deviation <= _TOLERANCE:
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = float(np.abs(adjoint(target) @ target - np.eye(len(target))).max())
+    if not deviation <= tolerance:
         raise StructmatError(
             f"{name}: the matrix deviates from unitarity by {deviation:.2g}, more than"
-            f" {_TOLERANCE:g}; use its polar factor"
+            f" {tolerance:.2g}; use its polar factor, scipy.linalg.polar(matrix)[0]"
         )
-    return target
+    return target if deviation <= _TOLERANCE else polar(target)  # the former is kept as it is
 
 
 def _unit(values: Array) -> Array:
     """Return the phase factors of complex numbers, 1 for zero."""
-    return np.exp(1j * np.angle(values))
+    return np.exp(1j * _angle(values))
+
+
+def _angle(values: Array) -> Array:
+    """Return angles in (−π, π], 0 for zero, whatever the signs of zeros."""
+    angles: Array = np.angle(values + 0)  # adding 0 leaves no negative zero
+    return np.where(angles == -np.pi, np.pi, angles)
 
 
 def _larger(pairs: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Conversion of layered grid graphs: which 0/1 patterns can be orthogonal, and their completion."""
+"""Conversion of layered grid graphs: which 0/1 patterns are allowed, and completion of others."""
 
 from __future__ import annotations
 
@@ -188,7 +188,8 @@ def _extent(digraph: nx.DiGraph[Node], name: str, inferred: int, *, least: int) 
 def _stage(layer: Layer, digraph: nx.DiGraph[Node]) -> Stage:
     """Return the stage with one switch for each component, as if it were complete.
 
-    A single edge is a switch of radix 1 if its attribute `switch` is set, and a wire otherwise.
+    A single edge is a switch of radix 1 if its attribute `switch` is set, and an idle wire
+    otherwise.
     """
     size = layer.sizes[0]
     sources = np.argsort(layer.left, kind="stable")  # by component, then by wire

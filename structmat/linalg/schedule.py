@@ -107,7 +107,7 @@ Step = Gather | Product
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost: floating-point operations, bytes moved, kernel launches."""
+    """The numbers of floating-point operations, of bytes moved, and of kernel launches."""
 
     flops: int
     bytes: int

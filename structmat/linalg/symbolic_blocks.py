@@ -16,6 +16,7 @@ from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
 
 Expression: TypeAlias = Any  # a sympy expression; sympy has no type annotations
+_Row: TypeAlias = list[list[tuple[Expression, ...]]]  # entries, as sums of products of factors
 Name: TypeAlias = tuple[str, tuple[int, ...]]  # a letter, and wires of a switch by position
 
 PARAMETRIZATIONS = ("givens", "cayley", "entries")
@@ -156,24 +157,35 @@ def _block(
 
 
 def _givens(radix: int, *, unitary: bool) -> tuple[list[Expression], list[Name]]:
-    """Return the entries of the product that `structmat.linalg.blocks.givens` computes."""
+    """Return the entries of the product that `structmat.linalg.blocks.givens` computes.
+
+    Until the end, an entry is a list of terms, each a tuple of factors, because sympy would take
+    minutes to expand products that contain phases.
+    """
     pairs = list(itertools.combinations(range(radix), 2))
-    made = [[sympy.Integer(i == j) for j in range(radix)] for i in range(radix)]
+    made: list[_Row] = [[[()] if i == j else [] for j in range(radix)] for i in range(radix)]
     for i in reversed(range(radix)):
         if unitary:
-            phase = sympy.exp(sympy.I * _symbol("alpha", 0, (i,)))
-            made[i] = [phase * e for e in made[i]]
+            made[i] = _times(made[i], sympy.exp(sympy.I * _symbol("alpha", 0, (i,))))
         for j in reversed(range(i + 1, radix)):
             angle = _symbol("theta", 0, (i, j))
             phase = sympy.exp(sympy.I * _symbol("phi", 0, (i, j))) if unitary else sympy.S.One
             c, s = sympy.cos(angle), sympy.sin(angle)
-            rows = list(zip(made[i], made[j], strict=True))
-            made[i] = [c * upper + s * phase * lower for upper, lower in rows]
-            made[j] = [c * lower - s / phase * upper for upper, lower in rows]
+            upper, lower = made[i], made[j]
+            made[i] = _sums(_times(upper, c), _times(lower, s * phase))
+            made[j] = _sums(_times(lower, c), _times(upper, -s / phase))
     names: list[Name] = [("theta", pair) for pair in pairs]
     if unitary:
         names += [("phi", pair) for pair in pairs] + [("alpha", (i,)) for i in range(radix)]
-    return [sympy.expand_mul(e) for row in made for e in row], names
+    return [sympy.Add(*(sympy.Mul(*term) for term in e)) for row in made for e in row], names
+
+
+def _times(row: _Row, factor: Expression) -> _Row:
+    return [[(*term, factor) for term in entry] for entry in row]
+
+
+def _sums(one: _Row, other: _Row) -> _Row:
+    return [a + b for a, b in zip(one, other, strict=True)]
 
 
 def _cayley(radix: int) -> tuple[list[Expression], list[Name]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -49,6 +50,11 @@ _HINTS = {  # for attributes that users expect on a network
     "matrix": _VALUES,
     "factors": _VALUES,
     "explore": "write net.to_json() to FILE.json, and run structmat explore FILE.json",
+    "random": "structmat.Rotation(net, structmat.random_blocks(net, rng=0)) has random values",
+    "Rotation": "structmat.Rotation(net, blocks)",
+    "certify": "structmat.certify takes a structmat.Rotation(net, blocks)",
+    "compare": "structmat.compare([net, ...])",
+    "isomorphism": "structmat.isomorphism(net, other)",
 }
 _MOST = 2**25  # maximum of wires × stages: a quarter of a gigabyte of indices
 
@@ -231,8 +237,12 @@ class Network(Value):
         """The shape (width, width) of R."""
         return self.width, self.width
 
+    def __mul__(self, times: int) -> Network:
+        """Return this network repeated `times` times in sequence, as in specs (see `repeat`)."""
+        return self.repeat(times)
+
     def __pow__(self, times: int) -> Network:
-        """Return this network repeated `times` times in sequence (see `repeat`)."""
+        """Return this network repeated `times` times in sequence, as for matrices."""
         return self.repeat(times)
 
     def inverse(self) -> Network:
@@ -253,6 +263,26 @@ class Network(Value):
         count = checked_integer(times, "times")
         check_size(f"repeat({abbreviated(count)})", self.width, self.depth * count)
         return self._with(self.stages * count)
+
+    def mirror(self) -> Network:
+        """Return this network followed by its inverse, with a common middle stage.
+
+        Without that, the last stage would be followed by its own inverse, which joins the same
+        wires again. With identity blocks, the result is the identity.
+
+        Examples
+        --------
+        >>> from structmat.families import baseline, benes
+        >>> baseline(8).mirror() == benes(8)
+        True
+        """
+        if not self.stages:
+            return self
+        check_size("mirror()", self.width, 2 * self.depth - 1)
+        *entering, last = self.stages
+        middle = Stage(self.width, [Bank(bank.reads) for bank in last.banks])
+        leaving = [stage.inverse() for stage in reversed(entering)]
+        return self._with([*entering, middle, *leaving])
 
     def relabel(self, places: npt.ArrayLike) -> Network:
         """Return the network of P R Pᵀ: wire i becomes wire `places[i]`, and keeps its label.
@@ -539,11 +569,13 @@ class Network(Value):
         return grid(self, **options)
 
     def __getattr__(self, name: str) -> Any:
-        library = sys.modules["structmat"]  # imported, for this module is a part of it
-        if not name.startswith("_") and name in library.__all__:
-            raise AttributeError(f"Network has no {name}; it is a function: structmat.{name}(net)")
         if name in _HINTS:
             raise AttributeError(f"Network has no {name}: {_HINTS[name]}")
+        library = sys.modules["structmat"]  # imported, for this module is a part of it
+        if not name.startswith("_") and name in library.__all__:
+            raise AttributeError(
+                f"Network has no {name}; {_in_library(name, getattr(library, name))}"
+            )
         raise AttributeError(f"Network has no attribute {abbreviated(name)}")
 
     def _parts(self) -> tuple[Any, ...]:
@@ -575,6 +607,17 @@ class Network(Value):
         )
         picture = svg.drawn(self.width, self.stages, self.labels)
         return f"<div><p>Network: {counts}</p>\n{picture}</div>"
+
+
+def _in_library(name: str, found: Any) -> str:
+    """Return how a public name of the library is used, for a message."""
+    needed = []
+    if inspect.isfunction(found):
+        parameters = inspect.signature(found).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty]
+    if needed[:1] not in (["net"], ["topology"]):
+        return f"see structmat.{name}"
+    return f"it is a function: structmat.{name}({', '.join(['net', *needed[1:]])})"
 
 
 def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:

@@ -6,7 +6,8 @@ offloaded parameters and autocast, and access private parts of torch.
 """
 
 from structmat.nn.fixed_rotation import FixedRotation
+from structmat.nn.learned_topology import LearnedTopology, learn_topology
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.weight_parametrization import orthogonal
 
-__all__ = ["Orthogonal", "orthogonal", "FixedRotation"]
+__all__ = ["Orthogonal", "orthogonal", "FixedRotation", "learn_topology", "LearnedTopology"]

@@ -290,7 +290,7 @@ class Orthogonal(nn.Module):
         Raises
         ------
         BlockError
-            If the parametrization is another one, or cannot represent a block.
+            If the parametrization is not one of these, or cannot represent a block.
 
         Examples
         --------
@@ -444,11 +444,11 @@ class Orthogonal(nn.Module):
 
     @torch.no_grad()
     def interpolate(self, t: float) -> Orthogonal:
-        """Return a layer with each block raised to the power t: the identity at 0, this layer at 1.
+        """Return a layer with each block raised to the power t: this layer's values for t = 1.
 
-        In between, each block lies on the geodesic from the identity: its rotation angles are
-        multiplied by t (`structmat.nn.parametrizations.powers`). The result is orthogonal for every
-        t and has its own generators.
+        Each block moves along a geodesic that starts at the identity for t = 0: its rotation angles
+        are multiplied by t (`structmat.nn.parametrizations.powers`). The result is orthogonal for
+        every t and has its own generators.
 
         Parameters
         ----------

@@ -23,7 +23,7 @@ from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import powers
 
 _STARTS = ("random", "identity", "weight")
-_NEAR = 1e-3  # relative Frobenius error above which assigning a weight gives a warning
+_NEAR = 1e-3  # relative Frobenius error above which assigning a weight causes a warning
 
 
 def orthogonal(

@@ -22,14 +22,14 @@ from structmat.errors import (
     require,
     suggest,
 )
-from structmat.families import Family, parse
+from structmat.families import Rule, parse
 from structmat.families.registry import IF_YOURS
 from structmat.families.resolution import is_graph, is_path, network
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import PLANS, checked_dropout
 from structmat.nn.parametrizations import checked_parametrization
 from structmat.peft.names import StructmatType
-from structmat.search.choice import DEFAULT
+from structmat.search.choice.ranking import DEFAULT
 
 SCHEMA = 1
 WEIGHTS = "adapter_model.safetensors"
@@ -44,9 +44,10 @@ class StructmatConfig(PeftConfig):
     Parameters
     ----------
     topology : str, path, Family, Network or networkx graph
-        The network for each layer: a spec string such as "butterfly(block=8, depth=2)", a family
-        or, if all layers have its width, a network, a graph or a file with one of them. The
-        default, "mixing_network(block=16)", is what `structmat.choose` recommends at every width.
+        The network for each layer: a spec string such as "butterfly(block=8, depth=2)" or
+        "butterfly * 2", a family or composition or, if all layers have its width, a network, a
+        graph or a file with one of them. The default, "mixing_network(block=16)", is what
+        `structmat.choose` recommends at every width.
     topology_pattern : dict from regular expression to topology
         Other networks for some layers. A pattern must match the whole name, or the name without
         some leading parts; the first match applies.
@@ -230,7 +231,7 @@ def _kept(topology: Any) -> str | dict[str, Any]:
     if isinstance(topology, Mapping):
         Network.from_json(json.dumps(dict(topology)))
         return dict(topology)
-    if isinstance(topology, Family):
+    if isinstance(topology, Rule):
         topology = str(topology)
     if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
         return _kept(network(topology))  # whole, because its file may not exist on loading

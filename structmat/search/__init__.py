@@ -1,1 +1,1 @@
-"""Search for networks of a given width within a parameter budget."""
+"""Search for networks of a given width, by properties or within a parameter budget."""

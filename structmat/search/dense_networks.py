@@ -166,9 +166,29 @@ def _tried(known: Entry, width: int, budget: int) -> Iterator[Member]:
 
 def _candidates(known: Entry, width: int) -> Iterator[Family]:
     """Yield a family with every choice of options that is worth trying and valid at this width."""
-    optional = {n for n, option in known.options.items() if option.default is not option.empty}
+    optional = _optional(known)
+    for rule in combinations(known, width, option_values(known, width)):
+        if accepts(rule, width):
+            yield rule
+            claims = rule.claims(width)
+            if "depth" in optional and claims.dense_at and claims.dense_at != claims.depth:
+                yield rule.with_options(depth=claims.dense_at)
+
+
+def option_values(known: Entry, width: int) -> dict[str, Iterable[Any]]:
+    """Return the values of the options of a family that are worth trying at a width.
+
+    An optional depth, which extends a network, is left unset, and seeds are 0.
+
+    Examples
+    --------
+    >>> from structmat.families.registry import entry
+    >>> option_values(entry("random"), 12)["block"]
+    [2, 3, 4, 5, 6, 8, 12]
+    """
+    optional = _optional(known)
     powers = [1 << k for k in range(2, _LARGEST.bit_length())]
-    values: dict[str, Iterable[Any]] = {
+    return {
         "block": _blocks(width),
         "depth": () if "depth" in optional else (1,),
         "radices": () if "repeat" in optional else least_factorizations(width, _LARGEST),
@@ -176,12 +196,11 @@ def _candidates(known: Entry, width: int) -> Iterator[Family]:
         "degree": (3, 4, 6, 8),
         "rng": (0,),
     }
-    for rule in combinations(known, width, values):
-        if accepts(rule, width):
-            yield rule
-            claims = rule.claims(width)
-            if "depth" in optional and claims.dense_at and claims.dense_at != claims.depth:
-                yield rule.with_options(depth=claims.dense_at)
+
+
+def _optional(known: Entry) -> set[str]:
+    """Return the names of the options that have a default."""
+    return {n for n, option in known.options.items() if option.default is not option.empty}
 
 
 def _blocks(width: int) -> list[int]:

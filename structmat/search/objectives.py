@@ -52,6 +52,10 @@ _ROWS = 2048  # rows of the reachability matrix held in memory at once
 _ROUNDING = 1e-12  # values of this distance, relative above 1, count as equal
 _COMPARISON = re.compile(r"\s*(\w+)\s*(<=|>=|==|≤|≥)\s*(\S+)\s*")
 _NO_TARGET = "it needs a target; give target=, the matrix to approximate"
+_CONDITIONS = (
+    "it must be dense, universal, or a comparison of an objective with a number by <=, >= or ==,"
+    " such as mixing<=0.01"
+)
 _SAME = {"≤": "<=", "≥": ">="}
 
 
@@ -298,11 +302,9 @@ or a comparison of an objective with a number by <=, >= or ==, such as mixing<=0
     if given.strip() == "universal":
         return Requirement("universal", 2, partial(_missing, field=checked_field(field)))
     if not (found := _COMPARISON.fullmatch(given)):
-        rule = (
-            "it must be dense, universal, or a comparison of an objective with a number by <=, >="
-            " or ==, such as mixing<=0.01"
-        )
-        raise ObjectiveError(f"requirement {abbreviated(given)}: {rule}")
+        near = suggest(given, ("dense", "universal"), _CONDITIONS)
+        unknown = f" unknown{near}" if near != f"; {_CONDITIONS}" else f" {_CONDITIONS}"
+        raise ObjectiveError(f"requirement {abbreviated(given)}:{unknown}")
     name, sign, text = found.groups()
     sign = _SAME.get(sign, sign)
     try:
@@ -387,8 +389,10 @@ def _fit_error(net: Network, *, target: Target | None = None, rng: int = 0) -> f
         raise StructmatError(_NO_TARGET)
     several = not isinstance(target, Rotation) and np.ndim(target) == 3
     each: Iterable[Any] = np.asarray(target) if several else [target]
-    errors = [fit(net, one, rng=rng, starts=_STARTS, progress=False).error for one in each]
-    return float(np.sqrt(np.mean(np.square(errors))))
+    fits = [fit(net, one, rng=rng, starts=_STARTS, progress=False) for one in each]
+    if any(found.method.endswith("interrupted") for found in fits):
+        raise KeyboardInterrupt  # an unfinished fit would be a value that no other run repeats
+    return float(np.sqrt(np.mean([found.error**2 for found in fits])))
 
 
 def _time(net: Network, *, field: str = "real", rng: int = 0) -> float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from structmat.analysis.isomorphism import isomorphism
 from structmat.errors import SpecError, StructmatError, WidthError, abbreviated
-from structmat.families import Family, parse
+from structmat.families import Family, Rule, parse
 from structmat.families.registry import entry, nearby
 from structmat.families.variants import accepts
 from structmat.linalg.blocks import identity_blocks, random_blocks
@@ -28,20 +28,20 @@ _MOST = 32  # maximum number of combinations of options tried at one width
 def check_family(
     family: str, widths: Iterable[int] = range(1, 33), *, max_depth: int = 5
 ) -> dict[int, int]:
-    """Check a registered family at many widths, with many options, against its contract.
+    """Check a registered family, or a composition, at many widths against its contract.
 
     At an accepted width, the network has this width and is reproducible; it is restored from its
     spec, its JSON and its pickle; its matrix is orthogonal, and equals that of the straightened
-    network; a deeper network begins with the stages of a shallower one, and `repeat` repeats the
-    stages; depth, parameters, density and isomorphism to another family are as claimed
-    (`structmat.families.Claims`), each verified without the formulas of the family. At a rejected
-    width, the error is a WidthError of one line, which contains the call, the nearest valid widths,
-    and, unless the width is 1, a family that accepts this width.
+    network; a deeper network begins with the stages of a shallower one, an option `repeat` repeats
+    the stages, and an option `reverse` reverses them; depth, parameters, density and isomorphism to
+    another family are as claimed (`structmat.families.Claims`), each verified without the formulas
+    of the family. At a rejected width, the error is a WidthError of one line, which contains the
+    call, the nearest valid widths, and, unless the width is 1, a family that accepts this width.
 
     Parameters
     ----------
     family : str
-        A name, with which many options are tried, or a spec, with which only its options are tried.
+        A name, with which many options are tried, or any other spec, which is tried as it is.
     widths : iterable of int
     max_depth : int
         The largest value tried for an option named depth.
@@ -54,7 +54,7 @@ def check_family(
     Raises
     ------
     SpecError
-        If `family` is not a string that names a registered family.
+        If `family` is not a string that names a registered family or is a spec.
     StructmatError
         If `widths` is not iterable.
     AssertionError
@@ -68,13 +68,15 @@ def check_family(
     """
     _check_named(family)
     sizes = _sizes(widths)
-    given = parse(family) if "(" in family else None
-    known = entry(given.name if given else family)
-    _check(known.summary.endswith("."), f"{known.name}: its docstring must begin with a sentence")
-    _check(known.widths, f"{known.name}: it must describe the widths that it accepts")
+    given = None if family.isidentifier() else parse(family)
+    for known in map(entry, {one.name for one in given.families} if given else {family}):
+        _check(
+            known.summary.endswith("."), f"{known.name}: its docstring must begin with a sentence"
+        )
+        _check(known.widths, f"{known.name}: it must describe the widths that it accepts")
     checked: dict[int, int] = {}
     for width in sizes:
-        rules = [given] if given else list(tried(known, width, max_depth))
+        rules: list[Rule] = [given] if given else [*tried(entry(family), width, max_depth)]
         for rule in rules[:: -(-len(rules) // _MOST) or 1]:
             takes = accepts(rule, width)
             if takes:
@@ -88,7 +90,7 @@ def check_family(
 
 def _check_named(family: Any) -> None:
     if not isinstance(family, str):
-        name = family if isinstance(family, Family) else getattr(family, "__name__", "benes")
+        name = family if isinstance(family, Rule) else getattr(family, "__name__", "benes")
         raise SpecError(
             f"check_family of {abbreviated(family)}: it takes the name of a registered family, or a"
             " spec, as"
@@ -112,9 +114,9 @@ def _check(holds: Any, rule: str) -> None:
 # Valid widths ---------------------------------------------------------------------------------
 
 
-def _check_member(rule: Family, width: int) -> None:
+def _check_member(rule: Rule, width: int) -> None:
     who = f"{rule} at width {width}"
-    net = entry(rule.name).build(width, **dict(rule.options))
+    net = _unchecked(rule, width)
     _check(isinstance(net, Network), f"{who} must be a Network")
     _check(net.width == width, f"{who} must have that width, not {net.width}")
     again: Any = np.int64(width)  # a numpy integer instead of an int
@@ -124,8 +126,21 @@ def _check_member(rule: Family, width: int) -> None:
     _check(pickle.loads(pickle.dumps(net)) == net, f"{who} must be restored by its pickle")  # noqa: S301
     _check_matrix(net, who)
     _check_claims(rule, net, who)
-    options = dict(rule.options)
-    if "depth" in entry(rule.name).options:
+    if isinstance(rule, Family):
+        _check_options(rule, net, who)
+
+
+def _unchecked(rule: Rule, width: int) -> Network:
+    """Return what the function of a family returns, which `rule(width)` checks."""
+    if isinstance(rule, Family):
+        return entry(rule.name).build(width, **dict(rule.options))
+    return rule(width)
+
+
+def _check_options(rule: Family, net: Network, who: str) -> None:
+    """Check the options that have the same meaning in every family."""
+    options, width = dict(rule.options), net.width
+    if rule.has_depth:
         _check(net.depth == options.get("depth", net.depth), f"{who} must have the requested depth")
         for depth in range(1, net.depth):
             shallow = rule.with_options(depth=depth)
@@ -137,6 +152,8 @@ def _check_member(rule: Family, width: int) -> None:
     if "repeat" in options:
         once = rule.with_options(repeat=1)(width)
         _check(net == once.repeat(options["repeat"]), f"{who} must repeat its stages")
+    if "reverse" in options:
+        _check(net == rule.inverse()(width).inverse(), f"{who} must reverse its stages")
 
 
 def _check_matrix(net: Network, who: str) -> None:
@@ -155,7 +172,7 @@ def _check_matrix(net: Network, who: str) -> None:
     _check(crossing, f"{who} with identity blocks must equal its end permutations")
 
 
-def _check_claims(rule: Family, net: Network, who: str) -> None:
+def _check_claims(rule: Rule, net: Network, who: str) -> None:
     claims = rule.claims(net.width)
     patterns = [_pattern(stage) for stage in net.stages]
     free = sum(int(p.sum()) - net.width for p in patterns)
@@ -198,7 +215,7 @@ def _pattern(stage: Stage) -> npt.NDArray[np.bool_]:
 # Invalid widths -------------------------------------------------------------------------------
 
 
-def _check_refusal(rule: Family, width: int) -> None:
+def _check_refusal(rule: Rule, width: int) -> None:
     who = f"{rule} at width {width}, which it rejects,"
     try:
         rule(width)
@@ -207,16 +224,18 @@ def _check_refusal(rule: Family, width: int) -> None:
     else:
         raise AssertionError(f"contract violated: {who} must raise a WidthError")
     _check("\n" not in text, f"{who} must be rejected in one line, not: {text}")
+    family = next(one for one in rule.families if not one.accepts(width))
+    outer = "" if rule == family else f"{rule} at width {width}: "
     _check(
-        text.startswith(f"{rule.name}(width={width}"),
+        text.startswith(f"{outer}{family.name}(width={width}"),
         f"{who} must be named in the error, not: {text}",
     )
     near = re.search(r"; nearest (?:is|are) (\d+)(?: and (\d+))?", text)
     suggested = {int(w) for w in near.groups() if w is not None} if near else set()
     for wide in suggested:
-        _check(rule.accepts(wide), f"{who} must suggest valid widths, not {wide}")
-    known = entry(rule.name)
-    options = known.filled(width, dict(rule.options))
+        _check(family.accepts(wide), f"{who} must suggest valid widths, not {wide}")
+    known = entry(family.name)
+    options = known.filled(width, dict(family.options))
     for widths in nearby(width):
         nearest = next((w for w in widths if known.refuses(w, **options) is None), None)
         _check(nearest in (None, *suggested), f"{who} must suggest the valid width {nearest}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _NUMBERED = 16  # largest width at which each entry is labelled with its number
 _MOST_WIRES = 24  # maximum number of named wires along a side
-_MOST_NAMED = 12  # maximum number of labelled steps of colour
+_MOST_NAMED = 12  # maximum number of labelled colour steps
 _NEVER = "#F2F2F2"
 _GAP = 0.12  # between panels of side 1
 _BAND = 2.6 + _GAP  # height of two rows with their labels

@@ -35,7 +35,7 @@ def trained():
     return randomised(
         adapt(
             model(),
-            "mixed_radix",
+            "mixed_radix(mirror=True) * 2",
             target_modules=["0", "2"],
             topology_pattern={"2": "random(block=4, depth=2)"},
             scale=True,

@@ -110,11 +110,15 @@ def test_topology_pattern_chooses_the_topology_by_name():
         topology_pattern={
             r"intermediate\.dense": "butterfly(block=6, depth=2)",
             r"output\.dense": lambda width: sm.shuffle(width, block=width // 4),
+            r"attention\.self\.key": "butterfly(block=6, depth=2) * 2 @ mirror(monarch)",
+            r"attention\.self\.value": sm.parse("monarch") * 2,
             r"pooler\.dense": sm.benes(8).direct_sum(sm.benes(16)),
         },
     )
     depths = {name: a.rotation.network.depth for name, a in adapters(model).items()}
     assert depths["bert.encoder.layer.0.attention.self.query"] == 1
+    assert depths["bert.encoder.layer.0.attention.self.key"] == 7
+    assert depths["bert.encoder.layer.0.attention.self.value"] == 4
     assert depths["bert.encoder.layer.0.intermediate.dense"] == 2
     assert depths["bert.encoder.layer.1.output.dense"] == 2
     assert depths["bert.encoder.layer.1.attention.output.dense"] == 2  # "output.dense" fits it too

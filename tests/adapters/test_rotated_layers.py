@@ -49,7 +49,7 @@ def test_the_layer_stays_the_same_for_every_rotation(data):
 
 
 @pytest.mark.parametrize("width", [13_696, 29_568])
-def test_wide_layers_of_language_models(width):
+def test_rotating_wide_layers_reduces_outliers_and_preserves_outputs(width):
     layer = nn.Linear(width, 3)
     x = torch.randn(4, width)
     x[:, 7] = 100  # an outlier
@@ -75,7 +75,7 @@ def test_every_dtype_is_kept(dtype, tolerance):
     torch.testing.assert_close(model(x), before, atol=tolerance, rtol=tolerance)
 
 
-def test_gradients_are_those_of_the_plain_model():
+def test_gradients_equal_those_of_the_plain_model():
     plain = perceptron(dtype=torch.float64)
     model = rotate_activations(copy.deepcopy(plain))
     grads = []
@@ -89,7 +89,7 @@ def test_gradients_are_those_of_the_plain_model():
         torch.testing.assert_close(model[index].base_layer.weight.grad, rotated)
 
 
-def test_copied_compiled_and_in_half_precision():
+def test_rotated_models_can_be_copied_compiled_and_converted_to_half_precision():
     model = rotate_activations(perceptron())
     x = torch.randn(5, 24)
     torch.testing.assert_close(copy.deepcopy(model)(x), model(x))
@@ -132,7 +132,7 @@ def test_rotations_without_a_description_are_returned_as_they_are():
     assert model[0].rotation is model[1].rotation
 
 
-def test_a_model_that_is_one_layer_and_a_layer_with_two_names():
+def test_a_layer_with_two_names_or_without_one_is_rotated_once():
     layer = nn.Linear(6, 6)
     x = torch.randn(2, 6)
     before = layer(layer(x))
@@ -144,9 +144,44 @@ def test_a_model_that_is_one_layer_and_a_layer_with_two_names():
     assert unrotate(top) is layer
 
 
+def test_a_layer_named_twice_is_rotated_once():
+    layer = nn.Linear(6, 6)
+    x = torch.randn(2, 6)
+    before = layer(x)
+    model = nn.ModuleDict({"a": layer, "b": layer})
+    with pytest.raises(
+        StructmatError, match="a and b are the same layer, which can have only one rotation"
+    ):
+        rotate_activations(model, rotations={"a": sm.rotator(6), "b": sm.rotator(6, rng=1)})
+    assert model["a"] is layer
+    text = sm.rotator(6).description
+    rotate_activations(model, rotations={"a": text, "b": text})
+    assert model["a"] is model["b"]
+    assert model["a"].base_layer is layer
+    torch.testing.assert_close(model["b"](x), before, atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_stays_unchanged_if_a_rotated_weight_would_exceed_float16():
+    """The last layer fails, after others that could have been rotated."""
+    model = perceptron().half()
+    rotation = sm.rotator(model[2].in_features, rng=0)
+    with torch.no_grad():  # a row that the rotation moves to one wire
+        model[2].weight[0] = torch.tensor(9e4 * rotation.matrix()[0])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(StructmatError, match="2: a rotated weight exceeds 65504, the largest fl"):
+        rotate_activations(model)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    model[2].weight.data[0] = 0
+    model[2].weight.data[0, :2] = 6e4  # a norm above 65504 alone does no harm
+    rotate_activations(model)
+    assert model[2].base_layer.weight.isfinite().all()
+
+
 @settings(max_examples=5)
 @given(st.integers(0, 99))
-def test_transformers_models_with_tied_heads_and_transposed_weights(seed):
+def test_tied_heads_and_transposed_weights_are_rotated(seed):
     config = transformers.GPT2Config(
         n_layer=1, n_head=2, n_embd=24, vocab_size=11, tie_word_embeddings=True
     )
@@ -197,7 +232,7 @@ def test_a_layer_with_complex_weights_stays_the_same():
         (nn.Embedding(6, 4), r"x is a Embedding, .* looks up rows and has no inputs to rotate"),
         (nn.Conv1d(4, 4, 3), "x is a Conv1d, .* only linear layers can be"),
         (Doubled(4, 4), "x: Doubled has its own forward"),
-        (nn.Linear(1, 4), "width=1"),
+        (nn.Linear(1, 4), "x has fewer than 2 inputs, so there is nothing to rotate; exclude it"),
     ],
 )
 def test_layers_that_cannot_be_rotated_are_named(module, said):
@@ -226,14 +261,24 @@ def test_bad_arguments_are_refused():
         rotate_activations(perceptron(), rotations={})
     with pytest.raises(StructmatError, match="omit rotation, target_modules"):
         rotate_activations(perceptron(), sm.rotator, rotations={"0": sm.rotator(24)})
-    with pytest.raises(StructmatError, match="must be a torch"):
-        rotate_activations(3)
+    for rotation in (sm.rotator(24), sm.rotator(24).description, 3):
+        with pytest.raises(StructmatError, match=r"rotation=.*: it must be a function of the widt"):
+            rotate_activations(perceptron(), rotation)
+    with pytest.raises(StructmatError, match=r"rotations=\['0'\]: it must be a dict from layer"):
+        rotate_activations(perceptron(), rotations=["0"])
+    with pytest.raises(StructmatError, match="target_modules=None: it must be a regular express"):
+        rotate_activations(perceptron(), target_modules=None)
+    for function in (rotate_activations, unrotate):
+        with pytest.raises(StructmatError, match="must be a torch"):
+            function(3)
     with pytest.raises(StructmatError, match="no activations are rotated"):
         unrotate(perceptron())
     with pytest.raises(StructmatError, match="already rotated: call unrotate"):
         rotate_activations(rotate_activations(perceptron()))
     with pytest.raises(StructmatError, match="already has adapters"):
         rotate_activations(adapt(perceptron(), "mixed_radix"))
+    with pytest.raises(StructmatError, match="already has adapters"):
+        unrotate(adapt(rotate_activations(perceptron()), "mixed_radix"))
 
 
 def test_a_weight_that_was_quantised_since_is_not_restored():

@@ -179,7 +179,7 @@ def test_flat_blocks_on_a_perfectly_mixing_network_have_ideal_values(unitary):
 
 
 @given(rotations(max_width=10), st.data())
-def test_samples_of_inputs_bound_the_whole(r, data):
+def test_values_for_a_sample_of_inputs_bound_those_for_all_inputs(r, data):
     d = r.network.width
     inputs = data.draw(st.lists(st.integers(0, d - 1), min_size=1, max_size=2 * d))
     some, whole = sm.certify(r, inputs=inputs), sm.certify(r)
@@ -300,7 +300,7 @@ def test_the_remedies_for_matrices_and_layers_work():
         ((sm.butterfly(4),), StructmatError, r"certify of .*: it takes a Rotation, such as"),
         ((np.eye(4),), StructmatError, r"with this matrix: Rotation\(Network\.of\(4, \[\[range"),
         ((np.eye(99),), StructmatError, r"^certify of ndarray of shape \(99, 99\): it takes"),
-        ((sm.fit(sm.butterfly(4), np.eye(4)),), StructmatError, "is its attribute rotation$"),
+        ((sm.fit(sm.butterfly(4), np.eye(4)),), StructmatError, "such as its attribute rotation$"),
         ((None,), StructmatError, r"certify of None"),
     ],
 )
@@ -327,14 +327,28 @@ def test_blocks_of_other_libraries_are_rejected():
         sm.certify(sm.Rotation(net, blocks))
 
 
-def test_distortions_of_a_certificate_are_those_of_its_values():
-    net = sm.mixed_radix(64)
-    found = sm.certify(sm.Rotation(net, sm.random_blocks(net, rng=0)))
+def test_distortion_bounds_follow_from_the_values_of_the_certificate():
+    found = sm.certify(sm.rotator(64))
     rms = found.rms_distortion(16)
     assert found.distortion(16, vectors=4, failure=0.25) == pytest.approx(4 * rms)
     assert found.distortion(64) == 0
+    assert found.distortion(16, failure=1e-9) == 3  # never more than d/m − 1
+    assert found.distortion(16, vectors=2**64 - 1, failure=5e-324) == 3
+    assert found.distortion(63, failure=5e-324) == 1
+    with pytest.raises(StructmatError, match="failure=0: it must be a probability"):
+        found.distortion(16, failure=0)
     with pytest.raises(StructmatError, match="outputs=65: it must be at most the width 64"):
         found.distortion(65)
+
+
+def test_a_certificate_has_faults_instead_of_a_verdict():
+    net = sm.butterfly(4)
+    found = sm.certify(sm.Rotation(net, sm.random_blocks(net, rng=0)))
+    with pytest.raises(AttributeError, match="a Certificate has no ok: use its attribute faults"):
+        _ = found.ok
+    with pytest.raises(AttributeError, match="a Certificate has no attribute 'fault'"):
+        _ = found.fault
+    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301 (our own bytes)
 
 
 # Two rotations that concentrate energy -----------------------------------------------------------

@@ -286,7 +286,7 @@ def test_the_unitary_jacobian_is_the_derivative(net, seed):
 
 
 @given(networks(max_width=5, max_depth=3, screens=True), seeds())
-def test_unitary_directions(net, seed):
+def test_the_number_of_unitary_directions_is_the_dimension(net, seed):
     found = conditioning(net, field="complex", rng=seed)
     assert found.directions == sm.dimension(net, field="complex").value
     assert (found.singular_values[found.directions :] < 1e-12 * net.width * net.depth).all()
@@ -295,7 +295,7 @@ def test_unitary_directions(net, seed):
 
 
 @given(networks(max_width=5, max_depth=3, screens=True), seeds())
-def test_the_lipschitz_constant_of_unitary_blocks(net, seed):
+def test_the_lipschitz_bound_holds_for_unitary_blocks(net, seed):
     """One step of all generators moves R by no more than L times its size; screens attain it."""
     rng = np.random.default_rng(seed)
     constant = lipschitz(net, "exp", field="complex")
@@ -312,7 +312,7 @@ def test_the_lipschitz_constant_of_unitary_blocks(net, seed):
 
 
 @given(networks(max_width=5, max_depth=3, screens=True), seeds(), st.booleans())
-def test_component_errors_are_the_squares_of_the_directions(net, seed, real):
+def test_the_component_error_follows_from_the_norms_of_the_rows(net, seed, real):
     """Independent errors: E‖ΔR‖² is the sum of ‖K‖² = 2‖row‖² over all generators."""
     field = "real" if real else "complex"
     blocks = sm.random_blocks(net, seed, float if real else complex)

@@ -18,7 +18,7 @@ from structmat.testing import networks, seeds
 
 @st.composite
 def cases(draw, **options):
-    """A network, some of its outputs and some of its inputs, in any order."""
+    """Draw a network, some of its outputs and some of its inputs, in any order."""
     net = draw(networks(**options))
     wires = st.lists(st.integers(0, net.width - 1), unique=True)
     return net, draw(wires), draw(wires)
@@ -90,14 +90,14 @@ def exact(net, seed, prime=MERSENNE):
 
 @given(cases(), seeds())
 def test_the_rank_for_almost_all_blocks_is_the_bound(case, seed):
-    """Random blocks give a lower rank with probability about degree / 2³¹, never a higher one."""
+    """The rank at random blocks is lower with probability about degree / 2³¹, and never higher."""
     net, outputs, inputs = case
     part = exact(net, seed)[np.ix_(outputs, inputs)]
     assert modular.rank(part, MERSENNE) == sm.rank_bound(net, outputs, inputs)
 
 
 @given(networks(screens=True))
-def test_between_two_wires_the_bound_is_reachability(net):
+def test_for_one_input_and_one_output_the_bound_is_reachability(net):
     pairs = list(itertools.product(range(net.width), repeat=2))
     bounds = rank_bounds(net, [([i], [j]) for i, j in pairs])
     assert np.array_equal(bounds.reshape(net.width, -1), sm.reach(net))

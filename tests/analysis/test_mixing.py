@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.analysis import mixing
-from structmat.analysis.mixing import concentration, energy, fourth_moments
+from structmat.analysis.mixing import concentration, energy, fourth_moments, mixes_exactly
 from structmat.linalg import factors as stagewise
 from structmat.testing import families, networks, seeds
 
@@ -20,7 +20,7 @@ some_networks = st.one_of(
 
 
 def averages(net):
-    """The product of the averages, in fractions, from the grid graph."""
+    """Return the product of the averages as fractions, computed from the grid graph."""
     graph = net.to_networkx()
     rows = [[Fraction(int(i == j)) for j in range(net.width)] for i in range(net.width)]
     for t in range(net.depth):
@@ -37,6 +37,15 @@ def test_energy_is_the_product_of_averages(net):
     w = np.array(averages(net), dtype=float).reshape(net.width, net.width)
     np.testing.assert_allclose(energy(net), w, rtol=1e-13, atol=0)
     assert np.array_equal(energy(net) > 0, sm.reach(net))
+
+
+@given(some_networks)
+def test_perfect_mixing_is_decided_exactly(net):
+    perfect = all(x == Fraction(1, net.width) for row in averages(net) for x in row)
+    assert mixes_exactly(net) == perfect
+    digits = sm.mixed_radix(net.width) if net.width > 1 else net
+    assert mixes_exactly(net.then(digits))
+    assert mixes_exactly(digits[:-1]) == (net.width == 1)
 
 
 @given(some_networks)
@@ -70,7 +79,7 @@ def test_concentration_lies_between_its_bounds(net):
 
 
 @given(networks(max_width=8), networks(max_width=8))
-def test_mixing_of_a_sequence_is_at_most_the_product(net, other):
+def test_the_mixing_of_a_sequence_is_at_most_the_product_of_both(net, other):
     """W J = J W = J, so W₂W₁ − J/d = (W₂ − J/d)(W₁ − J/d)."""
     if net.width == other.width:
         both = sm.mixing(net.then(other))
@@ -101,7 +110,7 @@ def test_wide_networks_mix_perfectly(family):
 
 
 def second_moments(net):
-    """E[R ⊗ R] for Haar O(r) blocks: the product of E[B ⊗ B], from E[Q_ik Q_jl] = δ_ij δ_kl / r."""
+    """Return E[R ⊗ R] for Haar blocks in O(r), from E[Q_ik Q_jl] = δ_ij δ_kl / r."""
     d = net.width
     product = np.eye(d * d)
     for stage in net.stages:
@@ -148,7 +157,7 @@ def test_fourth_moments_of_mixed_radix_follow_the_formula(radices):
 
 @given(networks(screens=True), st.sampled_from(["real", "complex"]))
 def test_fourth_moments_lie_between_the_squares_of_the_energy_and_the_energy(net, field):
-    """Jensen from below; |R_ij| ≤ 1 from above. On a single path only switches add to the tail."""
+    """The lower bound is Jensen's inequality; the upper bound follows from |R_ij| ≤ 1."""
     w = energy(net)
     fourth = fourth_moments(net, field=field)
     assert (fourth >= w**2 * (1 - 1e-12)).all()
@@ -179,7 +188,7 @@ def test_repeated_switches_have_the_moments_of_one_switch(width, times):
     ids=["gossip", "benes", "boft", "twice", "odd"],
 )
 def test_moments_agree_with_samples(net, dtype, special):
-    """Means of n independent draws have errors of order σ/√n: 5 of these for all entries."""
+    """Means of n independent draws have errors of order σ/√n; all entries are within 5 σ/√n."""
     draws = 1500
     rng = np.random.default_rng(1)
     squares = np.array(
@@ -199,7 +208,7 @@ def test_moments_agree_with_samples(net, dtype, special):
 
 @given(networks(max_width=8), seeds())
 @settings(max_examples=20)
-def test_moments_do_not_depend_on_the_chunk(net, seed):
+def test_moments_do_not_depend_on_the_size_of_chunks(net, seed):
     whole = fourth_moments(net)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixing, "_CHUNK", seed % 200)

@@ -173,6 +173,17 @@ def test_each_network_at_each_width_in_order():
     assert [row["depth_needed"] for row in table.rows] == [4, 3, 2, 2, None, None]
 
 
+def test_compositions_are_compared_like_families():
+    cycled = sm.parse("butterfly * 2")
+    assert sm.compare(cycled, 8).rows == sm.compare(["butterfly(repeat=2)"], 8).rows
+    rows = sm.compare([cycled, "benes @ shuffle(block=2)"], [8, 12]).rows
+    assert [row["network"] for row in rows[::2]] == ["butterfly * 2", "benes @ shuffle(block=2)"]
+    assert [row["depth_needed"] for row in rows] == [3, None, 3, None]
+    assert rows[3]["refused"].startswith("benes @ shuffle(block=2) at width 12: benes(width=12)")
+    with pytest.raises(StructmatError, match="to compare several topologies, pass a list"):
+        sm.compare("benes", cycled)
+
+
 def test_an_unsupported_width_keeps_the_other_rows():
     def even(width):
         if width % 2:

@@ -82,7 +82,7 @@ def test_equal_energies_have_the_value_in_the_docstring(width, field):
     assert largest == pytest.approx((most - (most - 1) / width) / width**2, rel=1e-12)
 
 
-def test_a_row_of_zeros_has_no_moment():
+def test_the_moment_of_a_row_of_zeros_is_zero():
     assert largest_fourth_moments(np.zeros((2, 3))).tolist() == [0, 0]
 
 

@@ -165,7 +165,7 @@ def test_the_rank_of_psoft_is_reported():
         for name, candidate in (ALONE | {"shuffle": alone(topology("shuffle(block=4)"))}).items()
     ],
 )
-def test_what_is_timed_alone_maps_vectors_to_vectors_of_equal_width(candidate):
+def test_operations_timed_alone_map_vectors_to_vectors_of_equal_width(candidate):
     module = candidate.build(frozen_layer(WIDTH, WIDTH, torch.float32).linear())
     x = batch().inputs
     y = module(x)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import structmat as sm
-from structmat.adapters import rotate_activations
+from structmat.adapters import adapt, rotate_activations
 from structmat.convert.paroquant import (
     _packed,
     _unpacked,
@@ -53,7 +53,7 @@ def by_the_equations(tensors, name, x):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_packing_is_inverted(seed):
+def test_unpacking_inverts_packing(seed):
     values = torch.from_numpy(np.random.default_rng(seed).integers(0, 16, (3, 16)))
     packed = _packed(values)
     assert packed.dtype == torch.int32
@@ -61,7 +61,7 @@ def test_packing_is_inverted(seed):
     assert torch.equal(_unpacked(packed), values)
 
 
-def test_the_file_means_the_model_up_to_the_rounding_of_weights(tmp_path):
+def test_a_loaded_checkpoint_equals_the_model_up_to_the_rounding_of_weights(tmp_path):
     model = model_of()
     scales = torch.rand(256) + 0.5
     path = save_paroquant(model, tmp_path / "new", channel_scales={"1": scales})
@@ -80,7 +80,7 @@ def test_the_file_means_the_model_up_to_the_rounding_of_weights(tmp_path):
     torch.testing.assert_close(tensors["2.weight"].float(), model[2].weight, atol=1e-3, rtol=0)
 
 
-def test_a_quantised_weight_is_saved_without_further_errors(tmp_path):
+def test_saving_a_quantised_weight_again_does_not_change_it(tmp_path):
     """Zeros and scales are those of the file, so the second file equals the first."""
     model = model_of(128, 8)
     first = load_paroquant(save_paroquant(model, tmp_path / "a"))["1"]
@@ -134,7 +134,101 @@ def test_a_pair_across_groups_and_too_many_stages_are_refused(tmp_path):
             save_paroquant(model, tmp_path / "new")
 
 
+def test_a_layer_is_saved_under_each_of_its_names(tmp_path):
+    layer = nn.Linear(128, 8)
+    model = rotate_activations(nn.ModuleDict({"a": layer, "b": layer}), grouped_butterfly)
+    path = save_paroquant(model, tmp_path / "new" / "inside")
+    read = load_paroquant(path)
+    assert torch.equal(read["a"].weight, read["b"].weight)
+    assert not any("base_layer" in key for key in load_file(path / "model.safetensors"))
+
+
+@pytest.mark.parametrize("outputs", [128, 256])
+def test_transposed_weights_of_transformers_are_saved_as_those_of_linear_layers(tmp_path, outputs):
+    conv = pytest.importorskip("transformers.pytorch_utils").Conv1D(outputs, 128)
+    nn.init.normal_(conv.weight)
+    x = torch.randn(4, 128)
+    exact = conv(x)
+    model = rotate_activations(nn.Sequential(conv), grouped_butterfly)
+    made = load_paroquant(save_paroquant(model, tmp_path / "new"))["0"](x)
+    assert (made - exact).norm() < 0.15 * exact.norm()
+
+
+def test_small_weights_keep_their_relative_precision(tmp_path):
+    model = model_of(128, 8)
+    errors = []
+    for k, factor in enumerate((1.0, 1e-3)):
+        model[1].base_layer.weight.data *= factor
+        read = load_paroquant(save_paroquant(model, tmp_path / str(k)))["1"]
+        exact = model[1].base_layer.weight.detach()
+        errors.append(float((read.weight - exact).norm() / exact.norm()))
+    assert errors[1] < 1.1 * errors[0] < 0.2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1e6, 3e38])
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_numbers_beyond_float16_are_refused(tmp_path, part, value):
+    model = model_of(128, 8)
+    getattr(model[1].base_layer, part).data.view(-1)[3] = value
+    with pytest.raises(StructmatError, match=f"1: the {part} contains NaN, infinity, or numbers"):
+        save_paroquant(model, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_tensors_beyond_float16_keep_their_dtype(tmp_path):
+    model = model_of(128, 8)
+    least = torch.finfo(torch.float32).min
+    model.register_buffer("mask", torch.tensor([0.0, least]))
+    model.register_buffer("infinite", torch.tensor([0.0, -math.inf]))
+    model.register_buffer("count", torch.arange(70_000, 70_002))
+    tensors = load_file(save_paroquant(model, tmp_path / "new") / "model.safetensors")
+    assert tensors["mask"].tolist() == [0.0, least]
+    assert tensors["infinite"].dtype == torch.float16
+    assert tensors["count"].tolist() == [70_000, 70_001]
+
+
+def test_complex_weights_and_adapters_are_refused(tmp_path):
+    model = nn.Sequential(nn.Linear(128, 8, dtype=torch.complex64))
+    with pytest.raises(StructmatError, match="0: ParoQuant stores real weights"):
+        save_paroquant(rotate_activations(model, grouped_butterfly), tmp_path / "new")
+    with pytest.raises(StructmatError, match="already has adapters"):
+        save_paroquant(adapt(model_of(), "butterfly"), tmp_path / "new")
+    with pytest.raises(StructmatError, match="must be a torch"):
+        save_paroquant(3, tmp_path / "new")
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray, torch.Tensor.double, torch.nn.Parameter])
+def test_channel_scales_are_any_arrays_of_numbers(tmp_path, kind):
+    scales = torch.rand(256, generator=torch.Generator().manual_seed(0)) + 0.5
+    path = save_paroquant(model_of(), tmp_path / "new", channel_scales={"1": kind(scales)})
+    assert torch.equal(load_paroquant(path)["1"].channel_scales, scales.half().float())
+
+
+@pytest.mark.parametrize(
+    "scales", [2.0, "ones", torch.ones(256, dtype=torch.complex64), torch.full((256,), 1e6)]
+)
+def test_other_channel_scales_are_refused(tmp_path, scales):
+    with pytest.raises(StructmatError, match="channel_scales of 1: they must be 256 positive"):
+        save_paroquant(model_of(), tmp_path / "new", channel_scales={"1": scales})
+
+
+def test_vectors_of_the_wrong_kind_are_refused(tmp_path):
+    layer = load_paroquant(save_paroquant(model_of(), tmp_path / "new"))["1"]
+    for x, said in (
+        (torch.ones(2, 255), r"x of shape \(2, 255\): its last axis must be the width 256"),
+        (np.ones(256), "x has type ndarray"),
+        (torch.ones(256, dtype=torch.int64), "it must be floating"),
+    ):
+        with pytest.raises(BlockError, match=said):
+            layer(x)
+    assert layer(torch.ones(0, 256).bfloat16()).shape == (0, 16)
+
+
 def test_bad_arguments_are_refused(tmp_path):
+    with pytest.raises(WidthError, match="a network has at most 4,194,304 wires"):
+        grouped_butterfly(2**40)
+    with pytest.raises(StructmatError, match=r"channel_scales=.*: it must be a dict from layer"):
+        save_paroquant(model_of(), tmp_path / "new", channel_scales=torch.ones(256))
     with pytest.raises(WidthError, match="width=200: ParoQuant rotates groups of 128"):
         grouped_butterfly(200)
     with pytest.raises(StructmatError, match="no activations are rotated"):
@@ -146,6 +240,42 @@ def test_bad_arguments_are_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match="give a new directory"):
         save_paroquant(model_of(), tmp_path)
+
+
+CHANGES = {
+    "rows": lambda v: v.reshape(-1),
+    "more axes": lambda v: v[None],
+    "scalar": lambda v: v.reshape(-1)[0].clone(),
+    "empty": lambda v: v[:0],
+    "half the columns": lambda v: v[..., : v.shape[-1] // 2].contiguous(),
+    "complex": lambda v: v.to(torch.complex64),
+    "boolean": lambda v: v.bool(),
+    "float64": lambda v: v.double(),
+    "int8": lambda v: v.to(torch.int8),
+    "NaN": lambda v: torch.full_like(v, math.nan) if v.is_floating_point() else v.float(),
+    "infinity": lambda v: torch.full_like(v, -math.inf) if v.is_floating_point() else -v - 1,
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save_paroquant(model_of(), tmp_path_factory.mktemp("paroquant") / "new")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "part", ["pairs", "theta", "channel_scales", "qweight", "qzeros", "scales", "bias"]
+)
+def test_a_tensor_of_another_shape_or_dtype_is_refused(saved, tmp_path, part, change):
+    tensors = load_file(saved / "model.safetensors")
+    made = CHANGES[change](tensors[f"1.{part}"])
+    if (part == "bias" and change == "rows") or (part.startswith("q") and change == "infinity"):
+        return  # the same tensor; any numbers are packed
+    save_file(tensors | {f"1.{part}": made}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((saved / "config.json").read_bytes())
+    with pytest.raises(FileError, match=r"model\.safetensors: 1\.") as caught:
+        load_paroquant(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_damaged_files_are_refused(tmp_path):

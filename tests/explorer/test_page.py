@@ -86,6 +86,25 @@ def test_a_family_is_selected_by_clicks_and_typed_values(server, opened):
     assert shown(page) == expected(sm.shuffle(48, block=2, depth=3))
 
 
+def test_a_composition_is_typed_as_a_spec(server, opened):
+    page = opened(server.address)
+    wait_for(page, "butterfly(block=4)", 16)
+    page.fill("#spec", "butterfly(repeat=2)")
+    page.press("#spec", "Enter")
+    wait_for(page, "butterfly * 2", 16)  # none of the families of the form
+    assert shown(page) == expected(sm.butterfly(16) * 2)
+    assert page.input_value("#spec") == "butterfly * 2"
+    assert page.input_value("#family") == ""
+    assert page.locator("#options [data-option]").count() == 0
+    assert '"butterfly * 2"' in page.inner_text("#shell-text")
+    page.fill("#width", "8")
+    wait_for(page, "butterfly * 2", 8)
+    page.reload()
+    wait_for(page, "butterfly * 2", 8)
+    page.select_option("#family", "shuffle")
+    wait_for(page, "shuffle(block=4)", 8)
+
+
 @pytest.mark.parametrize(
     ("spec", "width"),
     [
@@ -293,7 +312,7 @@ def spread(net, column, wire):
 @pytest.mark.parametrize(
     "spec", ["butterfly(block=4)", "benes", "omega", "deal(block=3, depth=2)", "torus"]
 )
-def test_hovering_shows_what_a_wire_influences_and_depends_on(server, opened, spec):
+def test_hovering_shows_the_wires_that_a_wire_influences_and_depends_on(server, opened, spec):
     page = opened(f"{server.address}#16:{spec}")
     wait_for(page, spec, 16)
     net = sm.parse(spec)(16)

@@ -60,6 +60,54 @@ def test_the_code_of_a_family_reproduces_the_network(member):
     assert asked({"spec": spec, "width": width}) == asked(question)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "butterfly * 2",
+        "benes @ (shuffle(block=4) * 2)",
+        "mirror(omega)[:3]",
+        "random(block=4, depth=2) @ random_regular(degree=3, rng=None)",
+    ],
+)
+def test_a_composition_is_answered_like_a_family(spec):
+    question = {"spec": spec, "width": 16}
+    found = json.loads(json.dumps(answer(question)))
+    assert found["form"] is None
+    assert 16 in found["widths"]
+    assert all(sm.parse(spec).accepts(width) for width in found["widths"])
+    assert made_by(found["code"]) == asked(question).network == named(spec)(16)
+    assert asked({"spec": found["spec"], "width": 16}) == asked(question)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("butterfly * 1025", r"butterfly \* 1025: the explorer accepts numbers up to 1,024"),
+        ("hypercube * 1025", r"hypercube\(repeat=1025\): the explorer accepts"),
+        ("mirror(butterfly * 600) * 600", "the explorer accepts width × stages up to"),
+        ("butterfly @ shuffle(block=4096)", "the explorer accepts numbers up to 1,024"),
+        ("butterfly +", "cannot be parsed"),
+    ],
+)
+def test_large_compositions_are_refused(spec, message):
+    with pytest.raises(StructmatError, match=message):
+        asked({"spec": spec, "width": 16})
+
+
+def test_the_code_of_a_composition_imports_the_modules_of_its_families():
+    @sm.family("any")
+    def joined(width: int) -> sm.Network:
+        """Join all wires."""
+        return sm.Network.of(width, [[range(width)]])
+
+    try:
+        program = code(*asked({"spec": "joined @ butterfly * 2", "width": 8}))
+    finally:
+        unregister("joined")
+    assert f"import {__name__}  # registers joined\n" in program
+    assert "# registers butterfly" not in program
+
+
 def rebuilt(found):
     """The network that the stages of an answer describe."""
     stages = []

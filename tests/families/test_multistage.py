@@ -32,7 +32,7 @@ def powers(most=700):
 
 
 @given(powers())
-def test_omega_rotates_the_digits_and_joins_wires_that_differ_in_the_last(case):
+def test_omega_rotates_the_digits_and_joins_wires_that_differ_in_the_last_digit(case):
     block, n = case
     net = sm.families.omega(block**n, block)
     assert net.depth == n
@@ -68,7 +68,7 @@ def test_baseline_is_recursive(case):
     blocks = smaller
     for _ in range(block - 1):
         blocks = blocks.direct_sum(smaller)
-    # Their banks lie in one, so they are compared by what each wire meets.
+    # The direct sum may divide the switches into other banks, so the edges are compared.
     assert net[1:].to_networkx().edges == blocks.to_networkx().edges
     part = block ** (n - 1)
     (bank,) = net.stages[0].banks
@@ -96,7 +96,7 @@ def test_benes_has_the_known_depth_parameters_and_symmetries(power):
 
 @pytest.mark.parametrize("width", [2, 4, 8])
 def test_benes_routes_every_permutation(width):
-    """Exhaustive: the permutations of all settings of the switches, stage by stage."""
+    """Collect the permutations for all settings of the switches, stage by stage."""
     net = sm.benes(width)
     made = np.arange(width)[None]
     for stage in net.stages:
@@ -146,10 +146,10 @@ def test_clos_is_balanced_by_default():
 
 
 def switches_of(first, size):
-    """Return a Waksman network on neighbouring wires as its papers define it, by recursion.
+    """Return a Waksman network on neighbouring wires by the recursion of the papers.
 
-    A list of stages, each a list of (reads, writes), and of (from, to) for the other wires that
-    move.
+    The result is a list of stages. Each is a list of pairs (reads, writes): of two wires each for a
+    switch, of one wire each for a wire that moves without being in a switch.
     """
     if size < 2:
         return []

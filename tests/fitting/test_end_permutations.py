@@ -153,7 +153,7 @@ def test_the_conditions_hold_for_every_named_permutation(net, seed):
 
 @pytest.mark.parametrize("dtype", [np.float32, float, np.complex64, complex])
 @pytest.mark.parametrize("special", [False, True])
-def test_the_rotation_has_the_dtype_and_determinants_asked_for(dtype, special):
+def test_the_rotation_has_the_requested_dtype_and_determinants(dtype, special):
     net = sm.butterfly(16)
     matrix = member(net, 3, dtype)
     if special:
@@ -182,7 +182,7 @@ def test_wired_networks_are_recognised_as_well():
 
 @settings(max_examples=25)
 @given(networks(max_width=8), seeds(), st.sampled_from(["haar", "permutation", "signs"]))
-def test_what_is_reported_is_true_and_other_results_do_not_change(net, seed, kind):
+def test_reported_permutations_are_exact_and_do_not_change_other_results(net, seed, kind):
     rng = np.random.default_rng(seed)
     target = haar(net.width, seed)
     if kind != "haar":
@@ -232,7 +232,7 @@ def test_named_permutations_are_distinct_permutations(net):
     assert all(sorted(key) == list(range(net.width)) for key in keys)
 
 
-def test_names_say_what_the_permutations_are():
+def test_named_permutations_match_their_names():
     found = dict(named_permutations(sm.butterfly(8)))
     assert found["bit-reversed"].tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
     assert found["in reverse order"].tolist() == [7, 6, 5, 4, 3, 2, 1, 0]

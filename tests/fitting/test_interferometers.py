@@ -51,6 +51,41 @@ def test_every_unitary_matrix_is_recovered(name, target):
     assert abs(found.matrix() - target).max() < 1e-13
 
 
+@pytest.mark.parametrize("name", MESHES)
+def test_single_precision_and_rotations_are_accepted(name):
+    rng = np.random.default_rng(0)
+    for target in (
+        scipy.stats.unitary_group.rvs(9, random_state=rng).astype(np.complex64),
+        scipy.stats.ortho_group.rvs(9, random_state=rng).astype(np.float32),
+    ):
+        found = MESHES[name](target).rotation().matrix()
+        assert abs(found - target).max() < 1e-6
+        assert abs(found.conj().T @ found - np.eye(9)).max() < 1e-14
+    rotation = sm.Rotation(sm.butterfly(8), sm.random_blocks(sm.butterfly(8), 0, complex))
+    assert abs(MESHES[name](rotation).rotation().matrix() - rotation.matrix()).max() < 1e-13
+
+
+@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize("size", [5e-324, 1e-320, 1e-300, 1e-160, 1e-17])
+def test_entries_near_underflow_are_zeroed_by_unitary_blocks(name, size):
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((5, 5)) + 1j * rng.standard_normal((5, 5))
+    target = np.eye(5) + size * noise
+    assert abs(MESHES[name](target).rotation().matrix() - target).max() < 1e-15
+    assert abs(MESHES[name](target.real).rotation().matrix() - target.real).max() < 1e-15
+
+
+@pytest.mark.parametrize("mesh", [clements, reck])
+def test_the_identity_has_no_phases_and_angles_are_in_range(mesh):
+    found = mesh(np.eye(5))
+    assert not any(part.any() for part in (*found.theta, *found.phi, found.phases))
+    for target in (-np.eye(4), np.eye(4)[::-1], np.diag([1, -1, 1j, -1j])):
+        found = mesh(target)
+        assert abs(found.rotation().matrix() - target).max() < 1e-15
+        for angles in (*found.phi, found.phases):
+            assert ((angles > -np.pi) & (angles <= np.pi)).all()
+
+
 def light(d, elements, phases):
     """Multiply plane transformations given by scalars, wire by wire, as in the papers."""
     u = np.eye(d, dtype=complex)
@@ -68,7 +103,7 @@ def test_angles_follow_the_convention_of_clements(target):
         elements = []
         for bank, theta, phi in zip(mesh.network.banks, mesh.theta, mesh.phi, strict=True):
             assert ((theta >= 0) & (theta <= np.pi / 2)).all()
-            assert (abs(phi) <= np.pi).all()
+            assert ((phi > -np.pi) & (phi <= np.pi)).all()
             for (m, n), t, p in zip(bank.reads.tolist(), theta, phi, strict=True):
                 assert n == m + 1
                 unit, c, s = cmath.exp(1j * p), np.cos(t), np.sin(t)
@@ -135,7 +170,7 @@ def test_cycles_of_switches_are_refused():
 
 
 @given(st.floats(-7, 7), st.floats(-7, 7))
-def test_elements_are_unitary(a, b):
+def test_beam_splitters_and_interferometers_are_unitary(a, b):
     for made in (beam_splitter(a, b), symmetric_interferometer(a, b)):
         assert abs(made.conj().T @ made - np.eye(2)).max() < 1e-15
     mean, half = (a + b) / 2, (a - b) / 2
@@ -153,14 +188,17 @@ def test_elements_are_unitary(a, b):
         ([["a"]], "square and numeric"),
         ([[1.0]], "at least 2 wires, not 1"),
         (np.full((2, 2), np.nan), "deviates from unitarity by nan"),
+        (np.diag([1, np.inf]), "deviates from unitarity by nan"),
+        (np.diag([1, 1e300]), r"deviates from unitarity by inf.*scipy\.linalg\.polar"),
+        ([[0, 1], [1]], r"of \[\[0, 1\], \[1\]\]: it takes a square array of numbers"),
     ],
 )
-def test_other_matrices_are_refused(name, matrix, words):
-    with pytest.raises(StructmatError, match=f"^{name}: .*{words}"):
+def test_matrices_that_are_not_unitary_are_refused(name, matrix, words):
+    with pytest.raises(StructmatError, match=f"^{name}.*{words}"):
         MESHES[name](matrix)
 
 
-def test_only_straight_rotations_have_angles():
+def test_only_rotations_on_straight_networks_are_accepted():
     wired = sm.families.omega(4)
     with pytest.raises(StructmatError, match="is not straight"):
         beam_splitters(sm.Rotation(wired, sm.random_blocks(wired, 0)))

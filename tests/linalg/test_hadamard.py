@@ -41,7 +41,7 @@ def test_the_missing_orders_are_the_published_ones():
 
 
 @pytest.mark.parametrize("exponent", range(11))
-def test_powers_of_two_are_sylvesters(exponent):
+def test_the_matrix_of_order_2_to_the_k_is_sylvesters(exponent):
     expected = scipy.linalg.hadamard(2**exponent)
     np.testing.assert_array_equal(hadamard_matrix(2**exponent), expected)
 
@@ -101,7 +101,7 @@ def test_an_order_that_no_hadamard_matrix_has_is_refused(order):
 
 
 @pytest.mark.parametrize(("order", "near"), [(92, "88 and 96"), (428, "424 and 432")])
-def test_an_order_without_a_construction_names_the_nearest_that_have_one(order, near):
+def test_the_error_for_an_order_without_a_construction_names_the_nearest_valid_orders(order, near):
     with pytest.raises(StructmatError, match=f"order={order}: no product .* are {near}"):
         hadamard_matrix(order)
 

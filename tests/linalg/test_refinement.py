@@ -52,7 +52,7 @@ def test_signed_kronecker_products_split_into_their_factors(seed, field, factors
 
 
 @given(networks(), seeds(), st.sampled_from([float, complex]))
-def test_other_rotations_keep_their_matrix(net, seed, dtype):
+def test_refinement_does_not_change_the_matrix(net, seed, dtype):
     r = sm.Rotation(net, sm.random_blocks(net, seed, dtype))
     near(refined(r), r)
     near(refined(refined(r)), r)

@@ -19,6 +19,13 @@ def test_terms_are_counted_without_building_the_blocks(net):
     assert len(symbolic_blocks(net, "givens")[1]) == net.parameters
 
 
+def test_unitary_blocks_have_as_many_terms_as_real_ones():
+    net = sm.Network.of(7, [[range(7)]])
+    for unitary in (False, True):  # sympy needs minutes to expand products that contain phases
+        (block,), _ = symbolic_blocks(net, "givens", unitary=unitary)
+        assert sum(len(sympy.Add.make_args(e)) for e in block.flat) == 1429  # Catalan(8) − 1
+
+
 def test_entries_are_independent_symbols():
     net = sm.Network.of(3, [[[2, 0]]])
     real = sm.symbolic(net, parametrization="entries")

@@ -106,7 +106,7 @@ def test_half_of_a_hartley_transform_is_the_cosine_or_sine_matrix(n, odd):
 
 
 @pytest.mark.parametrize("n", [n for n in range(1, 129) if hadamard_factors(n) is not None])
-def test_hadamard_is_the_hadamard_matrix(n):
+def test_the_hadamard_transform_is_the_scaled_hadamard_matrix(n):
     expected = hadamard_matrix(n) / np.sqrt(n)
     assert abs(t.hadamard(n).matrix() - expected).max() < EXACT
 
@@ -153,7 +153,7 @@ def test_the_kronecker_product_of_any_rotations(first, second, seed, shared):
 
 
 @given(st.integers(1, 40), st.integers(-100, 100))
-def test_shifts_are_those_of_numpy(n, steps):
+def test_shifts_agree_with_numpy(n, steps):
     x = np.random.default_rng(n).standard_normal(n)
     np.testing.assert_array_equal(t.shift(n, steps) @ x, np.roll(x, steps))
     diagonal = t.shift(n, steps, diagonalised=True)
@@ -216,7 +216,7 @@ def test_a_prime_is_one_switch_and_powers_of_two_are_sparse(transform):
 
 
 @pytest.mark.parametrize("transform", [*REAL, "dft"], ids=str)
-def test_the_operations_are_those_of_the_sparse_factors(transform):
+def test_operations_are_counted_as_for_the_sparse_factors(transform):
     for n in (4, 12, 35):
         r = made(transform, n)
         each, row = (8, 2) if transform == "dft" else (2, 1)
@@ -239,7 +239,7 @@ def operations_by_recursion(kind, n):
     return 2 * half + operations_by_recursion(1, half + 1) + operations_by_recursion(3, half)
 
 
-def test_published_counts():
+def test_published_operation_counts_are_as_quoted():
     assert [t.dft(n).operations.published for n in (8, 16, 32)] == [56, 168, 456]  # Yavne
     counts = [t.dct(n).operations.published for n in (16, 32, 64, 128)]
     assert counts == [114, 290, 706, 1666]  # Table I of Shao and Johnson, "previous best"
@@ -297,7 +297,7 @@ def test_a_walk_is_the_product_of_its_rotations_in_order(n, steps, seed):
     [t.dft(12), t.dct(9, 4), t.hadamard(8, "sequency"), t.shift(5, 2), t.haar(12), t.dft(1)],
     ids=str,
 )
-def test_transforms_are_values(r, tmp_path):
+def test_transforms_are_immutable_and_can_be_copied_pickled_and_saved(r, tmp_path):
     for again in (pickle.loads(pickle.dumps(r)), copy.deepcopy(r)):  # noqa: S301 (its own)
         assert type(again) is type(r)
         assert (repr(again), again.permutation, again.operations) == (
@@ -329,10 +329,10 @@ def test_transforms_are_values(r, tmp_path):
         (t.hadamard(16, "dyadic"), "outputs in bit-reversed order"),
         (t.hadamard(16, "sequency"), "Gray codes"),
         (t.dct(8), "even inputs in ascending, then the odd ones in descending order"),
-        (t.shift(5, 7), "wire i moves to i . 7 modulo 5"),
+        (t.shift(5, 7), "moves wire i to wire i . 7 modulo 5"),
     ],
 )
-def test_the_permutation_in_words(r, words):
+def test_the_permutation_is_described_in_words(r, words):
     assert re.fullmatch(words if words == "none" else f".*{words}.*", r.permutation)
 
 
@@ -413,6 +413,6 @@ def test_an_unknown_type_is_refused(kind):
         (lambda: t.householder(2**16, 10**6), "width × stages must be at most"),
     ],
 )
-def test_bad_arguments(call, message):
+def test_invalid_arguments_are_refused(call, message):
     with pytest.raises(StructmatError, match=message):
         call()

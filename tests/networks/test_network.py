@@ -56,6 +56,22 @@ def test_repeating_is_a_power(net, seed, times):
     power = np.linalg.matrix_power(stagewise.matrix_of(net, blocks), times)
     same(stagewise.matrix_of(net.repeat(times), blocks * times), power, net, steps=3)
     assert net.repeat(times).depth == times * net.depth
+    assert net * times == net**times == net.repeat(times)
+
+
+@given(small, seeds(), seeds())
+def test_the_mirrored_network_is_followed_by_its_inverse(net, seed, other_seed):
+    mirrored, both = net.mirror(), net.then(net.inverse())
+    assert mirrored.inverse() == mirrored
+    assert mirrored.depth == max(2 * net.depth - 1, 0)
+    there, back = with_blocks(net, seed), with_blocks(net.inverse(), other_seed)
+    last = len(net.stages[-1].banks) if net.depth else 0
+    cut = len(there) - last
+    middle = [b @ a for a, b in zip(there[cut:], back[:last], strict=True)]
+    joined = stagewise.matrix_of(mirrored, [*there[:cut], *middle, *back[last:]])
+    same(joined, stagewise.matrix_of(both, there + back), net, steps=4)
+    identity = stagewise.matrix_of(mirrored, sm.identity_blocks(mirrored))
+    assert np.array_equal(identity, np.eye(net.width))
 
 
 @given(small, seeds(), st.data())
@@ -205,6 +221,7 @@ def test_labels_stay_with_their_wires(net, data):
         net.then(sm.Network(net.width, labels=range(net.width))),
         net.repeat(2),
         net.inverse(),
+        net.mirror(),
         net[:1],
         net.straightened().network,
     ):
@@ -401,7 +418,14 @@ def test_truncated_json_is_refused(net, data):
             r"it has no values; structmat\.Rotation\(net, blocks\) is a network with blocks",
         ),
         ("explore", r"write net\.to_json\(\) to FILE\.json, and run structmat explore FILE\.json"),
-        ("dimension", r"it is a function: structmat\.dimension\(net\)"),
+        ("dimension", r"it is a function: structmat\.dimension\(net\)$"),
+        ("dense_depth", r"it is a function: structmat\.dense_depth\(net\)$"),
+        ("fit", r"it is a function: structmat\.fit\(net, target\)$"),
+        ("route", r"it is a function: structmat\.route\(net, permutation\)$"),
+        ("random", r"structmat\.Rotation\(net, structmat\.random_blocks\(net, rng=0\)\) has"),
+        ("certify", r"structmat\.certify takes a structmat\.Rotation\(net, blocks\)$"),
+        ("butterfly", r"Network has no butterfly; see structmat\.butterfly$"),
+        ("errors", r"Network has no errors; see structmat\.errors$"),
         ("widht", "Network has no attribute 'widht'"),
     ],
 )

@@ -253,7 +253,7 @@ def test_a_missing_topology_is_named():
         (torch.eye(4)[[1, 2, 3, 0]] * torch.tensor([[1.0], [1.0], [1.0], [-1.0]]), 0, "deeper"),
     ],
 )
-def test_the_warning_of_an_inexact_start_says_what_helps(weight, depth, remedy):
+def test_the_warning_about_an_inexact_start_names_a_remedy(weight, depth, remedy):
     layer = nn.Linear(4, 4, bias=False)
     layer.weight = nn.Parameter(weight)
     net = sm.block_diagonal(4, block=4) if depth else sm.block_diagonal(4, block=2)

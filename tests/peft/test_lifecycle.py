@@ -1,6 +1,7 @@
 """From `get_peft_model` to `merge_and_unload`, for all models, dtypes and parametrizations."""
 
 import copy
+import json
 
 import numpy as np
 import peft
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import structmat as sm
 from structmat.errors import StructmatError
 from structmat.linalg import factors as stagewise
 from structmat.peft import StructmatConfig, StructmatLayer
@@ -53,6 +55,19 @@ def tensors(model):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("topology", ["mirror(mixed_radix) * 2", sm.parse("mixed_radix") * 2])
+def test_a_composed_topology_is_saved_as_its_spec(topology, tmp_path):
+    case = CASES[0]
+    model = adapted(case, topology=topology)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["topology"] == str(topology)
+    again = peft.PeftModel.from_pretrained(case.model(), tmp_path)
+    assert same(tensors(model), tensors(again))
+    for layer in layers(again).values():
+        for made in layer.rotations("default"):
+            assert made.network == sm.parse(str(topology))(made.network.width)
 
 
 @cases

@@ -66,7 +66,7 @@ def test_names_that_match_nothing_are_reported_in_a_warning(options, said):
 
 
 @pytest.mark.parametrize(("options", "said"), LISTS)
-def test_if_that_warning_is_an_error_the_model_is_unchanged(options, said):
+def test_a_model_is_unchanged_if_the_warning_about_a_name_is_an_error(options, said):
     """Warnings are errors here, unless a test catches them."""
     model = net()
     before = state(model)
@@ -88,7 +88,8 @@ def test_matching_names_cause_no_warning(tmp_path):
     made = StructmatConfig(topology="mixed_radix", target_modules=["q_proj", "gone"])
     with pytest.warns(UserWarning, match="'gone'"):
         peft.get_peft_model(net(), made).save_pretrained(tmp_path)
-    peft.PeftModel.from_pretrained(net(), tmp_path)  # who loads it did not write it
+    # No warning on loading: the user may not have chosen the names.
+    peft.PeftModel.from_pretrained(net(), tmp_path)
 
 
 def test_unknown_adapter_names_are_refused():
@@ -123,7 +124,7 @@ def test_invalid_adapter_names_are_refused(name):
     tuned = adapted(CASE)
     before = state(tuned)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT's, of a name that is in "structmat_"
+        warnings.simplefilter("ignore")  # PEFT warns of names that are part of "structmat_"
         with pytest.raises(StructmatError, match=f"^adapter {name!r}: .*; choose another name$"):
             tuned.add_adapter(name, config(CASE))
     assert unchanged(tuned, before)
@@ -151,7 +152,7 @@ def test_a_configuration_round_trips_through_json_and_dict(tmp_path):
         assert StructmatConfig(**made.to_dict()) == made
 
 
-def test_a_single_dropout_number_is_refused_with_the_correct_form():
+def test_a_single_dropout_number_is_refused_and_the_error_shows_the_correct_form():
     with pytest.raises(StructmatError, match=r"dropout=0\.1: it must be two .*\(1, 0\.1\) drops"):
         StructmatConfig(dropout=0.1)
     assert StructmatConfig(dropout=(1, 0.1)).dropout == (1.0, 0.1)

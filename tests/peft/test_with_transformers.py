@@ -18,7 +18,7 @@ GPT2 = Case("gpt2", ["c_attn", "c_fc"], "butterfly(block=4, depth=2)")
 TRANSFORMERS = [c for c in CASES if c.name not in ("perceptron", "convolutions")]
 
 
-# PEFT's, whenever a second adapter comes to a model without a PeftModel around it.
+# PEFT emits this warning whenever a second adapter is added to a model without a PeftModel.
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
 @pytest.mark.parametrize("case", TRANSFORMERS, ids=kinds_of)
 def test_transformers_models_add_load_and_save_adapters_themselves(case, tmp_path):
@@ -122,7 +122,7 @@ def test_the_trainer_resumes_and_keeps_the_best_checkpoint(tmp_path):
         tmp_path / "best",
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
-        greater_is_better=True,  # so that the first one is the best
+        greater_is_better=True,  # so that the first checkpoint, with the largest loss, is the best
         learning_rate=0.05,
     )
     best.train()
@@ -133,7 +133,7 @@ def test_the_trainer_resumes_and_keeps_the_best_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_the_trainer_learns_the_same_with_activation_checkpointing(tmp_path, reentrant):
+def test_activation_checkpointing_does_not_change_the_trained_parameters(tmp_path, reentrant):
     plain = trainer(tmp_path / "plain")
     plain.train()
     settings = {"activation_checkpointing_kwargs": {"use_reentrant": reentrant}}
@@ -147,7 +147,7 @@ def test_the_trainer_learns_the_same_with_activation_checkpointing(tmp_path, ree
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-def test_the_trainer_learns_the_same_with_torch_compile_and_saves_plain_names(tmp_path):
+def test_torch_compile_changes_neither_the_trained_parameters_nor_the_saved_names(tmp_path):
     torch.compiler.reset()
     query = Case(
         "bert", ["query"], BERT.topology
@@ -158,7 +158,7 @@ def test_the_trainer_learns_the_same_with_torch_compile_and_saves_plain_names(tm
         for k, options in enumerate([{}, settings])
     ]
     for each in models:
-        for module in each.model.modules():  # a compiler draws other numbers
+        for module in each.model.modules():  # compiled models draw other random numbers
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         each.train()
@@ -198,7 +198,7 @@ BOTH = {"side": "both", "scale": True}
 
 
 @pytest.mark.slow
-# torch's own, of its compiler.
+# These warnings come from torch's own compiler.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 @pytest.mark.parametrize(
@@ -217,7 +217,8 @@ def test_compiled_models_have_the_same_values_and_gradients(case, options):
     results = []
     for run in (model, compiled):
         results.append([])
-        for power in (1.0, 0.5)[: 2 if case.name == "perceptron" else 1]:  # each compiles again
+        # Each new power causes a recompilation.
+        for power in (1.0, 0.5)[: 2 if case.name == "perceptron" else 1]:
             for layer in layers(model).values():
                 layer.set_scale("default", power)
             model.zero_grad()

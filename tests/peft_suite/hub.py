@@ -41,7 +41,7 @@ def _text(kind: str, architecture: str, **options: Any) -> Callable[[], Any]:
 
 
 def _few_heads(kind: str, architecture: str, **options: Any) -> Callable[[], Any]:
-    # With a range of 0.02 logits are so small that tests take an adapter for none.
+    # With an initializer range of 0.02, logits are too small for an adapter to have an effect.
     sizes = {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.1}
     return _text(kind, architecture, **sizes, **options)
 
@@ -161,7 +161,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def diffusion() -> Any:
-    """Return a pipeline of Stable Diffusion."""
+    """Return a tiny Stable Diffusion pipeline."""
     import diffusers
 
     unet = diffusers.UNet2DConditionModel(
@@ -203,7 +203,7 @@ PIPELINES: dict[str, Callable[[], Any]] = {"hf-internal-testing/tiny-sd-pipe": d
 
 
 def fill(cache: Path) -> None:
-    """Write all models into an empty directory, which the variable `HF_HUB_CACHE` may then name."""
+    """Write all models into an empty directory, to be used as `HF_HUB_CACHE`."""
     transformers.utils.logging.disable_progress_bar()
     words = tokenizer()
     for name, make in MODELS.items():

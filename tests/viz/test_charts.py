@@ -56,7 +56,7 @@ def test_curves_rejects_empty_input():
     st.dictionaries(st.text("abc", min_size=1), st.floats(0, 1e6), min_size=1, max_size=6),
     st.none() | st.floats(0, 10),
 )
-def test_bars_are_as_long_as_their_values_from_the_top(values, mark):
+def test_bars_have_the_lengths_of_their_values_and_start_at_the_top(values, mark):
     ax = viz.bars(values, x="ratio", mark=mark)
     assert [bar.get_width() for bar in ax.patches] == list(values.values())
     assert [label.get_text() for label in ax.get_yticklabels()] == list(values)
@@ -89,7 +89,7 @@ def test_axes_of_large_numbers_are_written_out(draw):
     assert not any("," in tick for tick in ticks([(1, 1), (2_000_000, 2)], log="x"))
 
 
-def test_bars_go_into_logarithmic_axes():
+def test_bars_can_be_drawn_in_logarithmic_axes():
     ax = Figure().add_subplot(xscale="log")
     assert viz.bars({"a": 24_576, "b": 10}, x="x", ax=ax).get_xscale() == "log"
 
@@ -108,7 +108,7 @@ def test_bars_rejects_invalid_values(values, reason):
         viz.bars(values, x="x")
 
 
-def test_curves_draw_bands_and_logarithms():
+def test_curves_draw_bands_and_logarithmic_scales():
     pairs, band = [(1, 2.0), (10, 3.0)], [(1.0, 4.0), (2.0, 5.0)]
     ax = viz.curves({"a": pairs, "b": pairs}, x="x", y="y", log="xy", bands={"b": band})
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")

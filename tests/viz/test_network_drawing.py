@@ -54,7 +54,7 @@ def test_grid_names_the_wires_by_their_labels():
 
 @settings(deadline=None, max_examples=25)
 @given(networks, st.data())
-def test_grid_highlights_what_the_inputs_reach(net, data):
+def test_grid_highlights_the_wires_that_the_inputs_influence(net, data):
     inputs = data.draw(st.sets(st.integers(0, net.width - 1), max_size=3))
     ax = viz.grid(net, inputs=inputs)
     graph = net.to_networkx()

@@ -110,7 +110,7 @@ function showCode(net) {
 
 /** Return the command that shows a network in a terminal. */
 function shownBy({ spec, width }) {
-  const family = data.families.find(({ name }) => name === spec.split("(")[0]);
-  const quoted = spec.includes("(") ? `"${spec.replaceAll('"', "'")}"` : spec;
-  return `structmat show ${quoted} --width ${width} --full${family?.own ? data.load : ""}`;
+  const loaded = data.families.some(({ name, own }) => own && spec.split(/\W+/).includes(name));
+  const quoted = /^\w+$/.test(spec) ? spec : `"${spec.replaceAll('"', "'")}"`;
+  return `structmat show ${quoted} --width ${width} --full${loaded ? data.load : ""}`;
 }

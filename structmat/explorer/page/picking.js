@@ -23,7 +23,7 @@ class Picking {
       this.#listWidths(net.width);
       return;
     }
-    byId("family").value = net.form.family;
+    byId("family").value = net.form?.family ?? ""; // a composition is none of the families
     this.#describe();
     for (const input of this.#inputs()) input.value = net.form.options[input.dataset.option] ?? "";
     byId("width").value = net.width;
@@ -104,9 +104,9 @@ class Picking {
     const family = data.families.find(({ name }) => name === byId("family").value);
     if (this.described === family) return;
     this.described = family;
-    byId("summary").textContent = family.summary;
-    byId("taken").textContent = `· ${family.widths}`;
-    byId("options").replaceChildren(...family.options.map((option) => {
+    byId("summary").textContent = family?.summary ?? "Composed of families, by the spec below.";
+    byId("taken").textContent = family ? `· ${family.widths}` : "";
+    byId("options").replaceChildren(...(family?.options ?? []).map((option) => {
       const id = `option-${option.name}`;
       const label = element("label", { for: id }, option.name);
       const value = option.needed ? usual(option.name) : "";
@@ -137,12 +137,12 @@ class Picking {
   }
 
   #listWidths(wanted) {
-    const spec = byId("saved-spec").value;
-    const sizes = data.saved.filter((one) => one.spec === spec).map(({ width }) => width);
+    const same = data.saved.filter(({ spec }) => spec === byId("saved-spec").value);
+    const sizes = same.map(({ width }) => width);
     byId("saved-width").replaceChildren(...sizes.map((width) => element("option", {}, `${width}`)));
     const nearest = (a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a);
     byId("saved-width").value = sizes.reduce(nearest);
-    const family = data.families.find(({ name }) => name === spec.split("(")[0]);
+    const family = data.families.find(({ name }) => name === same[0].form?.family);
     byId("saved-summary").textContent = family?.summary ?? "";
   }
 

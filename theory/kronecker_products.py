@@ -1,21 +1,21 @@
-"""Kronecker products of orthogonal matrices, such as Walsh–Hadamard, are matrices of mixed radix.
+"""Kronecker products of orthogonal matrices, such as Walsh–Hadamard, are mixed-radix networks.
 
 Statement. Let A_0, …, A_(m−1) be orthogonal or unitary matrices of orders r_0, …, r_(m−1) ≥ 2. Then
 A_(m−1) ⊗ ⋯ ⊗ A_0 is the matrix of mixed_radix(d, (r_0, …, r_(m−1))) in which all blocks of stage t
 are A_t, without any permutation. In particular, Sylvester's Hadamard matrix of order 2^m, divided
-by 2^(m/2), is the matrix of the butterfly in which all blocks are [[1, 1], [1, −1]]/√2. If m ≥ 2,
-it is not a matrix of the butterfly with its rows in dyadic order (their numbers bit-reversed), nor
-in sequency order (by the number of sign changes).
+by 2^(m/2), is the matrix of the butterfly in which all blocks are [[1, 1], [1, −1]]/√2. If m ≥ 2
+and its rows are rearranged in dyadic order (by bit-reversed index) or in sequency order (by the
+number of sign changes), it is no longer a matrix of the butterfly.
 
 Proof. In stage t the switches of the network join the wires that differ in the digit a_t only, so
 with equal blocks A_t the factor is I ⊗ ⋯ ⊗ A_t ⊗ ⋯ ⊗ I, and the product of these is the Kronecker
 product of all. Sylvester's matrix is the m-th Kronecker power of [[1, 1], [1, −1]]. For the last
 part, let C = {0, 1}, and O the even wires, which the stages after the first one connect. All paths
 from C to O pass through wire 0, so a matrix of the butterfly has rank 1 on O × C. Row k of
-Sylvester's matrix is (1, (−1)^b) on C, where b is the last bit of k. In dyadic order the row of
-output k has b = the first bit of k. In sequency order it is the bit-reversed Gray code of k, whose
-last bit is the first bit of the Gray code, and hence of k. If m ≥ 2, there are even k with both
-values of the first bit, so the rank on O × C is 2.
+Sylvester's matrix is (1, (−1)^b) on C, where b is the last bit of k. In dyadic order, output k is
+the row whose index is k with its bits reversed, so b is the first bit of k. In sequency order, the
+index is the bit-reversed Gray code of k, so b is the first bit of the Gray code, which is that of
+k. If m ≥ 2, there are even k with both values of the first bit, so the rank on O × C is 2.
 
 Source: classical; J. J. Sylvester 1867 for the matrices, and C. K. Yuen 1972 for the Gray code.
 """

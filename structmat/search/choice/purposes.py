@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from structmat.errors import StructmatError, abbreviated, suggest
-from structmat.search.contender import FULL, Contender
+from structmat.search.choice.contender import FULL, Contender
 from structmat.search.objectives import OBJECTIVES, Objective, objective
 
 _MIXING = ("exact mixing", "nearly exact mixing", "uneven mixing")

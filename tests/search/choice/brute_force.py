@@ -1,6 +1,6 @@
 """Choices compared with all families, from networks that are built and measured independently.
 
-`python tests/search/brute_force.py` does this at 300 widths; the tests do it at a few.
+`python -m tests.search.choice.brute_force` does this at 300 widths; the tests do it at a few.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 
 import structmat as sm
-from structmat.search.choice import DEFAULT, choose
+from structmat.search.choice.ranking import DEFAULT, choose
 from structmat.search.dense_networks import dense_member, dense_members
 
 MODELS = (192, 384, 768, 1000, 1024, 1032, 1536, 2304, 3072, 4096, 4304, 11008, 13696, 14336, 29568)

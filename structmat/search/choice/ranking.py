@@ -14,13 +14,13 @@ from structmat.analysis.lower_bounds import Bound, lower_bounds
 from structmat.errors import StructmatError, checked_integer, suggest
 from structmat.families import Family, parse
 from structmat.linalg.throughput import RATES
-from structmat.search.budgets import checked_budget, in_units
-from structmat.search.choice_table import Choice, Row
-from structmat.search.contender import FULL, NEAR, TOKENS, Contender
+from structmat.search.choice.budgets import checked_budget, in_units
+from structmat.search.choice.choice_table import Choice, Row
+from structmat.search.choice.contender import FULL, NEAR, TOKENS, Contender
+from structmat.search.choice.layer_widths import Widths, layer_widths
+from structmat.search.choice.purposes import Purpose, purpose_of
 from structmat.search.dense_networks import Member, deepened, dense_member, dense_members
-from structmat.search.layer_widths import Widths, layer_widths
 from structmat.search.objectives import OBJECTIVES, Objective
-from structmat.search.purposes import Purpose, purpose_of
 
 # Names in this order are preferred for equally good networks.
 _WELL_KNOWN = ("butterfly", "mixed_radix", "mixing_network", "shuffle", "block_diagonal")
@@ -134,7 +134,7 @@ def _contenders(
     """Yield every topology that is dense at all widths."""
     most = limits.get("parameters")
     found: dict[Family, dict[int, Member]] = {}
-    default = parse(DEFAULT)
+    [default] = parse(DEFAULT).families
     for width in layers:
         group = math.comb(width, 2)
         listed = dense_members(width, group if most is None else min(int(most), group))

@@ -11,7 +11,7 @@ from structmat.analysis.lower_bounds import Bound
 from structmat.errors import StructmatError
 from structmat.families import Family
 from structmat.networks.network import Network
-from structmat.search.budgets import in_units
+from structmat.search.choice.budgets import in_units
 
 _GOALS = {"dense": "dense", "mixing": "exactly mixing", "universal": "universal"}
 _HEAD = ("network", "parameters", "stages", "switch", "mixing", "dimension", "time", "reason")

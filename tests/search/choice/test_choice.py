@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import ObjectiveError, StructmatError
 from structmat.finetune.methods import named
-from structmat.search.choice import DEFAULT
+from structmat.search.choice.purposes import PURPOSES
+from structmat.search.choice.ranking import DEFAULT
 from structmat.search.objectives import OBJECTIVES
-from structmat.search.purposes import PURPOSES
 from tests.search import brute_force
 
 FAST = settings(max_examples=5, deadline=None)  # each example lists the dense networks

@@ -1,0 +1,151 @@
+"""The settings of a search, which all its processes share, and their checks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from structmat.errors import ObjectiveError, StructmatError, abbreviated, suggest
+from structmat.families import parse
+from structmat.families.resolution import is_graph
+from structmat.search.objectives import Objective, Requirement
+from structmat.search.study import storage as storages
+from structmat.search.study.proposals import Space, check_sources, limits
+from structmat.search.study.records import SETTINGS
+
+if TYPE_CHECKING:
+    import optuna
+
+_SAMPLERS = ("tpe", "nsga2", "random")
+_UNIVERSAL = {"real": lambda width: width * (width - 1) // 2, "complex": lambda width: width**2}
+
+
+def checked_space(
+    width: int, needs: Iterable[Requirement], proposals: Any, families: Any, start: Any
+) -> Space:
+    """Return the networks that a search may propose.
+
+    Raises
+    ------
+    StructmatError
+        If a source, a family or a starting network is invalid, or no family has this width.
+    """
+    sources = check_sources(proposals)
+    largest, deepest = limits(width, map(str, needs))
+    listed = None if families is None else tuple(str(one) for one in several(families))
+    if listed == ():
+        sources = tuple(source for source in sources if source != "families")
+    space = Space(width, listed, tuple(several(start)), sources, largest, deepest)
+    if not sources or ("families" in sources and not space.variants):
+        raise StructmatError(
+            f"families={abbreviated(listed)}: none has a network of width {width}; give others, or"
+            ' proposals=["free", "edits"]'
+        )
+    _ = space.started  # raises the errors of the given networks now
+    return space
+
+
+def settings_of(
+    space: Space,
+    goals: Sequence[Objective],
+    needs: Sequence[Requirement],
+    options: dict[str, Any],
+    sampler: str,
+) -> dict[str, Any]:
+    """Return what all processes of a search must agree on, as values for JSON."""
+    families = sorted(space.variants) if "families" in space.sources else []
+    return {
+        "version": 1,
+        "width": space.width,
+        "objectives": [[goal.name, goal.direction] for goal in goals],
+        "requirements": [str(need) for need in needs],
+        "field": options["field"],
+        "target": _digest(options["target"]),
+        "proposals": [getattr(source, "__name__", str(source)) for source in space.sources],
+        "families": families,
+        "start": [made.spec or _digest(made.topology) for made in space.started],
+        "sampler": sampler,
+        "rng": options["rng"],
+    }
+
+
+def _digest(value: Any) -> str | None:
+    if value is None:
+        return None
+    data = value.encode() if isinstance(value, str) else _matrix(value).tobytes()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _matrix(target: Any) -> np.ndarray[Any, Any]:
+    return np.ascontiguousarray(target.matrix() if hasattr(target, "matrix") else target)
+
+
+def joined(
+    storage: optuna.storages.BaseStorage, name: str, given: Any, settings: dict[str, Any]
+) -> optuna.Study:
+    """Create the study, or join that of this name; check that its settings are the same."""
+    import optuna
+
+    directions = [direction for _, direction in settings["objectives"]]
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=directions, load_if_exists=True
+    )
+    found = study.user_attrs.get(SETTINGS)
+    if found is None:
+        if study.get_trials(deepcopy=False):
+            raise StructmatError(
+                f"{storages.named(given)}: the study {name!r} was not made by structmat search;"
+                " give another name"
+            )
+        study.set_user_attr(SETTINGS, settings)
+        found = study.user_attrs[SETTINGS]
+    for setting, value in settings.items():
+        if found.get(setting) != value:
+            raise StructmatError(
+                f"{storages.named(given)}: the search {name!r} was started with"
+                f" {setting}={abbreviated(found.get(setting))}, not {abbreviated(value)}; give the"
+                " same options, or another storage or name"
+            )
+    return study
+
+
+def check_options(goals: Sequence[Objective], sampler: str | None, timeout: float | None) -> None:
+    """Raise an error for objectives of the same name, or an unknown sampler."""
+    names = [goal.name for goal in goals]
+    if not names:
+        raise ObjectiveError('objectives is empty: give at least one, such as "parameters"')
+    if len(set(names)) < len(names):
+        raise ObjectiveError(f"objectives {', '.join(names)}: each must have its own name")
+    if sampler is not None and sampler not in _SAMPLERS:
+        raise StructmatError(f"sampler={abbreviated(sampler)}{suggest(str(sampler), _SAMPLERS)}")
+    if timeout is not None and not timeout >= 0:
+        raise StructmatError(f"timeout={abbreviated(timeout)}: it must be a number of seconds ≥ 0")
+
+
+def check_budget(width: int, needs: Iterable[Requirement], field: str) -> None:
+    """Raise an error if the parameters allowed are fewer than the other requirements need."""
+    names = [str(need) for need in needs]
+    least: dict[str, tuple[int, str]] = {}
+    if "dense" in names and field == "real":
+        fewest = parse("gossip").claims(width).parameters
+        least["dense"] = fewest or 0, ", which gossip has"
+    if "universal" in names:
+        least["universal"] = _UNIVERSAL[field](width), ", the dimension of the group"
+    for name in names:
+        subject, _, limit = name.partition("<=")
+        for need, (fewest, why) in least.items():
+            if subject == "parameters" and limit and float(limit) < fewest:
+                raise StructmatError(
+                    f"{name}: a {need} network of width {width:,} has at least {fewest:,}"
+                    f" parameters{why}; allow so many"
+                )
+
+
+def several(given: Any) -> list[Any]:
+    """Return the elements of a list or iterator, or a single value as a list."""
+    single = isinstance(given, str | os.PathLike) or hasattr(given, "width") or is_graph(given)
+    return list(given) if isinstance(given, Iterable) and not single else [given]
