@@ -13,6 +13,7 @@ from structmat.families import Family
 from structmat.networks.network import Network
 from structmat.search.choice.budgets import in_units
 
+_GOALS = {"dense": "dense", "mixing": "exactly mixing", "universal": "universal"}
 _HEAD = ("network", "parameters", "stages", "switch", "mixing", "dimension", "time", "reason")
 
 
@@ -149,7 +150,7 @@ class Choice:
     @property
     def _below(self) -> list[str]:
         lines = [
-            f"Any {bound.goal} network has at least {in_units(bound.quantity, bound.least)};"
+            f"Any {_GOALS[bound.goal]} network has at least {in_units(bound.quantity, bound.least)};"
             f" the first row has {bound.value:,}."
             for bound in self.bounds
         ]

@@ -1,6 +1,6 @@
 """Choices compared with all families, from networks that are built and measured independently.
 
-`python tests/search/choice/brute_force.py` does this at 300 widths; the tests do it at a few.
+`python -m tests.search.choice.brute_force` does this at 300 widths; the tests do it at a few.
 """
 
 from __future__ import annotations
