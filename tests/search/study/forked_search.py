@@ -1,6 +1,6 @@
 """A program for tests: one search by several processes, of which one is killed and one joins late.
 
-python forked_search.py STORAGE LOG SEED prints a JSON object with the results of the processes
+python forked_search.py STORAGE LOG SEED TRIALS prints a JSON object with the results of the processes
 together, those of one process alone, and those that were finished when a process was killed.
 """
 
@@ -14,10 +14,9 @@ from pathlib import Path
 
 from structmat.search.study.engine import search, stored
 
-TRIALS, PROCESSES = 24, 4
+PROCESSES = 4
 OPTIONS = {
     "require": ["dense"],
-    "trials": TRIALS,
     "proposals": ["families", "free"],
     "families": ["butterfly", "shuffle", "mixed_radix", "gossip"],
     "sampler": "random",
@@ -63,7 +62,7 @@ def main():
     source = random.Random(int(sys.argv[3]))
     children = [started() for _ in range(PROCESSES - 1)]
     log = Path(LOG)
-    while not log.exists() or log.read_bytes().count(b"\n") < 5:
+    while not log.exists() or log.read_bytes().count(b"\n") < 3:
         time.sleep(0.01)
     time.sleep(source.uniform(0, 0.1))
     victim = source.choice(children)
@@ -93,4 +92,5 @@ def main():
 
 if __name__ == "__main__":
     STORAGE, LOG = sys.argv[1:3]
+    OPTIONS["trials"] = int(sys.argv[4])
     main()

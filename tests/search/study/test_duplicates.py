@@ -1,7 +1,7 @@
 """Equivalent networks share a key, and only equivalent networks are taken for equal."""
 
 import numpy as np
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
@@ -22,6 +22,7 @@ def shuffled(net, rng):
     return Network(net.width, [Stage(s.width, map(other, s.banks), s.moves) for s in net])
 
 
+@settings(max_examples=40, deadline=None)
 @given(networks(), seeds(), st.booleans())
 def test_the_order_of_switches_does_not_change_the_key(net, seed, relabelled):
     other = shuffled(net, np.random.default_rng(seed))
@@ -29,6 +30,7 @@ def test_the_order_of_switches_does_not_change_the_key(net, seed, relabelled):
     assert equivalent(net, other, relabelled=relabelled)
 
 
+@settings(max_examples=40, deadline=None)
 @given(networks(wired=False), seeds())
 def test_a_relabelling_changes_the_key_only_where_labels_matter(net, seed):
     rng = np.random.default_rng(seed)
@@ -39,6 +41,7 @@ def test_a_relabelling_changes_the_key_only_where_labels_matter(net, seed):
     assert same is equivalent(net, other, relabelled=False)
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds(), st.integers(2, 4), st.integers(2, 4))
 def test_the_key_distinguishes_networks_of_full_stages(seed, depth, block):
     """All their wires look alike from a single one, and few of these networks are isomorphic."""
@@ -49,6 +52,7 @@ def test_the_key_distinguishes_networks_of_full_stages(seed, depth, block):
         assert key(a, relabelled=True) != key(b, relabelled=True)
 
 
+@settings(max_examples=40, deadline=None)
 @given(networks(wired=False, max_width=8, max_depth=3), seeds())
 def test_invariant_objectives_ignore_the_names_of_the_wires(net, seed):
     assume(net.width > 1)

@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import networkx as nx
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import structmat as sm
 from structmat.errors import FileError, MissingExtraError, ObjectiveError, StructmatError
 from structmat.search.objectives import objective
+from structmat.search.study import engine
 from structmat.search.study.engine import stored
 
 
@@ -241,6 +243,32 @@ def test_complex_blocks_and_targets_are_passed_on():
     assert found.best.values["fit_error"] < 1e-6
     units = sm.search(4, "parameters", field="complex", trials=1, start=["butterfly"])
     assert units.best.values == {"parameters": 16}
+
+
+@pytest.mark.parametrize(
+    ("terminal", "progress", "shown"),
+    [(True, True, True), (True, False, False), (False, True, False)],
+)
+def test_a_progress_bar_is_shown_on_a_terminal_only(monkeypatch, terminal, progress, shown):
+    seen = []
+
+    class Bar:
+        n = 0
+
+        def update(self, count):
+            self.n += count
+
+    @contextmanager
+    def bar(what, total, *, unit, shown):
+        seen.append((what, total, unit, shown))
+        yield drawn
+
+    drawn = Bar()
+    monkeypatch.setattr(engine, "bar", bar)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    sm.search(8, "depth", trials=3, progress=progress)
+    assert seen == [("search", 3, "trial", shown)]
+    assert drawn.n == 3
 
 
 # Output ------------------------------------------------------------------------------------------

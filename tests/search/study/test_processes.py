@@ -14,11 +14,11 @@ PROGRAM = Path(__file__).with_name("forked_search.py")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks of one")
 
 
-def searched(storage, folder, seed):
+def searched(storage, folder, *, seed, trials):
     """Run the program; return what it printed, and the lines of the log."""
     log = folder / "log"
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), storage, str(log), str(seed)],
+        [sys.executable, str(PROGRAM), storage, str(log), str(seed), str(trials)],
         capture_output=True,
         text=True,
         check=False,
@@ -29,12 +29,12 @@ def searched(storage, folder, seed):
     return json.loads(done.stdout), log.read_text().splitlines()
 
 
-def check(found, log):
+def check(found, log, trials):
     """Check that the processes together did what one does alone."""
     assert found["codes"] == [0, 0, 0]
     assert found["running"] == 0
     assert found["together"] == found["alone"]
-    assert sorted(map(int, found["together"])) == list(range(24))
+    assert sorted(map(int, found["together"])) == list(range(trials))
     assert found["before"].items() <= found["together"].items()  # no finished trial was lost
     assert sorted(found["front"]) == sorted(found["front_alone"])
     measured = [line.split(" ", 1) for line in log]
@@ -50,10 +50,9 @@ def check(found, log):
 
 
 def test_processes_share_a_journal_and_one_is_killed(tmp_path):
-    found, log = searched(
-        str(tmp_path / "search.journal"), tmp_path, seed=int.from_bytes(os.urandom(2))
-    )
-    check(found, log)
+    seed = int.from_bytes(os.urandom(2))
+    found, log = searched(str(tmp_path / "search.journal"), tmp_path, seed=seed, trials=18)
+    check(found, log, 18)
     assert {path.name for path in tmp_path.iterdir()} == {"search.journal", "log"}
 
 
@@ -86,5 +85,5 @@ def server(tmp_path_factory):
 
 def test_processes_share_a_database_and_one_is_killed(server, tmp_path):
     pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-    found, log = searched(server, tmp_path, seed=1)
-    check(found, log)
+    found, log = searched(server, tmp_path, seed=1, trials=12)
+    check(found, log, 12)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
@@ -32,6 +32,7 @@ def proposed(source, width, seed, *, needs=(), elites=(), suits=lambda _: 0.0):
     return proposal(space, Chosen(rng), 0, rng, elites, suits)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["families", "free", "edits"]), st.integers(2, 20), st.integers(0, 10**6))
 def test_proposals_can_be_made_again_from_what_is_stored(source, width, seed):
     made = proposed(source, width, seed)
@@ -45,6 +46,7 @@ def test_proposals_can_be_made_again_from_what_is_stored(source, width, seed):
         assert sm.Network.from_json(made.topology) == made.network
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(4, 12), st.integers(2, 4), st.integers(1, 5), st.integers(0, 10**6))
 def test_free_networks_obey_the_limits_of_the_requirements(width, radix, depth, seed):
     needs = [f"radix<={radix}", f"depth<={depth}"]
@@ -56,6 +58,7 @@ def test_free_networks_obey_the_limits_of_the_requirements(width, radix, depth, 
     assert max((bank.radix for bank in edited.banks), default=1) <= radix
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6))
 def test_the_most_suitable_edit_of_an_elite_is_proposed(seed):
     seen = []

@@ -1,39 +1,40 @@
 """Storages: what they are called, and what is said if they cannot be used."""
 
-import multiprocessing
-import os
-import resource
+import subprocess
+import sys
 import time
 
 import pytest
 from optuna.trial import TrialState, create_trial
 
 import structmat as sm
-from structmat import cli
 from structmat.errors import FileError, MissingExtraError, StructmatError
 from structmat.search.study import ledger, storage, workers
 from structmat.search.study.engine import stored
 from structmat.search.study.storage import named, reported
 
+resource = pytest.importorskip("resource", reason="Windows has no limits of resources")
 OPTIONS = {"require": "dense", "sampler": "random", "proposals": ["families", "free"]}
 
 
-def test_a_full_disk_is_one_line_and_loses_no_finished_trial(tmp_path, capfd):
-    """The size of a file is limited in a child process, for which this acts as a full disk."""
+def test_a_full_disk_is_one_line_and_loses_no_finished_trial(tmp_path):
+    """The size of files is limited in another process, for which this acts as a full disk."""
     path = tmp_path / "search.journal"
     first = sm.search(8, "parameters", trials=6, storage=path, **OPTIONS)
-    child = os.fork()
-    if child == 0:
-        room = path.stat().st_size + 8000
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-        command = "search --width 8 --objective parameters --require dense --sampler random"
-        sources = " --propose families --propose free --trials 40 --storage "
-        os._exit(cli.main([*(command + sources).split(), str(path)]))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.startswith(f"structmat search: {path}: cannot read or write (File too large); the ")
-    assert err.count("\n") == 1
+    room = path.stat().st_size + 8000
+    command = "-m structmat search --width 8 --objective parameters --require dense"
+    sources = "--sampler random --propose families --propose free --trials 40 --storage"
+    done = subprocess.run(
+        [sys.executable, *command.split(), *sources.split(), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    start = f"structmat search: {path}: cannot read or write (File too large); the trials that"
+    assert done.stderr.startswith(start)
+    assert done.stderr.count("\n") == 1
     between = stored(path)
     assert 6 < len(between.trials) < 40
     assert between.trials[:6] == first.trials
@@ -166,9 +167,8 @@ def test_trials_of_processes_that_ended_are_run_again(tmp_path, monkeypatch):
     path = tmp_path / "a"
     whole = sm.search(8, "depth", trials=4, **OPTIONS)
     sm.search(8, "depth", trials=1, storage=path, **OPTIONS)
-    gone = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0,))
-    gone.start()
-    gone.join()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
     unfinished(path, this_process(process=gone.pid, since="1"))
     unfinished(path, this_process())  # begun by this process, which is not running it any more
     found = sm.search(8, "depth", trials=4, storage=path, **OPTIONS)
@@ -198,7 +198,7 @@ def test_heartbeats_are_recorded(tmp_path, monkeypatch):
             time.sleep(0.01)
         return net.depth
 
-    found = sm.search(8, patient, trials=1, storage=path, **OPTIONS)
+    found = sm.search(8, patient, trials=1, storage=path)
     assert found.counts["feasible"] == 1
     study = unfinished(path, None)
     assert study.trials[0].user_attrs[workers.BEAT] >= 2
