@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.storages.journal import JournalFileBackend
 
@@ -18,6 +18,7 @@ LOGS = st.lists(
 )
 
 
+@settings(max_examples=30, deadline=None)  # each line is written to the disk
 @given(
     st.lists(LOGS, max_size=5), st.binary(max_size=30).filter(lambda b: b"\n" not in b), st.data()
 )
@@ -57,6 +58,7 @@ class Full:
         return written
 
 
+@settings(max_examples=30, deadline=None)
 @given(room=st.integers(0, 40))
 def test_a_full_disk_leaves_the_complete_lines(tmp_path_factory, room):
     path = tmp_path_factory.mktemp("journal") / "a"

@@ -190,13 +190,18 @@ def test_a_process_on_another_machine_has_ended_if_its_heartbeat_stops(tmp_path,
 def test_heartbeats_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "INTERVAL", 0.02)
 
-    def slow(net):
-        time.sleep(0.2)
+    path = tmp_path / "a"
+
+    def patient(net):
+        end = time.monotonic() + 60
+        while b'"beat":2' not in path.read_bytes() and time.monotonic() < end:
+            time.sleep(0.01)
         return net.depth
 
-    sm.search(8, slow, trials=1, storage=tmp_path / "a", **OPTIONS)
-    study = unfinished(tmp_path / "a", None)
-    assert study.trials[0].user_attrs[workers.BEAT] > 1
+    found = sm.search(8, patient, trials=1, storage=path, **OPTIONS)
+    assert found.counts["feasible"] == 1
+    study = unfinished(path, None)
+    assert study.trials[0].user_attrs[workers.BEAT] >= 2
 
 
 def test_a_network_that_ends_each_process_is_given_up(tmp_path):
