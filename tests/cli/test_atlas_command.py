@@ -88,7 +88,7 @@ def test_a_better_network_is_submitted(capsys, tmp_path):
     )
     assert (code, err) == (0, f"written: {path}\n")
     assert "a stored network" in out
-    [record] = [r for r in read(path) if r.topology and r.topology.stored]
+    [record] = [r for r in read(path) if (r.purpose, r.width, r.block) == ("mixing", 16, 2)]
     assert record.holder == "construction"
     assert record.network == sm.butterfly(16)
     code, out, _ = run(capsys, "--submit", "butterfly", "--width", 16, "--file", path, "--write")
