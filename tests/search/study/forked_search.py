@@ -1,7 +1,8 @@
 """A program for tests: one search by several processes, of which one is killed and one joins late.
 
-python forked_search.py STORAGE LOG SEED TRIALS prints a JSON object with the results of the processes
-together, those of one process alone, and those that were finished when a process was killed.
+python forked_search.py STORAGE LOG SEED TRIALS prints a JSON object with the results of the
+processes together, those of one process alone, and those that were finished when a process was
+killed.
 """
 
 import json
