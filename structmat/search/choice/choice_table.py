@@ -150,8 +150,8 @@ class Choice:
     @property
     def _below(self) -> list[str]:
         lines = [
-            f"Any {_GOALS[bound.goal]} network has at least {in_units(bound.quantity, bound.least)};"
-            f" the first row has {bound.value:,}."
+            f"Any {_GOALS[bound.goal]} network has at least"
+            f" {in_units(bound.quantity, bound.least)}; the first row has {bound.value:,}."
             for bound in self.bounds
         ]
         return [*lines, *self.notes]
