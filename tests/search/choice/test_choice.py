@@ -15,7 +15,7 @@ from structmat.finetune.methods import named
 from structmat.search.choice.purposes import PURPOSES
 from structmat.search.choice.ranking import DEFAULT
 from structmat.search.objectives import OBJECTIVES
-from tests.search import brute_force
+from tests.search.choice import brute_force
 
 FAST = settings(max_examples=5, deadline=None)  # each example lists the dense networks
 
