@@ -8,6 +8,7 @@ here, and all families are in `structmat.families`.
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from structmat import errors, families
@@ -123,12 +124,10 @@ __all__ = [
 
 
 if not TYPE_CHECKING:
-    del search  # the package, which Python stored under the name of the function
     _DEFERRED = {  # importing scipy.sparse takes a while, and sympy longer
         "Rotation": "structmat.linalg.rotation",
         "Rotator": "structmat.linalg.rotators",
         "rotator": "structmat.linalg.rotators",
-        "search": "structmat.search.study.engine",
         "choose": "structmat.search.choice.ranking",
         "symbolic": "structmat.analysis.symbolic",
         "atlas": "structmat.search.atlas.lookup",
@@ -142,6 +141,19 @@ if not TYPE_CHECKING:
         "plot": "use net.plot(), or print(structmat.diagram(net))",
         "operations": "use r.operations of a transform r, or schedule(net)",
     }
+
+    class _Library(ModuleType):
+        """The class of this module: `search` is the function, not the package of this name."""
+
+        @property
+        def search(self) -> Any:
+            return import_module("structmat.search.study.engine").search
+
+        @search.setter
+        def search(self, package: ModuleType) -> None:
+            """Ignore the package, which Python assigns when it has imported it."""
+
+    sys.modules[__name__].__class__ = _Library
 
     def __getattr__(name: str) -> Any:
         if name in _DEFERRED:

@@ -2,9 +2,9 @@
 
 Statement. Let each 2×2 block be fixed, with squared entries [[1−λ, λ], [λ, 1−λ]], and reverse the
 sign of every wire before every stage at random. Then E R_ij² = W_ij, where W is the product of
-these matrices; the averages of T9 and T49 are the case λ = 1/2 of this. (1) For every d there are a
-network of N(d) switches and numbers λ with W = J/d, where N(1) = 0 and N(d) is the minimum of N(a)
-+ N(d−a) + d − gcd(a, d) over 0 < a < d. (2) W = J/d needs at least max(d − 1, (d/2)·log₂ d)
+these matrices; the averages of T9 are the case λ = 1/2 of this. (1) For every d there are a network
+of N(d) switches and numbers λ with W = J/d, where N(1) = 0 and N(d), for d ≥ 2, is the minimum over
+0 < a < d of N(a) + N(d−a) + d − gcd(a, d). (2) W = J/d needs at least max(d − 1, (d/2)·log₂ d)
 switches; at least d − 1 of them have λ = 1/2, and, unless d is a power of two, at least one has
 not. So N(d) is the least at powers of two and at d = 3, where it is 3. (3) No choice of angles and
 signs makes all entries of R itself equal in modulus unless there is a real Hadamard matrix of order
@@ -24,7 +24,7 @@ proof of T9, a switch raises the sum of the entropies of the rows by at most 2 b
 (1−λ)x + λy and λx + (1−λ)y have an entropy at most h(λ) above the means of those of x and y with
 these weights, where h(λ) ≤ 1. The sum is d·log₂ d for J/d. The rank of W must fall from d to 1; the
 matrix of a switch is invertible unless λ = 1/2, and otherwise lowers the rank by at most one. If λ
-= 1/2 in all switches, d is a power of two by T49. (3) is the definition of a Hadamard matrix.
+= 1/2 in all switches, d is a power of two by T9. (3) is the definition of a Hadamard matrix.
 
 Source: derived here; the matrices with λ are the T-transforms of R. F. Muirhead 1902.
 """

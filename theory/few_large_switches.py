@@ -1,41 +1,36 @@
-"""Mixed radix never mixes perfectly with the fewest parameters at composite d with a prime p ≥ 5.
+"""Perfect mixing at width pq takes (q − 1)·E(p) + M(p) + p·M(q) parameters or fewer.
 
 Statement. Let M(d) be the fewest parameters of a network that mixes d wires perfectly (T9), and
 E(k) the fewest of a network on at most 2k wires after which k wires carry equal averages of the
-inputs. (1) M(pq) ≤ (q − 1)·E(p) + M(p) + p·M(q) for all p, q ≥ 2. (2) E(k) ≤ r·E(⌈k/r⌉) +
-⌈k/r⌉·r(r−1)/2 for r = 2, 3, with E(1) = 0, if this takes at most 2k wires, as it does for r = 2
-throughout; so E(k) ≤ (k')/2·log₂ k', where k' is the smallest power of two with k' ≥ k. (3) Mixed
-radix, with its (d/2)·Σ(r_t − 1) parameters, therefore never has the fewest parameters at composite
-widths d with a prime factor p ≥ 5. (4) At d = p·2^a, a network of 2×2 switches and a single switch
-of radix p mixes perfectly, with at most p(p−1)/2 + d·log₂(2p) + (d/2)·a parameters.
+inputs. (1) M(pq) ≤ (q − 1)·E(p) + M(p) + p·M(q) for all p, q ≥ 2. (2) E(1) = 0, and E(k) ≤
+r·E(⌈k/r⌉) + ⌈k/r⌉·r(r−1)/2 for r = 2, 3, if this takes at most 2k wires, as it does for r = 2
+throughout; so E(k) ≤ (k'/2)·log₂ k', where k' is the smallest power of two with k' ≥ k. (3) At d =
+p·2^a, for every p ≥ 2, 2×2 switches and a single switch of radix p mix perfectly, with at most
+p(p−1)/2 + d·(log₂(2p) + a/2) parameters. By T9, a prime p must divide some radix, so the large
+switch cannot be avoided.
 
-From (1) and (2), 10 wires take at most 24 parameters (mixed radix 25), 14 take 40 (49), 1,000 take
-5,275 (7,500), 1,032 take 6,703 (24,252), and 13,696 = 2⁷·107 take 105,931 (773,824); the lower
-bounds of T49 are 21, 38, 4,996, 5,953 and 99,412. If d has no prime factor above 3, (1) and (2) are
-seldom better than mixed radix, first at 54 (184 against 189). Whether fewer parameters than those
-of mixed radix suffice at 9, 12 or 24 is open: the lower bounds are 16, 23 and 56, and mixed radix
-has 18, 24 and 60.
+At 13,696 = 2⁷·107 wires, (1) and (2) give 105,931 parameters, of which 5,671 belong to the only
+switch of radix 107; the rest of the switches have radix 2 and 3. T9 implies that at least 94,100
+are needed.
 
 Proof. (1) Let all pq wires be free. In each of q − 1 rounds, take as many of the free wires as the
 network of E(p) needs, apply it, and allot the p wires that are averaged alike to p groups, one to
 each. Before round i there are pq − (i−1)p ≥ 2p free wires, which is enough. Finally p wires are
-free: mix them, and allot them as well. In each round the groups receive equal rows of W, so the
-sums of their rows are equal; all rows sum to (1, …, 1), because W is doubly stochastic, so the rows
-of each group sum to (1/p, …, 1/p). Now mix each group perfectly: each row becomes the mean of the q
-rows of its group, 1/(pq) everywhere. (2) On each of r disjoint sets of wires, average ⌈k/r⌉ wires
-alike; then join one of these of each set, ⌈k/r⌉ times. All joined wires have the mean of the r
-rows. With r = 2 throughout there are k' < 2k wires. (3) By (1), with q = d/p and mixed radix on p
-and q wires, it suffices that E(p) < p(p−1)/2, since mixed radix satisfies (1) with p(p−1)/2 in
-place of E(p). For p = 5, join six wires in pairs and one wire of each pair in a switch of radix 3,
-and the others too: E(5) ≤ 9 < 10. For p = 7, E(7) ≤ 12 < 21. For p ≥ 11, k' ≤ 2p − 2, so E(p) ≤ (p
-− 1)·log₂(2p − 2), which is less than p(p−1)/2 because log₂(2p − 2) < p/2. (4) Use (1) with E(p) ≤
-p·log₂(2p), a switch of radix p, and the butterfly on 2^a wires.
+free: mix them perfectly, and allot them as well. In each round the groups receive equal rows of W,
+so the sums of their rows are equal. All rows together sum to (1, …, 1), because W is doubly
+stochastic, so the rows of each group sum to (1/p, …, 1/p). Now mix each group perfectly: each row
+becomes the mean of the q rows of its group, with entries 1/(pq). (2) On each of r disjoint sets of
+wires, average ⌈k/r⌉ wires alike. Then ⌈k/r⌉ switches of radix r, each on one of these wires of
+every set, give all of them the mean of r rows, the same for all. With r = 2 throughout there are k'
+< 2k wires and (k'/2)·log₂ k' switches or fewer. (3) Use (1) with q = 2^a, E(p) ≤ p·log₂(2p), a
+single switch for M(p), and butterflies for M(q).
 
 Source: derived here.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from math import log2
@@ -43,10 +38,9 @@ from math import log2
 import structmat as sm
 from structmat.families.number_theory import divisors
 from theory._tools import packed
-from theory.mixing_parameters import least
 from theory.perfect_mixing import mixes
 
-NUMBER = "T50"
+NUMBER = "T49"
 STATUS = "proved"
 
 Switches = list[list[int]]
@@ -122,35 +116,35 @@ def _alike(wires: Sequence[int], k: int, largest: int) -> tuple[Switches, list[i
 
 
 def check() -> str:
-    """Multiply the averages in rational arithmetic; compare with mixed radix and the bound."""
-    for width in [*range(2, 25), 30, 35, 54]:
+    """Multiply the averages in rational arithmetic, and count the parameters."""
+    widths = [*range(2, 25), 30, 35, 54]
+    for width in widths:
         net = mixer(width)
         assert mixes(net), width
         assert net.parameters == parameters(width)[0], width
-    for width in range(2, 513):
-        factors = sm.mixed_radix(width)
-        fewest = parameters(width)[0]
-        primes = [bank.radix for bank in factors.banks]
-        if max(primes) >= 5 and len(primes) > 1:
-            assert fewest < factors.parameters, width
-        elif width < 54:
-            assert fewest == factors.parameters, width
-        assert least(width) <= fewest <= factors.parameters, width
-    for p in (3, 5, 7, 11, 13):
+    for k in range(1, 200):
+        power = 1 << (k - 1).bit_length()
+        assert alike(k)[0] <= alike(k, 2)[0] <= power * log2(power) / 2, k
+    for p in (3, 5, 6, 7, 11, 13):
         for a in (1, 2, 3):
             width = p << a
             net = mixer(width, 2, p)
-            assert [(b.radix, b.count) for b in net.banks if b.radix > 2] == [(p, 1)], width
-            assert net.parameters <= p * (p - 1) / 2 + width * (log2(2 * p) + a / 2), width
             assert sm.mixing(net) < 1e-12, width
-    known = {10: 24, 14: 40, 54: 184, 1000: 5275, 1032: 6703, 13696: 105931}
-    for width, fewest in known.items():
-        assert parameters(width)[0] == fewest, width
-    return "networks of up to 56 wires exactly, bounds up to 512"
+            assert net.parameters <= p * (p - 1) / 2 + width * (log2(2 * p) + a / 2), width
+            if p != 6:
+                assert [(b.radix, b.count) for b in net.banks if b.radix > 2] == [(p, 1)], width
+    assert parameters(13696)[0] == 105931
+    return f"networks of up to {max(widths)} wires exactly"
 
 
 def thorough() -> str:
     """Measure the mixing of the network on 13,696 wires."""
     net = mixer(13696)
+    radices = Counter({bank.radix: 0 for bank in net.banks})
+    for bank in net.banks:
+        radices[bank.radix] += bank.count
+    assert set(radices) == {2, 3, 107}
+    assert radices[107] == 1
+    assert net.parameters == 105931
     assert sm.mixing(net) < 1e-9
     return f"13,696 wires, {net.parameters:,} parameters in {net.depth} stages"

@@ -62,6 +62,11 @@ def replacing(path: Path) -> Iterator[Path]:
     The name has the suffix of `path`, because a suffix may determine the format. A symbolic link is
     preserved, and its target is replaced.
 
+    Raises
+    ------
+    FileError
+        If `path` is a directory, a device or a pipe. A rename would replace a device by a file.
+
     Examples
     --------
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -71,6 +76,9 @@ def replacing(path: Path) -> Iterator[Path]:
     ['a.txt']
     """
     target = path.resolve()
+    if target.exists() and not target.is_file():
+        kind = "a directory" if target.is_dir() else "not a regular file"
+        raise FileError(f"{path} is {kind}; give the name of a file")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".structmat-") as folder:
         new = Path(folder) / path.name
         yield new

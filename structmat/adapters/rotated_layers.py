@@ -154,7 +154,9 @@ def rotate_activations(
         widths = {name: _width(name, layer) for name, layer in layers.items()}
         narrow = next((name for name, width in widths.items() if width < 2), None)
         if rotation is None and narrow is not None:
-            raise WidthError(f"{narrow} has fewer than 2 inputs, so nothing to rotate; exclude it")
+            raise WidthError(
+                f"{narrow} has fewer than 2 inputs, so there is nothing to rotate; exclude it"
+            )
         by_width = {width: _module(f"width {width}", make(width)) for width in widths.values()}
         made = {name: by_width[width] for name, width in widths.items()}
     else:
@@ -247,7 +249,7 @@ def _named(model: nn.Module, names: Mapping[str, Fixed]) -> dict[str, Layer]:
     """Return the layers with these names, each once."""
     if not isinstance(names, Mapping):
         raise StructmatError(
-            f"rotations={abbreviated(names)}: it must be a dict of rotations by the names of layers"
+            f"rotations={abbreviated(names)}: it must be a dict from layer names to rotations"
         )
     first = same_layers(model)
     every = {n: first.get(id(m), m) for n, m in named_layers(model, remove_duplicate=False)}
@@ -266,8 +268,8 @@ def _named(model: nn.Module, names: Mapping[str, Fixed]) -> dict[str, Layer]:
             found[name] = layer
         elif given is not names[other] and given != names[other]:
             raise StructmatError(
-                f"rotations: {other} and {name} are the same layer, which has one rotation; give"
-                " both the same, or omit one of them"
+                f"rotations: {other} and {name} are the same layer, which can have only one"
+                " rotation; give both names the same one, or omit one of them"
             )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -120,6 +121,14 @@ class Certificate:
     haar_blocks_fourth: float | None
     quartic_sum: float
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("ok", "passed", "valid"):
+            raise AttributeError(
+                f"a Certificate has no {name}: use its attribute faults, which is empty if no fault"
+                " was found"
+            )
+        raise AttributeError(f"a Certificate has no attribute {name!r}")
+
     @property
     def complete(self) -> bool:
         """Whether all inputs were examined."""
@@ -182,9 +191,9 @@ class Certificate:
         """Return ε such that ‖S R D x‖²·d/m is within ε of ‖x‖² for each of N fixed vectors.
 
         This holds with probability at least 1 − `failure` for samples S of m = `outputs` outputs
-        and random signs D on the inputs. It is the smaller of two bounds: that of Hoeffding's and
-        Bernstein's inequalities with the coherence (`structmat.analysis.distortion.distortion`),
-        and that of Chebyshev's inequality with `rms_distortion`.
+        and random signs D on the inputs. It is the smallest of three bounds: that of Hoeffding's
+        and Bernstein's inequalities with the coherence, that of Chebyshev's inequality with
+        `rms_distortion`, and max(1, d/m − 1); see `structmat.analysis.distortion.distortion`.
 
         Parameters
         ----------
@@ -210,7 +219,8 @@ class Certificate:
         strong = bounds.distortion(
             self.width, outputs, self.coherence, vectors=vectors, failure=failure
         )
-        return min(strong, self.rms_distortion(outputs) * float(np.sqrt(vectors / failure)))
+        weak = self.rms_distortion(outputs) * math.sqrt(vectors)
+        return min(strong, weak / math.sqrt(bounds.checked_failure(failure)))
 
     def _check_complete(self, asker: str) -> None:
         if not self.complete:

@@ -59,6 +59,8 @@ def distortion(
     with probability δ/2. The variance of d·|y_i|² over the outputs i is then at most L − 1, and by
     Bernstein's inequality for samples without replacement, except with probability δ/2,
     ε = (b·ℓ/3 + √((b·ℓ/3)² + 2m(L−1)ℓ))/m with b = max(L − 1, 1) and ℓ = ln(4N/δ).
+    The result is at most max(1, d/m − 1), which always holds, because the energy of the sample is
+    between 0 and ‖x‖².
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ def distortion(
     Returns
     -------
     float
-        0 for m = d. Values above 1 do not bound ‖S R D x‖ from below.
+        0 for m = d. Values from 1 on do not bound ‖S R D x‖ from below.
 
     Raises
     ------
@@ -98,18 +100,36 @@ def distortion(
     count = checked_integer(vectors, "vectors", 1)
     if count >= 2**64:
         raise StructmatError(f"vectors={abbreviated(count)}: it must be at most 2^64 − 1")
-    given: Any = failure
-    if not isinstance(given, Real) or not 0 < failure < 1:
+    log = math.log(4 * count) - math.log(checked_failure(failure))
+    if m == width:
+        return 0.0
+    largest = min(width, 2 * coherence**2 * (math.log(width) + log))
+    variance = largest - 1
+    step = max(variance, 1) * log / 3
+    bound = (step + math.sqrt(step**2 + 2 * m * variance * log)) / m
+    return min(bound, max(1.0, width / m - 1))
+
+
+def checked_failure(failure: Any) -> float:
+    """Return a probability of failure as a float.
+
+    Raises
+    ------
+    StructmatError
+        If it is not a number between 0 and 1.
+
+    Examples
+    --------
+    >>> checked_failure(0.01)
+    0.01
+    """
+    probability = float(failure) if isinstance(failure, Real) else 0.0
+    if not 0 < probability < 1:
         raise StructmatError(
             f"failure={abbreviated(failure)}: it must be a probability between 0 and 1, such as"
             " 0.01"
         )
-    if m == width:
-        return 0.0
-    largest = min(width, 2 * coherence**2 * math.log(4 * width * count / failure))
-    variance, log = largest - 1, math.log(4 * count / failure)
-    step = max(variance, 1) * log / 3
-    return (step + math.sqrt(step**2 + 2 * m * variance * log)) / m
+    return probability
 
 
 def _checked_outputs(outputs: int, width: int) -> int:

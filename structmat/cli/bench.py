@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from structmat.families.resolution import Fixed, rule
 
 if TYPE_CHECKING:
     from structmat.bench.candidates import Candidate
-    from structmat.bench.measurements import Benchmark
+    from structmat.bench.measurements import Benchmark, Row
     from structmat.finetune.methods import Method
 
 SPECS = ("butterfly(block=8, depth=4)", "mixed_radix(largest=16)")  # BOFT's, and a dense network
@@ -114,18 +115,21 @@ def _bench(options: argparse.Namespace) -> None:
     given = shlex.join(["structmat", *options.command])
     found = _layers(options, given) if options.model is None else _model(options, given)
     if all(row.refused is not None for row in found.rows):
-        raise StructmatError(f"nothing was measured: {_reasons(found)}")
+        raise StructmatError(f"nothing was measured: {_reasons(found.rows)}")
     if options.json:
         print_json(found.to_dict())
     else:
         print(found)
-    if options.save is None:
-        return
-    # Last, so that the measurements are printed even if this fails.
-    _draw(found, options.save)
-    if not options.json:
-        print()
-        print(f"picture: {options.save}")
+    # Last, so that the measurements are printed even if the rest fails.
+    if options.save is not None:
+        _draw(found, options.save)
+        if not options.json:
+            print()
+            print(f"picture: {options.save}")
+    given_names = {_name(rule(text)) for text in options.specs or SPECS}
+    networks = [row for row in found.rows if row.name in given_names]
+    if all(row.refused is not None for row in networks):
+        raise StructmatError(f"no network was measured: {_reasons(networks)}")
 
 
 def _names(options: argparse.Namespace) -> list[str] | None:
@@ -134,10 +138,15 @@ def _names(options: argparse.Namespace) -> list[str] | None:
     return [name.strip() for name in options.against.split(",") if name.strip()]
 
 
-def _reasons(found: Benchmark) -> str:
+def _name(topology: Callable[[int], Any]) -> str:
+    """Return the name of a network in the results: the path of its file, or its spec."""
+    return topology.source if isinstance(topology, Fixed) else str(topology)
+
+
+def _reasons(rows: Iterable[Row]) -> str:
     """Return each distinct reason for missing numbers, with the candidates to which it applies."""
     who: dict[str | None, dict[str, None]] = {}
-    for row in found.rows:
+    for row in rows:
         who.setdefault(row.refused, {})[row.label] = None
     return "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in who.items())
 
@@ -223,10 +232,9 @@ def _methods(options: argparse.Namespace) -> list[Method]:
     selected = [named(_OF_MODELS[name]) for name in (_OF_MODELS if names is None else names)]
     for text in options.specs or SPECS:
         found = rule(text)
-        if isinstance(found, Fixed):
-            selected.append(Method(found.source, found.source, "rotation", ROTATION_RATE, found))
-        else:
-            selected.append(Method(str(found), str(found), "rotation", ROTATION_RATE, str(found)))
+        name = _name(found)
+        topology = found if isinstance(found, Fixed) else name
+        selected.append(Method(name, name, "rotation", ROTATION_RATE, topology))
     return list({method.name: method for method in selected}.values())
 
 

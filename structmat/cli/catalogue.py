@@ -93,20 +93,20 @@ def _list_dense(options: argparse.Namespace) -> None:
         )
     named = {member.family.name for member in found}
     missing = [entry.name for entry in sm.catalogue() if entry.name not in named]
-    chosen = choose(width, budget=budget, rows=1).best
-    known = {chosen.spec, *chosen.also}
-    everything = options.all or options.json
-    shown = [m for m in found if everything or m in _best(found) or str(m.family) in known]
-    rows = [_row(member, width) | {"recommended": str(member.family) in known} for member in shown]
+    recommended = _recommended(width, budget)
+    best = found if options.all or options.json else list(_best(found))
+    shown = [member for member in found if member in best or str(member.family) in recommended]
+    rows = [_row(member, width, recommended) for member in shown]
     if options.json:
         print_json({"width": width, "budget": budget, "networks": rows, "without": missing})
         return
     print(plain(_HEADER, [_cells(row) for row in rows]))
     print()
-    _say(
-        f"Recommended for finetuning: {chosen.spec}, marked by *. `structmat choose --width"
-        f" {width}` gives the reasons, and chooses for other purposes."
-    )
+    if recommended:
+        _say(
+            f"Recommended for finetuning: {recommended[0]}, marked by *. `structmat choose --width"
+            f" {width}` gives the reasons, and chooses for other purposes."
+        )
     if len(shown) < len(found):
         _say(
             f"{len(shown)} of {len(found)} dense networks: the recommended one, and those with the"
@@ -124,6 +124,15 @@ def _list_dense(options: argparse.Namespace) -> None:
         )
 
 
+def _recommended(width: int, budget: int | None) -> tuple[str, ...]:
+    """Return the spec recommended for finetuning, and others of its network; () if none fits."""
+    try:
+        chosen = choose(width, budget=budget, rows=1).best
+    except StructmatError:
+        return ()
+    return chosen.spec, *chosen.also
+
+
 _HEADER = ("network", "parameters", "stages", "dense after", "largest switch", "wiring")
 
 
@@ -138,7 +147,7 @@ def _best(found: list[Member]) -> Iterator[Member]:
         fewest = min(fewest, member.depth)
 
 
-def _row(member: Member, width: int) -> Row:
+def _row(member: Member, width: int, recommended: tuple[str, ...]) -> Row:
     """Return the properties of a network, including those of its switches unless it is huge."""
     row: Row = {
         "network": str(member.family),
@@ -148,6 +157,7 @@ def _row(member: Member, width: int) -> Row:
         "dense_at": member.dense_at,
         "largest_switch": None,
         "straight": None,
+        "recommended": str(member.family) in recommended,
     }
     if member.depth * width <= _BUILT:
         net = member.family(width)

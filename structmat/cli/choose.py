@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         nargs="+",
         required=True,
         metavar="N",
-        help="the width, or several for which one topology is chosen; repeat a width for each layer",
+        help="one width, or the widths of several layers for which one topology is chosen",
     )
     parser.add_argument(
         "--purpose",

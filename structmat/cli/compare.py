@@ -8,10 +8,12 @@ from typing import Any
 import structmat as sm
 from structmat.cli.commands import add_field, command, print_json
 from structmat.families.resolution import Fixed, rule
+from structmat.search.choice.ranking import DEFAULT
 
-# The widths of all-MiniLM-L6-v2, which `finetune` adapts, and representative families.
+# The widths of all-MiniLM-L6-v2, which `finetune` adapts; the recommended family, and others.
 WIDTHS = (384, 1536)
 FAMILIES = (
+    DEFAULT,
     "block_diagonal(block=16)",
     "butterfly(block=8, depth=2)",
     "butterfly(block=6)",

@@ -12,7 +12,8 @@ from structmat.cli.commands import command, print_json
 from structmat.errors import require
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
-_SPECS = {"specs", "spec", "topology"}  # arguments that are completed with names of families
+# Arguments that are completed with names of families.
+_SPECS = {"specs", "spec", "topology", "family", "start"}
 
 
 def add(commands: Any, make_parser: Callable[[], argparse.ArgumentParser]) -> None:

@@ -169,7 +169,7 @@ def _found(options: argparse.Namespace) -> SearchResult:
     ):
         if not value:
             raise StructmatError(f"{option} is missing; or show a stored search with --show")
-    named = [_named(name, OBJECTIVES, options.modules) for name in options.objective]
+    named: list[Any] = [_named(name, OBJECTIVES, options.modules) for name in options.objective]
     named += [_maximized(name, options) for name in options.maximize]
     return search(
         options.width,

@@ -34,15 +34,16 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "spec",
         metavar="SPEC",
-        help='a family with options, a composition such as "butterfly * 2" or "benes @ butterfly", a'
-        " network file written by Network.to_json, or a graph in GraphML",
+        help='a family with options, a composition such as "benes @ butterfly", a network file'
+        " written by Network.to_json, or a graph in GraphML",
     )
     parser.add_argument(
         "--width",
         type=int,
         metavar="N",
-        help=f"number of wires, required for a family or composition; width × stages at most {_WIRES:,}, and"
-        f" width² × stages at most {_PAIRS:,} unless the family is known not to be dense",
+        help="number of wires, required for a family or composition; width × stages at most"
+        f" {_WIRES:,}, and width² × stages at most {_PAIRS:,} unless the network is known not to be"
+        " dense",
     )
     add_field(parser)
     parser.add_argument(

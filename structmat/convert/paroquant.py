@@ -181,7 +181,9 @@ def save_paroquant(
     True
     """
     check_plain(model)
-    every = model.named_modules(remove_duplicate=False)  # a file contains a layer under each name
+    every = model.named_modules(
+        remove_duplicate=False
+    )  # a file stores a layer under each of its names
     found = {name: module for name, module in every if isinstance(module, RotatedLinear)}
     if not found:
         raise StructmatError(
@@ -190,8 +192,7 @@ def save_paroquant(
     factors = {} if channel_scales is None else channel_scales
     if not isinstance(factors, Mapping):
         raise StructmatError(
-            f"channel_scales={abbreviated(factors)}: it must be a dict of tensors by the names of"
-            " layers"
+            f"channel_scales={abbreviated(factors)}: it must be a dict from layer names to tensors"
         )
     for name in factors:
         if name not in found:
@@ -329,10 +330,10 @@ def _read(path: Path, prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
         "bias": (out,),
     }
     for part, shape in shapes.items():
-        value = tensors.get(prefix + part)
-        if value is not None and (value.shape != shape or not value.numel()):
+        held = tensors.get(prefix + part)
+        if held is not None and (held.shape != shape or not held.numel()):
             raise FileError(
-                f"{path}: {prefix}{part} has shape {tuple(value.shape)}; expected {shape}"
+                f"{path}: {prefix}{part} has shape {tuple(held.shape)}; expected {shape}"
             )
     groups = pairs.reshape(stages, -1, GROUP).sort(-1).values
     if not (groups == torch.arange(GROUP)).all():
@@ -402,7 +403,7 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return q (out, in) and, for each group, the zero and the scale in float16 (out, groups)."""
     groups = weight.reshape(len(weight), -1, GROUP)
     least, most = groups.amin(-1).clamp_max(0), groups.amax(-1).clamp_min(0)
-    scales = ((most - least) / MOST).clamp_min(2**-24).half()  # the least positive float16
+    scales = ((most - least) / MOST).clamp_min(2**-24).half()  # the smallest positive float16
     zeros = (-least / scales.float()).round().clamp(0, MOST).long()
     q = (groups / scales.float()[..., None]).round().long() + zeros[..., None]
     return q.clamp(0, MOST).reshape(weight.shape), zeros, scales

@@ -15,6 +15,7 @@ from structmat.errors import (
     abbreviated,
     checked_width,
 )
+from structmat.families.composed_claims import COMBINED, Known
 from structmat.families.registry import Claims
 from structmat.families.universal_options import checked_times
 from structmat.networks.network import Network, check_size
@@ -185,14 +186,7 @@ class Rule(ABC):
         SpecError
             For other slices and for indices, which depend on the width.
         """
-        given: Any = which
-        if not isinstance(given, slice) or given.start not in (None, 0) or given.step is not None:
-            raise SpecError(
-                f"{self}: only leading stages can be selected, as in [:3]; to select others, build"
-                " the network first"
-            )
-        count = checked_times(which.stop, "stages")
-        return Composition("leading", (self,), count)
+        return Composition("leading", (self,), _stages(self, which))
 
 
 @dataclass(frozen=True)
@@ -254,8 +248,10 @@ class Composition(Rule):
         depth = self.claims(size).depth
         if depth is not None:
             check_size(self, size, depth)
-        nets = [rule(size) for rule in self.rules]
-        check_size(self, size, sum(net.depth for net in nets))
+        nets: list[Network] = []
+        for rule in self.rules:
+            nets.append(rule(size))
+            check_size(self, size, sum(net.depth for net in nets))
         net: Network = _APPLIED[self.operation](nets, self.count)
         return net
 
@@ -293,7 +289,7 @@ class Composition(Rule):
         >>> parse("mirror(butterfly)").claims(64)
         Claims(depth=11, parameters=352, dense=True, dense_at=6, like=None)
         """
-        return _CLAIMED[self.operation](self, self._accepted(width))
+        return _known(self, self._accepted(width)).claims
 
     def _accepted(self, width: int) -> int:
         """Return the width as an int, or raise the error of the first family that rejects it."""
@@ -344,10 +340,9 @@ class Composition(Rule):
 
     def __getitem__(self, which: slice) -> Rule:
         """Return the rule for the leading stages, `rule[:k]`."""
-        leading = super().__getitem__(which)
-        if self.operation != "leading" or not isinstance(leading, Composition):
-            return leading
-        return replace(self, count=min(self.count, leading.count))
+        if self.operation != "leading":
+            return super().__getitem__(which)
+        return replace(self, count=min(self.count, _stages(self, which)))
 
     def __str__(self) -> str:
         match self.operation:
@@ -359,6 +354,16 @@ class Composition(Rule):
                 return f"{_bracketed(self.rules[0], 'then', 'repeat')}[:{self.count}]"
             case _:
                 return f"{self.operation}({self.rules[0]})"
+
+
+def _stages(rule: Rule, which: Any) -> int:
+    """Return the number of leading stages that a slice selects."""
+    if not isinstance(which, slice) or which.start not in (None, 0) or which.step is not None:
+        raise SpecError(
+            f"{rule}: only leading stages can be selected, as in [:3]; to select others, build the"
+            " network first"
+        )
+    return checked_times(which.stop, "stages")
 
 
 def _nesting(rule: Rule) -> int:
@@ -386,82 +391,17 @@ _APPLIED: dict[str, Callable[[list[Any], int], Any]] = {
 }
 
 
-# Claims ----------------------------------------------------------------------------------------
+def _known(rule: Rule, width: int) -> Known:
+    """Return what the families claim about a rule at a width that it accepts."""
+    if isinstance(rule, Composition):
+        parts = [_known(part, width) for part in rule.rules]
+        return COMBINED[rule.operation](parts, rule.count)
 
+    def leading(stages: int) -> Claims:
+        if rule.has_depth:
+            shallow = rule.with_options(depth=stages)
+            if shallow.accepts(width):
+                return shallow.claims(width)
+        return Claims()
 
-def _total(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
-
-
-def _then_claims(rule: Composition, width: int) -> Claims:
-    claims = [part.claims(width) for part in rule.rules]
-    return Claims(
-        depth=_total([each.depth for each in claims]),
-        parameters=_total([each.parameters for each in claims]),
-        dense=True if any(each.dense for each in claims) else None,
-        dense_at=claims[-1].dense_at,
-    )
-
-
-def _repeat_claims(rule: Composition, width: int) -> Claims:
-    once = rule.rules[0].claims(width)
-    return Claims(
-        depth=None if once.depth is None else rule.count * once.depth,
-        parameters=None if once.parameters is None else rule.count * once.parameters,
-        dense=once.dense or None,
-        dense_at=once.dense_at,
-    )
-
-
-def _reverse_claims(rule: Composition, width: int) -> Claims:
-    """Return the claims about the transposed pattern, whose leading stages are not known."""
-    return replace(rule.rules[0].claims(width), dense_at=None, like=None)
-
-
-def _mirror_claims(rule: Composition, width: int) -> Claims:
-    half = rule.rules[0].claims(width)
-    parameters = None
-    if half.depth is not None and half.parameters is not None:
-        entering = _leading(rule.rules[0], half, max(half.depth - 1, 0), width).parameters
-        parameters = None if entering is None else half.parameters + entering
-    return Claims(
-        depth=None if half.depth is None else max(2 * half.depth - 1, 0),
-        parameters=parameters,
-        dense=half.dense or None,
-        dense_at=half.dense_at,
-    )
-
-
-def _leading_claims(rule: Composition, width: int) -> Claims:
-    return _leading(rule.rules[0], rule.rules[0].claims(width), rule.count, width)
-
-
-def _leading(rule: Rule, whole: Claims, stages: int, width: int) -> Claims:
-    """Return the claims about the leading stages of a rule with the claims `whole`."""
-    if whole.depth is not None and whole.depth <= stages:
-        return whole
-    if rule.has_depth and stages > 0:
-        shallow = rule.with_options(depth=stages)
-        if shallow.accepts(width):
-            return shallow.claims(width)
-    dense = None
-    if whole.dense_at is not None:
-        dense = whole.dense_at <= stages
-    elif whole.dense is False:
-        dense = False
-    return Claims(
-        depth=None if whole.depth is None else stages,
-        parameters=0 if stages == 0 else None,
-        dense=dense,
-        dense_at=whole.dense_at if dense else None,
-    )
-
-
-_CLAIMED: dict[str, Callable[[Composition, int], Claims]] = {
-    "then": _then_claims,
-    "repeat": _repeat_claims,
-    "reverse": _reverse_claims,
-    "mirror": _mirror_claims,
-    "leading": _leading_claims,
-}
+    return Known(rule.claims(width), leading)

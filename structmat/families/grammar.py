@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from structmat.errors import SpecError, StructmatError, abbreviated, plain
 from structmat.families.composition import Rule
+from structmat.families.registry import canonical, entry
 from structmat.families.spec import checked_family
 
 _LONGEST = 2**16  # characters; Python's parser uses some hundred bytes per character
@@ -103,6 +104,7 @@ def _rule(tree: ast.expr, spec: str, depth: int) -> Rule:
                 _refuse(spec, f"{name} takes one spec, as in {name}(butterfly)")
             return _composed(spec, _FUNCTIONS[name], _rule(tree.args[0], spec, depth + 1))
         case ast.Call(ast.Name(name)):
+            entry(canonical(name)[0])  # an unknown name is an error before any of its options
             return checked_family(name, _options(tree, spec), spec)
         case ast.BinOp(op=ast.MatMult()):
             factors = []

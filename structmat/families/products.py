@@ -273,7 +273,7 @@ def torus(width: int, sides: Sequence[int] | None = None, repeat: int = 1) -> Ne
 def _hamming_refuses(width: int, radices: Sequence[int] | None, repeat: int) -> str | None:
     checked_integer(repeat, "repeat", 1)
     rule = radices_refuse(width, radices, largest=None, reverse=False)
-    if rule is None and max(_hamming_radices(width, radices)) > _LARGEST:
+    if rule is None and max(_hamming_radices(width, radices), default=1) > _LARGEST:
         return f"width must be a product of radices up to {_LARGEST}"
     return rule
 

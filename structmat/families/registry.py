@@ -55,6 +55,9 @@ ALIASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "reck": ("triangle", {}),
 }
 
+_ROTATIONS = {  # names that users expect to be families
+    "rotator": "structmat.rotator(width), or structmat.Rotator.from_description(text), returns",
+}
 _MOST_STEPS = 1 << 18  # maximum distance at which the nearest valid width is searched
 _HEAD = ("family", "widths", "description")
 _LARGE = 64  # switches above this radix are not suggested as a remedy
@@ -191,8 +194,9 @@ def family(
     by `dense_networks`, and can be tested with `structmat.testing.check_family`. If a family has an
     option named depth, the network of a smaller depth must consist of the first stages of the
     network of a larger one. Every family takes the options reverse, repeat and mirror, too; if it
-    has options reverse or repeat of its own, they must mean the same. A package makes its families available through an entry point of the
-    group "structmat.families" that names the module.
+    has an option reverse or repeat of its own, this must mean the same. A package makes its
+    families available through an entry point of the group "structmat.families" that names the
+    module.
 
     Parameters
     ----------
@@ -406,6 +410,10 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
+        if name in _ROTATIONS:
+            raise UnknownFamilyError(
+                f"no family {name!r}: {_ROTATIONS[name]} a rotation with values"
+            ) from None
         fallback = f"see `structmat list` or structmat.catalogue(); {IF_YOURS}"
         raise UnknownFamilyError(
             f"no family {abbreviated(name)}{suggest(name, [*_ENTRIES, *ALIASES], fallback)}"

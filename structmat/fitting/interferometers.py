@@ -145,7 +145,8 @@ def clements(matrix: npt.ArrayLike | Rotation) -> BeamSplitters:
     Raises
     ------
     StructmatError
-        If the matrix is not square and unitary up to 1e-8, or d machine epsilons of its dtype.
+        If the matrix is not square, or not unitary up to the larger of 1e-8 and d machine epsilons
+        of its dtype.
 
     References
     ----------
@@ -177,7 +178,8 @@ def reck(matrix: npt.ArrayLike | Rotation) -> BeamSplitters:
     Raises
     ------
     StructmatError
-        If the matrix is not square and unitary up to 1e-8, or d machine epsilons of its dtype.
+        If the matrix is not square, or not unitary up to the larger of 1e-8 and d machine epsilons
+        of its dtype.
 
     References
     ----------
@@ -320,7 +322,7 @@ def symmetric(rotation: Rotation) -> SymmetricMesh:
     stages: list[Stage] = []
     differences, layers = [], []
     for wide in _through(rotation, carried, "symmetric"):
-        relative = np.ones(net.width, dtype=complex)  # phase of a first wire over the second\x27s
+        relative = np.ones(net.width, dtype=complex)  # first wire's phase minus the second's
         found = []
         for bank, given in wide:
             blocks = given * carried[bank.reads][:, None, :]
@@ -369,7 +371,8 @@ def bell_walmsley(matrix: npt.ArrayLike | Rotation) -> SymmetricMesh:
     Raises
     ------
     StructmatError
-        If the matrix is not square and unitary up to 1e-8, or d machine epsilons of its dtype.
+        If the matrix is not square, or not unitary up to the larger of 1e-8 and d machine epsilons
+        of its dtype.
 
     References
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,7 @@ from structmat.networks.network import Network
 Array = Any  # an array of any library that follows the array API standard
 
 _FORMAT, _VERSION = "structmat.rotation", 1
+DESCRIPTION = "description"  # the entry for a Rotator in the header of a file
 _HINTS = {  # for attributes that users expect on a matrix
     "inv": "r.H",
     "inverse": "r.H",
@@ -64,7 +66,10 @@ class Rotation(LinearOperator):
     vectors as columns; `r(x)` is R x for each vector along the last axis, as for
     `structmat.nn.Orthogonal`. Both take arrays of numpy, torch, JAX, CuPy, or any other library
     that follows the array API standard, and return arrays of the same library. If that library can
-    differentiate or compile functions, this also works for functions that apply a rotation.
+    differentiate or compile functions, this also works for functions that apply a rotation. If x
+    and the blocks belong to the same library, its promotion rules determine the dtype of the
+    result. If only the blocks are numpy arrays, the result has the precision of x, but at least
+    single precision.
 
     Parameters
     ----------
@@ -288,6 +293,10 @@ class Rotation(LinearOperator):
 
     # Files ---------------------------------------------------------------------------------
 
+    def _about(self) -> dict[str, str]:
+        """Return more entries of the header of a file, which `load` reads."""
+        return {}
+
     def save(self, path: str | Path) -> None:
         """Write the rotation to a safetensors file, with the network as JSON in its header.
 
@@ -298,7 +307,7 @@ class Rotation(LinearOperator):
         BlockError
             For blocks that are not numpy arrays.
         FileError
-            If the directory cannot be created or written to.
+            If the file cannot be written or its directory cannot be created.
         MissingExtraError
             Where safetensors is not installed.
 
@@ -327,18 +336,28 @@ class Rotation(LinearOperator):
             "version": str(_VERSION),
             "dtype": str(self.dtype),
             "network": self.network.to_json(),
+            **self._about(),
         }
         make_directory(Path(path).parent)
-        write_bytes(Path(path), numbers.save(tensors, metadata=about))
+        try:
+            write_bytes(Path(path), numbers.save(tensors, metadata=about))
+        except OSError as error:
+            raise FileError(f"{abbreviated(str(path))}: {error.strerror or error}") from None
 
     @staticmethod
     def load(path: str | Path) -> Rotation:
-        """Read a rotation from a file that `save` wrote; the result is a plain `Rotation`.
+        """Read a rotation from a file that `save` wrote.
+
+        Returns
+        -------
+        Rotation
+            A `Rotator` if a `Rotator` was saved and its description makes the blocks in the file.
 
         Raises
         ------
         FileError
-            If the file is missing or truncated, or contains something else.
+            If the file is missing or truncated, or contains something else, or if the blocks are
+            not those that the description of a `Rotator` makes.
         MissingExtraError
             Where safetensors is not installed.
         """
@@ -367,7 +386,8 @@ class Rotation(LinearOperator):
             dtype = np.dtype(about["dtype"])
             if dtype.kind == "c":
                 blocks = [b[..., 0] + 1j * b[..., 1] for b in blocks]
-            return Rotation(net, repeated_in(net, [b.astype(dtype) for b in blocks]))
+            made = Rotation(net, repeated_in(net, [b.astype(dtype) for b in blocks]))
+            return _described(about, made)
         except (KeyError, IndexError, TypeError, StructmatError) as error:
             raise FileError(f"{where}: damaged ({error}); {expected}") from None
 
@@ -416,12 +436,23 @@ class Rotation(LinearOperator):
                 return array
             return xp.asarray(array, device=device, copy=True)
 
+        adopted = len(foreign) == 1 and foreign[0] is columns  # all blocks are numpy arrays
         columns, *blocks = map(own, given)
         if not (xp.isdtype(columns.dtype, ("real floating", "complex floating"))):
             if not xp.isdtype(columns.dtype, ("bool", "integral")):
                 raise BlockError(f"x of dtype {columns.dtype}: it must consist of numbers")
             columns = xp.astype(columns, blocks[0].dtype if blocks else xp.float64)
-        dtype = xp.result_type(columns, *blocks)
+        kinds = [b.dtype for b in blocks]
+        if adopted:  # only the field of the blocks matters
+            complex_blocks = any(xp.isdtype(kind, "complex floating") for kind in kinds)
+            kinds = [xp.complex64 if complex_blocks else xp.float32]
+        try:
+            dtype = xp.result_type(columns.dtype, *kinds)
+        except (RuntimeError, TypeError, ValueError):  # such as floats of 8 bits
+            raise BlockError(
+                f"x of dtype {columns.dtype}: it cannot be multiplied by blocks; convert it to"
+                " float16 or wider"
+            ) from None
         blocks = [xp.astype(b, dtype, copy=False) for b in blocks]
         return product(self.network, blocks, xp.astype(columns, dtype))
 
@@ -469,6 +500,19 @@ def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     own = array.copy()
     own.flags.writeable = False
     return own
+
+
+def _described(about: dict[str, str], made: Rotation) -> Rotation:
+    """Return the rotator that the header of a file describes, after comparing its blocks."""
+    if DESCRIPTION not in about:
+        return made
+    # By name, because that module imports this one.
+    rotators = import_module("structmat.linalg.rotators")
+    described: Rotation = rotators.Rotator.from_description(about[DESCRIPTION])
+    same = described.network == made.network and described.dtype == made.dtype
+    if not same or not all(map(np.array_equal, described.blocks, made.blocks)):
+        raise BlockError(f"the blocks are not those of {about[DESCRIPTION]}")
+    return described
 
 
 def _rebuilt(cls: type[Rotation], net: Network, blocks: Sequence[Array]) -> Rotation:

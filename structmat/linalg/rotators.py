@@ -38,7 +38,7 @@ from structmat.families.number_theory import (
 )
 from structmat.families.shuffles import deal
 from structmat.linalg.flat_blocks import flat_block, unevenness
-from structmat.linalg.rotation import Rotation
+from structmat.linalg.rotation import DESCRIPTION, Rotation
 from structmat.linalg.shared_blocks import repeated
 from structmat.networks.network import Network
 
@@ -60,7 +60,7 @@ class Rotator(Rotation):
     description : str
         The width, the options, the seed and the version of the construction. From the same
         description, `from_description` makes the same blocks, bit for bit, on every machine and in
-        every release. Pickles and copies are made from it.
+        every release. Pickles and copies are made from it, and files contain it.
 
     Examples
     --------
@@ -143,6 +143,9 @@ class Rotator(Rotation):
             )
         return made
 
+    def _about(self) -> dict[str, str]:
+        return {DESCRIPTION: self.description}
+
     def __reduce__(self) -> Any:
         return Rotator.from_description, (self.description,)
 
@@ -175,7 +178,8 @@ def rotator(
     block : int
         The maximum number of wires of a switch, from 2 to 256.
     rounds : int
-        How often the signs and the network are applied, each time with new signs.
+        How often the signs and the network are applied, each time with new signs. Use 2 for codes
+        of one bit, the signs of rotated vectors.
     depth : int, optional
         Keep only the first stages of each round. With `depth=1`, R is block diagonal.
     rng : int, numpy Generator, SeedSequence or None

@@ -1,4 +1,4 @@
-"""The throughput of types of machines, and the time that a network takes according to it."""
+"""The throughput of types of machines, and the modelled time of a network."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ RATES: Mapping[str, Rates] = {
 def modelled_seconds(
     width: int, depth: int, nonzeros: int, *, tokens: int, device: str = "cpu"
 ) -> float:
-    """Return the time in which the stages of a network are applied, one by one, in float32.
+    """Return the modelled time for applying the stages of a network, one by one, in float32.
 
     Each stage is a permutation and a block product. The model counts the bytes of the vectors that
     both read and write, the floating-point operations, the bytes of the blocks, and a fixed time to
-    launch an operation. It assumes that all stages have equally many non-zeros. Fusing stages, as a
-    layer does where it pays, is not considered; `structmat.nn.ops.cost_model` is more precise.
+    launch an operation. It assumes that all stages have equally many non-zeros, and does not
+    consider the fusion of stages; `structmat.nn.ops.cost_model` is more precise.
 
     Parameters
     ----------
     width, depth, nonzeros : int
-        Of the network.
+        The sizes of the network.
     tokens : int
         The number of vectors.
     device : {"cpu", "compiled", "cuda"}

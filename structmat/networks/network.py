@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -49,6 +50,11 @@ _HINTS = {  # for attributes that users expect on a network
     "matrix": _VALUES,
     "factors": _VALUES,
     "explore": "write net.to_json() to FILE.json, and run structmat explore FILE.json",
+    "random": "structmat.Rotation(net, structmat.random_blocks(net, rng=0)) has random values",
+    "Rotation": "structmat.Rotation(net, blocks)",
+    "certify": "structmat.certify takes a structmat.Rotation(net, blocks)",
+    "compare": "structmat.compare([net, ...])",
+    "isomorphism": "structmat.isomorphism(net, other)",
 }
 _MOST = 2**25  # maximum of wires × stages: a quarter of a gigabyte of indices
 
@@ -563,11 +569,13 @@ class Network(Value):
         return grid(self, **options)
 
     def __getattr__(self, name: str) -> Any:
-        library = sys.modules["structmat"]  # imported, for this module is a part of it
-        if not name.startswith("_") and name in library.__all__:
-            raise AttributeError(f"Network has no {name}; it is a function: structmat.{name}(net)")
         if name in _HINTS:
             raise AttributeError(f"Network has no {name}: {_HINTS[name]}")
+        library = sys.modules["structmat"]  # imported, for this module is a part of it
+        if not name.startswith("_") and name in library.__all__:
+            raise AttributeError(
+                f"Network has no {name}; {_in_library(name, getattr(library, name))}"
+            )
         raise AttributeError(f"Network has no attribute {abbreviated(name)}")
 
     def _parts(self) -> tuple[Any, ...]:
@@ -599,6 +607,17 @@ class Network(Value):
         )
         picture = svg.drawn(self.width, self.stages, self.labels)
         return f"<div><p>Network: {counts}</p>\n{picture}</div>"
+
+
+def _in_library(name: str, found: Any) -> str:
+    """Return how a public name of the library is used, for a message."""
+    needed = []
+    if inspect.isfunction(found):
+        parameters = inspect.signature(found).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty]
+    if needed[:1] not in (["net"], ["topology"]):
+        return f"see structmat.{name}"
+    return f"it is a function: structmat.{name}({', '.join(['net', *needed[1:]])})"
 
 
 def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:

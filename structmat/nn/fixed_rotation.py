@@ -25,6 +25,17 @@ from structmat.nn.parametrizations.generators import promoted, real_dtype
 from structmat.nn.precision import without_autocast
 from structmat.nn.vectors import check_vectors, rotate_parts
 
+_INVERSE = "q.adjoint(x), or FixedRotation(q.rotation.H)"
+_HINTS = {  # for attributes that users expect on a matrix
+    "T": _INVERSE,
+    "H": _INVERSE,
+    "inverse": _INVERSE,
+    "inv": _INVERSE,
+    "transpose": _INVERSE,
+    "network": "q.rotation.network",
+    "description": "q.rotation.description",
+}
+
 
 class FixedRotation(nn.Module):
     """A rotation as a module without parameters or buffers.
@@ -82,6 +93,11 @@ class FixedRotation(nn.Module):
         self.rotation = rotation
         self._unitary = np.dtype(rotation.dtype).kind == "c"
         self._kept: dict[tuple[torch.device, torch.dtype, bool], _Ready] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _HINTS:
+            raise AttributeError(f"a FixedRotation has no {name}: use {_HINTS[name]}")
+        return super().__getattr__(name)
 
     @property
     def width(self) -> int:

@@ -206,6 +206,8 @@ def learn_topology(
     if target is None:
         return LearnedTopology(Rotation(net, list(blocks)), last[best], tuple(last), course)
     found = fit(net, target.astype(blocks.dtype), start=list(blocks), progress=False)
+    if found.method.endswith("interrupted"):
+        raise KeyboardInterrupt
     errors = tuple(math.sqrt(one) for one in last)
     return LearnedTopology(found.rotation, found.error, errors, tuple(map(math.sqrt, course)))
 
@@ -232,7 +234,9 @@ def proposals(
     >>> propose(4, np.random.default_rng(0), [])
     Network(width=4, depth=1, parameters=2)
     """
-    return partial(_proposed, target_or_loss=target_or_loss, options=options)
+    made = partial(_proposed, target_or_loss=target_or_loss, options=options)
+    made.__name__ = "learned"  # type: ignore[attr-defined]  # the source that the search records
+    return made
 
 
 def _proposed(

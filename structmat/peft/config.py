@@ -29,6 +29,7 @@ from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import PLANS, checked_dropout
 from structmat.nn.parametrizations import checked_parametrization
 from structmat.peft.names import StructmatType
+from structmat.search.choice.ranking import DEFAULT
 
 SCHEMA = 1
 WEIGHTS = "adapter_model.safetensors"
@@ -45,8 +46,8 @@ class StructmatConfig(PeftConfig):
     topology : str, path, Family, Network or networkx graph
         The network for each layer: a spec string such as "butterfly(block=8, depth=2)" or
         "butterfly * 2", a family or composition or, if all layers have its width, a network, a
-        graph or a file with one of them. The default supports every width from 16 up, and equals
-        "shuffle(block=16)" for multiples of 16.
+        graph or a file with one of them. The default, "mixing_network(block=16)", is what
+        `structmat.choose` recommends at every width.
     topology_pattern : dict from regular expression to topology
         Other networks for some layers. A pattern must match the whole name, or the name without
         some leading parts; the first match applies.
@@ -110,7 +111,7 @@ class StructmatConfig(PeftConfig):
     structmat.errors.UnknownFamilyError: no family 'buterfly'; did you mean butterfly?
     """
 
-    topology: Any = "deal(block=16)"
+    topology: Any = DEFAULT
     topology_pattern: Any = dataclasses.field(default_factory=dict)
     parametrization: str = "cayley"
     side: str = "inputs"

@@ -222,7 +222,7 @@ def random_edit(
     most = checked_integer(largest, "largest", 2)
     deep = None if deepest is None else checked_integer(deepest, "deepest", 0)
     for k in source.permutation(len(_KINDS)):
-        if edit := _KINDS[k](net, source, most, deep):
+        if edit := _KINDS[int(k)](net, source, most, deep):
             return edit
     raise WiringError(
         f"{net}: there is no edit with deepest={deep}; a network needs at least 2 wires, and 1"

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -30,6 +31,22 @@ def test_writing_replaces_the_old_file_and_leaves_no_temporary_file(tmp_path):
         write_text(tmp_path / "a.txt", text)
     assert (tmp_path / "a.txt").read_text() == "new"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_only_regular_files_are_replaced(tmp_path):
+    """A rename would replace a device such as /dev/null by a file."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name, kind in (
+        ("pipe", "not a regular file"),
+        ("link", "not a regular file"),
+        ("folder", "a directory"),
+    ):
+        with pytest.raises(FileError, match=f"{name} is {kind}; give the name of a file"):
+            write_bytes(tmp_path / name, b"data")
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["folder", "link", "pipe"]
 
 
 def test_unencodable_characters_are_escaped(tmp_path):

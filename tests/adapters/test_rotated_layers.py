@@ -149,7 +149,9 @@ def test_a_layer_named_twice_is_rotated_once():
     x = torch.randn(2, 6)
     before = layer(x)
     model = nn.ModuleDict({"a": layer, "b": layer})
-    with pytest.raises(StructmatError, match="a and b are the same layer, which has one rotation"):
+    with pytest.raises(
+        StructmatError, match="a and b are the same layer, which can have only one rotation"
+    ):
         rotate_activations(model, rotations={"a": sm.rotator(6), "b": sm.rotator(6, rng=1)})
     assert model["a"] is layer
     text = sm.rotator(6).description
@@ -230,7 +232,7 @@ def test_a_layer_with_complex_weights_stays_the_same():
         (nn.Embedding(6, 4), r"x is a Embedding, .* looks up rows and has no inputs to rotate"),
         (nn.Conv1d(4, 4, 3), "x is a Conv1d, .* only linear layers can be"),
         (Doubled(4, 4), "x: Doubled has its own forward"),
-        (nn.Linear(1, 4), "x has fewer than 2 inputs, so nothing to rotate; exclude it"),
+        (nn.Linear(1, 4), "x has fewer than 2 inputs, so there is nothing to rotate; exclude it"),
     ],
 )
 def test_layers_that_cannot_be_rotated_are_named(module, said):
@@ -262,7 +264,7 @@ def test_bad_arguments_are_refused():
     for rotation in (sm.rotator(24), sm.rotator(24).description, 3):
         with pytest.raises(StructmatError, match=r"rotation=.*: it must be a function of the widt"):
             rotate_activations(perceptron(), rotation)
-    with pytest.raises(StructmatError, match=r"rotations=\['0'\]: it must be a dict of rotations"):
+    with pytest.raises(StructmatError, match=r"rotations=\['0'\]: it must be a dict from layer"):
         rotate_activations(perceptron(), rotations=["0"])
     with pytest.raises(StructmatError, match="target_modules=None: it must be a regular express"):
         rotate_activations(perceptron(), target_modules=None)

@@ -328,13 +328,27 @@ def test_blocks_of_other_libraries_are_rejected():
 
 
 def test_distortion_bounds_follow_from_the_values_of_the_certificate():
-    net = sm.mixed_radix(64)
-    found = sm.certify(sm.Rotation(net, sm.random_blocks(net, rng=0)))
+    found = sm.certify(sm.rotator(64))
     rms = found.rms_distortion(16)
     assert found.distortion(16, vectors=4, failure=0.25) == pytest.approx(4 * rms)
     assert found.distortion(64) == 0
+    assert found.distortion(16, failure=1e-9) == 3  # never more than d/m − 1
+    assert found.distortion(16, vectors=2**64 - 1, failure=5e-324) == 3
+    assert found.distortion(63, failure=5e-324) == 1
+    with pytest.raises(StructmatError, match="failure=0: it must be a probability"):
+        found.distortion(16, failure=0)
     with pytest.raises(StructmatError, match="outputs=65: it must be at most the width 64"):
         found.distortion(65)
+
+
+def test_a_certificate_has_faults_instead_of_a_verdict():
+    net = sm.butterfly(4)
+    found = sm.certify(sm.Rotation(net, sm.random_blocks(net, rng=0)))
+    with pytest.raises(AttributeError, match="a Certificate has no ok: use its attribute faults"):
+        _ = found.ok
+    with pytest.raises(AttributeError, match="a Certificate has no attribute 'fault'"):
+        _ = found.fault
+    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301 (our own bytes)
 
 
 # Two rotations that concentrate energy -----------------------------------------------------------

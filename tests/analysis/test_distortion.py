@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -98,6 +99,17 @@ def test_bounds_decrease_with_outputs_and_increase_with_everything_else(width, d
     assert rms_distortion(width, outputs, 1 / width) <= rms_distortion(width, outputs, 1.0)
 
 
+@given(st.integers(1, 10**6), st.data())
+def test_bounds_are_finite_and_never_exceed_what_always_holds(width, data):
+    """The energy of the sample is between 0 and ‖x‖², so |Z − 1| is at most max(1, d/m − 1)."""
+    outputs = data.draw(st.integers(1, width))
+    coherence = data.draw(st.floats(1, math.sqrt(width)))
+    failure = data.draw(st.sampled_from([5e-324, 1e-300, 0.01, np.float32(0.5), Fraction(1, 3)]))
+    vectors = data.draw(st.sampled_from([1, 2**64 - 1]))
+    bound = distortion(width, outputs, coherence, vectors=vectors, failure=failure)
+    assert 0 <= bound <= max(1, width / outputs - 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -109,6 +121,7 @@ def test_bounds_decrease_with_outputs_and_increase_with_everything_else(width, d
         ({"failure": 0.0}, "failure=0.0: it must be a probability between 0 and 1"),
         ({"failure": float("nan")}, "failure=nan"),
         ({"failure": "1 %"}, "failure='1 %'"),
+        ({"failure": Fraction(1, 10**400)}, "it must be a probability between 0 and 1"),
     ],
 )
 def test_invalid_arguments_are_rejected(arguments, message):

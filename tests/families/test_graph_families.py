@@ -146,6 +146,7 @@ def test_hamming_by_cliques_is_mixed_radix(radices, repeat):
         repeat
     )
     assert sm.families.hamming(width) == sm.mixed_radix(width)
+    assert sm.families.hamming(1, radices=()) == sm.mixed_radix(1, radices=())
 
 
 # Circulant, Cayley, de Bruijn -----------------------------------------------------------------

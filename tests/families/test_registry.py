@@ -107,6 +107,10 @@ def test_specs_are_never_evaluated(spec, tmp_path):
     ("spec", "message"),
     [
         ("buterfly(block=8)", "no family 'buterfly'; did you mean butterfly"),
+        ("buterfly(8)", "no family 'buterfly'; did you mean butterfly"),
+        ("rotator", r"no family 'rotator': structmat\.rotator\(width\).* returns a rotation"),
+        ("rotator(768)", r"structmat\.rotator\(width\), or structmat\.Rotator\.from_description"),
+        ("rotator(768, block=16, seed=0, version=1)", r"Rotator\.from_description\(text\)"),
         ("xyzzy", "no family 'xyzzy'; see `structmat list` .* user-defined .*--load FILE.py"),
         ("butterfly(blok=8)", "butterfly has no option 'blok'; did you mean block"),
         (
@@ -349,6 +353,16 @@ def test_a_non_callable_rule_is_rejected_at_registration(options, message):
             return sm.block_diagonal(width, block)
 
     assert sm.catalogue() == before
+
+
+@pytest.mark.parametrize("name", ["mirror", "reverse"])
+def test_names_of_operations_are_reserved(name):
+    def build(width):
+        return sm.butterfly(width)
+
+    build.__name__ = name
+    with pytest.raises(SpecError, match=rf"family '{name}': in specs, {name}\(…\) is an operation"):
+        family("any")(build)
 
 
 @pytest.mark.parametrize("rule", [False, True, 3, ["no"]])

@@ -72,6 +72,19 @@ def test_the_output_has_the_table_the_machine_and_the_plot_path(capsys, tmp_path
     assert "<svg" in picture.read_text("utf-8")
 
 
+@pytest.mark.parametrize("form", [(), ("--json",), ("--rotation",)])
+def test_networks_that_were_all_refused_are_an_error_after_the_references(capsys, form):
+    against = "copy" if form == ("--rotation",) else "frozen"
+    options = ("--width", "12", *QUICK[2:], "--against", against)
+    code, out, err = run(capsys, "benes", *options, *form)
+    assert code == 2
+    assert "no network was measured: benes: " in err
+    assert "width must be 2^n" in err
+    assert ("copy of the vectors" if form == ("--rotation",) else "frozen") in out
+    code, _, err = run(capsys, "benes", "monarch", *options, *form)
+    assert (code, err) == (0, "")
+
+
 def test_missing_libraries_are_noted_or_an_error_if_requested(capsys, monkeypatch):
     absent = candidates.Candidate("lora", "LoRA", lambda layer: layer, "no_such_library")
     few = {"frozen": AGAINST["frozen"], "lora": absent}
@@ -117,7 +130,7 @@ def test_without_measurements_there_is_a_one_line_error(capsys, tmp_path):
     assert err.startswith("structmat bench: nothing was measured: benes: benes(width=12): width ")
     assert (err.count("\n"), err.count("width=12"), err.count("width=20")) == (1, 1, 1)
     with_frozen = ("benes", *widths, "--against", "frozen", "--save", str(picture))
-    assert run(capsys, *with_frozen)[0] == 0
+    assert run(capsys, *with_frozen)[0] == 2
     assert picture.is_file()
 
 
@@ -130,7 +143,8 @@ def test_a_plot_needs_at_least_two_candidates(capsys, tmp_path):
 
 def test_an_unsupported_width_is_noted_below_the_table_and_not_plotted(capsys, tmp_path):
     picture = tmp_path / "steps.svg"
-    arguments = ["butterfly(block=6)", *QUICK, "--against", "frozen", "--save", str(picture)]
+    specs = ("butterfly(block=6)", "monarch")
+    arguments = [*specs, *QUICK, "--against", "frozen", "--save", str(picture)]
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
     assert "\nbutterfly(block=6): butterfly(width=32, block=6): " in out

@@ -144,6 +144,41 @@ def test_every_array_library_is_supported(library, spec):
     assert array_api_compat.is_array_api_obj(ours.H.blocks[0])
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.complex64])
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_numpy_blocks_take_the_precision_of_vectors_of_another_library(library, kind):
+    array = libraries()[library]
+    net = sm.butterfly(8)
+    r = sm.Rotation(net, sm.random_blocks(net, 0, kind))
+    x = np.random.default_rng(0).standard_normal(8)
+    single = "complex64" if kind is np.complex64 else "float32"
+    wide = {"float64": single.replace("32", "64").replace("x64", "x128")}
+    names = ["float32", "float16", "bfloat16", "complex64"] + ["float64"] * (library == "torch")
+    for name in names:
+        xp = array_api_compat.array_namespace(array(x))
+        given = xp.astype(array(x), getattr(xp, name))
+        expected = "complex64" if name == "complex64" else wide.get(name, single)
+        for y in (r(given), r @ given):
+            assert str(y.dtype).removeprefix("torch.") == expected
+        near(xp.astype(r(given), xp.complex64), r(x), np.float16, 10)
+    blocks = [array(b) for b in r.blocks]
+    if library == "torch":  # the rules of torch
+        assert sm.Rotation(net, blocks)(array(x.astype(np.float32))).dtype == blocks[0].dtype
+        assert r(array(np.ones(8, dtype=np.int64))).dtype == blocks[0].dtype
+
+
+def test_vectors_without_arithmetic_are_rejected_in_one_line():
+    import torch
+
+    r = made(sm.butterfly(8), 0)
+    with pytest.raises(BlockError, match=r"x of dtype torch\.float8_e5m2: .*float16 or wider"):
+        r(torch.ones(8).to(torch.float8_e5m2))
+    with pytest.raises(BlockError, match=r"x of dtype torch\.float8_e4m3fn: .*float16 or wider"):
+        sm.Rotation(r.network, [torch.tensor(b) for b in r.blocks]) @ torch.ones(8).to(
+            torch.float8_e4m3fn
+        )
+
+
 def test_torch_differentiates_through_a_rotation():
     import torch
 
@@ -291,6 +326,10 @@ def test_invalid_files_are_rejected(tmp_path):
         sm.Rotation.load(path)
     with pytest.raises(FileError, match="cannot create the directory"):
         made(net, 0).save(path / "inside" / "r.safetensors")
+    with pytest.raises(FileError, match="is a directory; give the name of a file"):
+        made(net, 0).save(tmp_path)
+    with pytest.raises(FileError, match="File name too long"):
+        made(net, 0).save(tmp_path / ("a" * 300))
     made(net, 0).save(tmp_path / "new" / "r.safetensors")
     assert sm.Rotation.load(tmp_path / "new" / "r.safetensors").network == net
 

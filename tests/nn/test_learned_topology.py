@@ -15,6 +15,7 @@ from structmat.errors import StructmatError, WidthError
 from structmat.nn import learn_topology
 from structmat.nn.learned_topology import hardened, proposals, sinkhorn, stages_product
 from structmat.nn.parametrizations import exponential
+from structmat.search.study.engine import search
 from structmat.testing import seeds
 
 QUICK = {"steps": 40, "starts": 2, "progress": False}
@@ -101,10 +102,12 @@ def test_a_hidden_network_is_approximated_better_than_by_random_networks():
     better = []
     for seed in range(3):
         target = planted(8, 2, seed)
-        found = learn_topology(8, target, depth=2, steps=120, generator=seed, progress=False)
+        found = learn_topology(
+            8, target, depth=2, steps=100, starts=4, generator=seed, progress=False
+        )
         assert (found.network.width, found.network.depth, found.network.parameters) == (8, 2, 8)
-        others = [sm.random(8, 2, 2, rng=k) for k in range(5)]
-        errors = [sm.fit(net, target, rng=0, starts=2, progress=False).error for net in others]
+        others = [sm.random(8, 2, 2, rng=k) for k in range(4)]
+        errors = [sm.fit(net, target, rng=0, starts=1, progress=False).error for net in others]
         better.append(found.loss < min(errors))
     assert sum(better) >= 2
 
@@ -157,7 +160,7 @@ def test_a_loss_without_a_target_is_minimised():
     assert sm.reach(found.network)[:, 0].all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])
 def test_dtypes_of_the_blocks(dtype):
     target = planted(5, 1, 0, dtype=complex if dtype.is_complex else float)
     found = learn_topology(5, target, depth=1, dtype=dtype, generator=0, **QUICK)
@@ -185,7 +188,18 @@ def test_targets_may_be_arrays_tensors_or_rotations_of_any_norm():
     )
 
 
-def test_learned_networks_are_proposed_to_a_search():
+def test_learned_networks_are_proposals_of_a_search():
+    target = planted(6, 2, 0)
+    propose = proposals(target, depth=2, block=3, **QUICK)
+    result = search(
+        6, "fit_error", target=target, proposals=[propose], trials=2, rng=1, progress=False
+    )
+    assert {trial.source for trial in result.trials} == {"learned"}
+    assert result.best.network.parameters == 12
+    assert result.best.values["fit_error"] == min(t.values["fit_error"] for t in result.trials)
+
+
+def test_proposals_depend_only_on_the_generator_and_can_be_pickled():
     propose = proposals(planted(6, 2, 0), depth=2, block=3, **QUICK)
     rng = np.random.default_rng(0)
     nets = [propose(6, rng, []) for _ in range(2)]

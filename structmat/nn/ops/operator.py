@@ -91,7 +91,7 @@ def plain(
     if torch_internals.recorded():  # recorded graphs are differentiated without autocast
         with without_autocast(x.device.type):
             return functional.linear(y, weight, bias)
-    flat, transposed = y.reshape(-1, y.shape[-1]), weight.T
+    flat, transposed = reference.flattened(y), weight.T
     if bias is not None:  # as an additional input, so that the sum is rounded once
         flat = torch.cat([flat, flat.new_ones(len(flat), 1)], dim=1)
         transposed = torch.cat([transposed, bias[None]])

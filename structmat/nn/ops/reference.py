@@ -80,7 +80,7 @@ def apply(steps: Steps, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = 
     -------
     (..., width)
     """
-    y = x.reshape(-1, steps.width).T
+    y = flattened(x).T
     if adjoint:
         blocks = [conjugate_transposed(b) for b in blocks]
     for step in steps.adjoint if adjoint else steps.forward:
@@ -95,6 +95,19 @@ def apply(steps: Steps, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = 
     return y.T.reshape(x.shape)
 
 
+def flattened(x: Tensor) -> Tensor:
+    """Return vectors (..., width) as rows (n, width).
+
+    Unlike `reshape(-1, width)`, this also works for the elements of an empty batch in `torch.vmap`.
+
+    Examples
+    --------
+    >>> flattened(torch.ones(3)).shape, flattened(torch.ones(2, 0, 3)).shape
+    (torch.Size([1, 3]), torch.Size([0, 3]))
+    """
+    return x[None].flatten(0, -2)
+
+
 def _multiplied(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
     # The compiler knows the fields of a segment, but not its property `end`.
     sizes = [s.count * s.radix for s in step.segments]
@@ -103,7 +116,7 @@ def _multiplied(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) 
     parts = []
     for s, run in zip(step.segments, runs, strict=False):  # idle wires have no segment
         block = blocks[s.bank].expand(s.count, -1, -1)  # a bank of equal blocks may be given once
-        made = product(block, run.reshape(s.count, s.radix, -1))
+        made = product(block, run.unflatten(0, (s.count, s.radix)))
         parts.append(made.reshape(run.shape))
     parts.extend(runs[len(parts) :])
     return parts[0] if len(parts) == 1 else torch.cat(parts)

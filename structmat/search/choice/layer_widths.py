@@ -62,11 +62,13 @@ def _inputs(model: Any) -> Iterable[int]:
     for _, module in model.named_modules():
         if module is output:
             continue
-        weight = getattr(module, "weight", None)
-        if isinstance(getattr(module, "in_features", None), int) and weight is not None:
+        shape = getattr(getattr(module, "weight", None), "shape", None)
+        if shape is None:
+            continue
+        if isinstance(getattr(module, "in_features", None), int):
             yield module.in_features
-        elif isinstance(getattr(module, "nf", None), int) and len(weight.shape) == 2:
-            yield int(weight.shape[0])
+        elif isinstance(getattr(module, "nf", None), int) and len(shape) == 2:
+            yield int(shape[0])
 
 
 def _output_embedding(model: Any) -> Any:

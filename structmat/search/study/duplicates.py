@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from structmat.analysis.isomorphism import isomorphism, mixed_keys
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
+from structmat.search.objectives import Objective, Requirement
 
 # Objectives that do not depend on the names of the wires, nor on a sample.
 INVARIANT = frozenset(
@@ -29,17 +30,23 @@ INVARIANT = frozenset(
     }
 )
 _ROUNDS = 4  # of refinement; more would distinguish few more networks
+_WIDEST = 64  # the maximum width at which networks are compared up to a relabelling
 
 
-def are_invariant(names: Iterable[str]) -> bool:
-    """Return whether objectives and requirements, given by their names, ignore the names of wires.
+def are_invariant(measures: Iterable[Objective | Requirement]) -> bool:
+    """Return whether objectives and requirements do not depend on the names of the wires.
+
+    Of functions of the user it is not known.
 
     Examples
     --------
-    >>> are_invariant(["mixing", "parameters<=64"]), are_invariant(["fit_error"])
-    (True, False)
+    >>> from structmat.search.objectives import objective, requirement
+    >>> are_invariant([objective("mixing"), requirement("parameters<=64")])
+    True
+    >>> are_invariant([objective("conditioning")]), are_invariant([objective(len)])
+    (False, False)
     """
-    return all(_subject(name) in INVARIANT for name in names)
+    return all(_subject(one.name) in INVARIANT and _is_ours(one.function) for one in measures)
 
 
 def key(net: Network, *, relabelled: bool) -> str:
@@ -49,8 +56,8 @@ def key(net: Network, *, relabelled: bool) -> str:
     ----------
     net : Network
     relabelled : bool
-        Whether networks that differ by a relabelling of the wires share the key. A few others may
-        share it, too; `equivalent` decides.
+        Whether straight networks of at most 64 wires share the key if they differ by a relabelling
+        of the wires. A few others may share it, too; `equivalent` decides.
 
     Examples
     --------
@@ -61,19 +68,22 @@ def key(net: Network, *, relabelled: bool) -> str:
     >>> key(butterfly(8), relabelled=False) == key(other, relabelled=False)
     False
     """
-    if not relabelled or not net.is_straight:
+    if not relabelled or not _is_comparable(net):
         return _digest(repr(_canonical(net)))
-    colour = np.zeros(net.width, dtype=np.uint64)
+    # Row i refines the colours of the wires after wire i has been distinguished from the others.
+    # Without that, all wires of networks of full stages would have the same colour.
+    colour = np.eye(net.width, dtype=np.uint64)
     for _ in range(_ROUNDS):
         own = mixed_keys(colour)
         colour = own.copy()
         for t, stage in enumerate(net):
+            mark = mixed_keys(np.array([t]))
             for bank in stage.banks:
-                met = own[bank.reads].sum(axis=1, keepdims=True, dtype=np.uint64)
-                meeting = mixed_keys(met ^ mixed_keys(np.array([t], dtype=np.uint64)))
-                colour[bank.reads] += np.broadcast_to(meeting, bank.reads.shape)
+                met = own[:, bank.reads].sum(axis=2, keepdims=True, dtype=np.uint64)
+                colour[:, bank.reads] += mixed_keys(met ^ mark)
+    rows = np.sort(mixed_keys(colour).sum(axis=1, dtype=np.uint64))
     counts = net.width, net.depth, [sorted(_radices(stage)) for stage in net]
-    return _digest(f"{counts} {np.sort(colour).tolist()}")
+    return _digest(f"{counts} {rows.tolist()}")
 
 
 def equivalent(a: Network, b: Network, *, relabelled: bool) -> bool:
@@ -85,9 +95,17 @@ def equivalent(a: Network, b: Network, *, relabelled: bool) -> bool:
     >>> equivalent(butterfly(8), mixed_radix(8, reverse=True), relabelled=True)
     True
     """
-    if relabelled and a.is_straight and b.is_straight:
+    if relabelled and _is_comparable(a) and _is_comparable(b):
         return isomorphism(a, b) is not None
     return _canonical(a) == _canonical(b)
+
+
+def _is_comparable(net: Network) -> bool:
+    return net.is_straight and net.width <= _WIDEST
+
+
+def _is_ours(function: Callable[..., object]) -> bool:
+    return str(getattr(function, "func", function).__module__).startswith("structmat.")
 
 
 def _subject(name: str) -> str:

@@ -8,16 +8,17 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
 
 from structmat.errors import FileError
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 
 class Journal(BaseJournalBackend):
@@ -86,7 +87,7 @@ class Journal(BaseJournalBackend):
                 raise
 
     @contextmanager
-    def _opened(self, mode: str) -> Iterator[BinaryIO]:
+    def _opened(self, mode: str) -> Iterator[IO[bytes]]:
         """Open the file without a buffer, and lock it against writers, or against all others."""
         with self._path.open(mode, buffering=0) as file:
             if fcntl is not None:
@@ -112,7 +113,7 @@ class Journal(BaseJournalBackend):
         return log
 
 
-def _end(file: BinaryIO) -> int:
+def _end(file: IO[bytes]) -> int:
     """Return the position after the last complete line."""
     end = file.seek(0, os.SEEK_END)
     while end:

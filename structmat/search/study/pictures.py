@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from structmat.search.study.result import SearchResult
 from structmat.viz.palette import BARE, COLOURS
 from structmat.viz.style import axes, legend, ruled, thousands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from structmat.search.study.result import SearchResult
 
 
 def drawn(result: SearchResult, ax: Axes | None = None) -> Axes:

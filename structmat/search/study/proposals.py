@@ -161,7 +161,7 @@ def proposal(
 def _family(space: Space, trial: Trial, rng: np.random.Generator) -> Proposal:
     name = _suggested(trial, "family", tuple(space.variants))
     spec = _suggested(trial, name, space.variants[name])
-    rule = parse(spec)
+    rule: Any = parse(spec)
     if not isinstance(rule, Family):
         return Proposal(rule(space.width), spec, "family")
     given, options = dict(rule.options), entry(rule.name).options

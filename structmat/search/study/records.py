@@ -37,7 +37,7 @@ def read(
 
 def _trial(number: int, done: optuna.trial.FrozenTrial, goals: Sequence[Goal], width: int) -> Trial:
     about = ledger.proposal_of(done)
-    violation = sum(max(0.0, one) for one in done.constraints.values())
+    violation = float(sum(max(0.0, one) for one in done.constraints.values()))
     if done.state.name != "COMPLETE":
         state, message = "failed", str(done.user_attrs.get(ledger.ERROR, ledger.GIVEN_UP))
     else:

@@ -310,11 +310,13 @@ class SearchResult:
 def _layers(costs: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return 0 for each row that no other row dominates, and 1 for the others."""
     if costs.shape[1] == 1:
-        return (costs[:, 0] > costs[:, 0].min(initial=np.inf)).astype(np.int64)
-    return np.array(
-        [bool(((costs <= row).all(axis=1) & (costs < row).any(axis=1)).any()) for row in costs],
-        dtype=np.int64,
-    )
+        worse = costs[:, 0] > costs[:, 0].min(initial=np.inf)
+    else:
+        worse = np.array(
+            [((costs <= row).all(axis=1) & (costs < row).any(axis=1)).any() for row in costs],
+            dtype=bool,
+        )
+    return np.asarray(worse, dtype=np.int64)
 
 
 def _cut(text: str) -> str:

@@ -65,7 +65,7 @@ def named(storage: str | os.PathLike[str] | None) -> str:
     Examples
     --------
     >>> named("postgresql://ann:secret@host/searches"), named(None)
-    ('postgresql://ann:***@host/searches', 'memory')
+    ('postgresql+psycopg://ann:***@host/searches', 'memory')
     """
     if storage is None:
         return "memory"

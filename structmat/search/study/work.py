@@ -69,7 +69,7 @@ class Work:
         self._seed = seed
         self._shared = shared
         self._watch = Watch()
-        self._relabelled = are_invariant([*map(str, goals), *map(str, needs)])
+        self._relabelled = are_invariant([*goals, *needs])
         self._known: dict[int, Trial] = {}
 
     def run(self, total: int, timeout: float | None, steps: Any) -> bool:
@@ -157,7 +157,7 @@ class Work:
         try:
             made = self._proposed(trial, number, trials)
             mark = key(made.network, relabelled=self._relabelled)
-            about = {"topology": made.topology, "key": mark}
+            about: dict[str, Any] = {"topology": made.topology, "key": mark}
             about |= {"source": made.source, "parent": made.parent}
             trial.set_user_attr(ledger.PROPOSAL, about)
             earlier = self._earlier(trial.number, mark, made.network)

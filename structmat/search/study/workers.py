@@ -27,17 +27,18 @@ _active: set[tuple[str, int]] = set()  # the study and number of the trials that
 def working(trial: Trial) -> Iterator[None]:
     """Sign a trial as that of this process, and record heartbeats while the context lasts."""
     mine = trial.study.study_name, trial.number
-    trial.set_user_attr(WORKER, _this_process())
     stop = Event()
     beats = Thread(target=_beat, args=(trial, stop), daemon=True)
-    beats.start()
-    _active.add(mine)
+    _active.add(mine)  # before other threads of this process can see that the trial is its own
     try:
+        trial.set_user_attr(WORKER, _this_process())
+        beats.start()
         yield
     finally:
         _active.discard(mine)
         stop.set()
-        beats.join()
+        if beats.ident is not None:
+            beats.join()
 
 
 def _beat(trial: Trial, stop: Event) -> None:
@@ -105,7 +106,7 @@ def _runs(worker: dict[str, Any]) -> bool:
     """Return whether a process of this machine is running."""
     process = worker["process"]
     if worker["since"] is not None:
-        return _since(process) == worker["since"]
+        return bool(_since(process) == worker["since"])
     if os.name != "posix":
         return True
     try:
