@@ -36,7 +36,7 @@ from structmat.linalg import factors as stagewise
 from theory._tools import rotation, rounding
 from theory.ruler_covers import plane_rotations
 
-NUMBER = "T56"
+NUMBER = "T57"
 STATUS = "proved"
 
 

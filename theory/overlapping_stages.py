@@ -30,7 +30,7 @@ import structmat as sm
 from structmat.analysis.most_dimensions import _extreme, _turan, most_dimensions
 from theory._tools import partitions
 
-NUMBER = "T58"
+NUMBER = "T59"
 STATUS = "proved"
 
 

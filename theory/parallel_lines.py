@@ -22,7 +22,7 @@ import structmat as sm
 from structmat.families import affine
 from theory._tools import switches
 
-NUMBER = "T57"
+NUMBER = "T58"
 STATUS = "proved"
 
 

@@ -78,7 +78,7 @@ def affine(width: int, block: int = 2, depth: int | None = None) -> Network:
     >>> affine(64, block=4)
     Network(width=64, depth=21, parameters=2016)
     >>> [stage.banks[0].reads.tolist() for stage in affine(4).stages]
-    [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[0, 3], [1, 2]]]
+    [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[0, 3], [2, 1]]]
     """
     size = int(block)
     sums, products = _field(size)

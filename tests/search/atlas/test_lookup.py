@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
+import theory
 from structmat.errors import FileError, StructmatError
 from structmat.networks.network import Network
 from structmat.search.atlas.lookup import Atlas, selected, summary
@@ -145,6 +146,14 @@ def test_networks_serve_their_purpose(record):
         pairs = math.comb(record.width, 2)
         least = {"half-dimension": -(-pairs // 2), "dimension": record.value}
         assert sm.dimension(net).lower >= least.get(record.purpose, pairs)
+
+
+def test_the_sources_of_the_bounds_are_claims():
+    known = {claim.NUMBER: f"{claim.__name__.rpartition('.')[2]}.py" for claim in theory.claims()}
+    for question in QUESTIONS.values():
+        for number, file in re.findall(r"(T\d+) \((\w+\.py)\)", question.source):
+            assert known[number] == file
+        assert question.source in ("none", "σ_min ≤ σ_max") or "T" in question.source
 
 
 # Selection and tables -------------------------------------------------------------------------
