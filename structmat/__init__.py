@@ -44,7 +44,7 @@ from structmat.families import (
 from structmat.families.resolution import network
 from structmat.fitting import fit
 from structmat.graph import completion, from_graph, from_layers
-from structmat.linalg.blocks import adjoint_blocks, identity_blocks, random_blocks
+from structmat.linalg.blocks import identity_blocks, random_blocks
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
@@ -112,7 +112,6 @@ __all__ = [
     "rotator",
     "random_blocks",
     "identity_blocks",
-    "adjoint_blocks",
     "schedule",
     "symbolic",
     "fit",
@@ -133,6 +132,7 @@ if not TYPE_CHECKING:
         "atlas": "structmat.search.atlas.lookup",
     }
     _HINTS = {  # for names that users expect here
+        "adjoint_blocks": "use Rotation(net, blocks).H.blocks",
         "load": "use structmat.Rotation.load(path)",
         "from_matrix": "structmat.fit(net, matrix).rotation is the rotation fitted to a matrix",
         "random_rotation": "use rotator(width), or Rotation(net, random_blocks(net, rng=0))",

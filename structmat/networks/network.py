@@ -248,7 +248,7 @@ class Network(Value):
     def inverse(self) -> Network:
         """Return the network of Rᵀ: the stages in reverse order, with reads and writes exchanged.
 
-        Its blocks are the transposed blocks (`structmat.adjoint_blocks`).
+        Its blocks are the transposed blocks (`structmat.linalg.blocks.adjoint_blocks`).
         """
         return self._with([stage.inverse() for stage in reversed(self.stages)])
 

@@ -13,6 +13,7 @@ import structmat as sm
 from structmat.errors import BlockError, StructmatError
 from structmat.linalg.blocks import (
     PARAMETRIZATIONS,
+    adjoint_blocks,
     cayley,
     exponential,
     generators_per_block,
@@ -256,7 +257,7 @@ def test_random_blocks_are_reproducible_and_independent(net, seed):
 @given(networks(), seeds())
 def test_taking_adjoint_blocks_twice_restores_the_blocks(net, seed):
     blocks = sm.random_blocks(net, seed, complex)
-    back = sm.adjoint_blocks(net.inverse(), sm.adjoint_blocks(net, blocks))
+    back = adjoint_blocks(net.inverse(), adjoint_blocks(net, blocks))
     assert all(np.array_equal(a, b) for a, b in zip(blocks, back, strict=True))
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import BlockError
 from structmat.linalg import factors as stagewise
+from structmat.linalg.blocks import adjoint_blocks
 from structmat.testing import assert_orthogonal, families, networks, seeds
 
 dtypes = st.sampled_from([np.float32, np.float64, np.complex64, np.complex128])
@@ -170,7 +171,7 @@ def test_a_rotation_does_not_modify_its_input():
     ],
 )
 @pytest.mark.parametrize(
-    "function", [stagewise.matrix_of, stagewise.factors, sm.Rotation, sm.adjoint_blocks]
+    "function", [stagewise.matrix_of, stagewise.factors, sm.Rotation, adjoint_blocks]
 )
 def test_blocks_of_the_wrong_shape_are_rejected(function, blocks, message):
     with pytest.raises(BlockError, match=message):

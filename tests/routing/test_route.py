@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import RoutingError, StructmatError, UndecidedError, WiringError
 from structmat.linalg import factors as stagewise
+from structmat.linalg.blocks import adjoint_blocks
 from structmat.routing import backtracking
 from structmat.routing.clos_levels import plan_of
 from structmat.routing.unique_paths import Listed, Nested
@@ -219,7 +220,7 @@ def test_random_partitions_are_decided(width, depth, block, seed, data):
 @given(networks(max_width=5), st.data())
 def test_the_transposed_blocks_route_the_inverse(net, data):
     p = data.draw(st.sampled_from(sorted(realisable(net))))
-    back = sm.adjoint_blocks(net, sm.route(net, p))
+    back = adjoint_blocks(net, sm.route(net, p))
     assert np.array_equal(
         stagewise.matrix_of(net.inverse(), back), np.eye(net.width)[np.argsort(p)]
     )
