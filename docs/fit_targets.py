@@ -91,6 +91,7 @@ QUICK = Sizes(
 )
 RATE = 5e-5  # of finetuning all weights
 KINDS = ("attention.self.query", "intermediate.dense")
+SHORT = {KINDS[0]: "query", KINDS[1]: "intermediate"}
 
 
 def of_size(width: int, parameters: int) -> dict[str, Rule]:
@@ -182,24 +183,37 @@ def change(before: Array, after: Array) -> studies.Row:
 
 
 def model_fit(spec: str, before: Array, after: Array, sizes: Sizes) -> studies.Row:
-    """Fit a network to the rotation of a weight, from the identity."""
+    """Fit a network to the rotation of a weight, and to the weight itself, from the identity.
+
+    A rotation R̂ that maximises tr(R̂ᵀ W′ᵀ W) minimises ‖W R̂ᵀ − W′‖, so the second fit has the
+    target W′ᵀ W.
+    """
     r = procrustes(before, after)
     net = sm.parse(spec)(len(r))
-    found = sm.fit(
-        net,
-        r,
-        start=sm.identity_blocks(net),
-        sweeps=sizes.sweeps,
-        tolerance=1e-9,
-        progress=False,
-    )
-    moved = square(after - before)
-    made = found.rotation.matrix()
+    to_r, to_weight = (fitted(net, target, sizes) for target in (r, after.T @ before))
     return {
         "parameters": net.parameters,
-        "explained": 1 - square(made - r) / square(np.eye(len(r)) - r),
-        "of_weight": 1 - square(before @ made.T - after) / moved,
+        "pairs": len({pair for stage in net.stages for pair in pairs(stage)}),
+        "of_rotation": 1 - square(to_r - r) / square(np.eye(len(r)) - r),
+        "of_weight": 1 - square(before @ to_weight.T - after) / square(after - before),
     }
+
+
+def fitted(net: sm.Network, target: Array, sizes: Sizes) -> Array:
+    """Return the matrix of the fit to a target, from the identity."""
+    scale = np.linalg.norm(target) / len(target) ** 0.5
+    begin = sm.identity_blocks(net)
+    found = sm.fit(
+        net, target / scale, start=begin, sweeps=sizes.sweeps, tolerance=1e-9, progress=False
+    )
+    return found.rotation.matrix()
+
+
+def pairs(stage: sm.Stage) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of wires that meet in a stage."""
+    for bank in stage.banks:
+        for wires in np.sort(bank.reads, axis=1).tolist():
+            yield from itertools.combinations(wires, 2)
 
 
 # The record ------------------------------------------------------------------------------------
@@ -265,9 +279,8 @@ def tables(record: Mapping[str, Any]) -> Iterator[str]:
         f"{_layers(record)}"
     )
     yield (
-        "The share of the squared distance between the identity and the rotation of a weight that"
-        " a network reaches, and the share of the change of the weight that this explains, medians"
-        f" over layers and seeds:\n\n{_model(record)}"
+        "What networks explain, in per cent, medians over layers and seeds: of ‖R − I‖², by a fit"
+        f" to R, and of ‖W′ − W‖², by a fit to the weight:\n\n{_model(record)}"
     )
 
 
@@ -318,12 +331,12 @@ def _model(record: Mapping[str, Any]) -> str:
                 for row in record["model"]
                 if row["topology"] == spec and row["layer"].endswith(kind)
             ]
-            cells += [f"{100 * _median(rows, key):.1f} %" for key in ("explained", "of_weight")]
-        lines.append([f"`{spec}`", f"{rows[0]['parameters']:,}", *cells])
-    head = ["topology", "parameters"]
-    for kind in KINDS:
-        head += [f"of R, {kind.rpartition('.')[2]}", "of the change"]
+            cells += [f"{100 * _median(rows, key):.2f}" for key in ("of_rotation", "of_weight")]
+        lines.append([f"`{spec}`", f"{rows[0]['parameters']:,}", f"{rows[0]['pairs']:,}", *cells])
     lines.sort(key=lambda line: int(line[1].replace(",", "")))
+    head = ["topology", "parameters", "pairs of wires"]
+    for kind in KINDS:
+        head += [f"{SHORT[kind]}: of ‖R − I‖²", "of ‖W′ − W‖²"]
     return studies.markdown(head, lines)
 
 

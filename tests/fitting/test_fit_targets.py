@@ -51,10 +51,18 @@ def test_the_counts_of_the_record_are_those_of_the_networks(record):
 def test_errors_fall_with_more_sweeps_and_shares_are_at_most_one(record):
     assert all(row["error"] <= row["half"] for row in record["random"])
     for row in record["model"]:
-        assert 0 <= row["explained"] <= 1
-        assert row["of_weight"] <= 1
-    for row in record["layers"]:
-        assert 0 < row["explained"] < 1
+        assert 0 <= row["of_rotation"] <= 1
+        assert 0 <= row["of_weight"] <= 1
+    shares = {(r["layer"], r["seed"]): r["explained"] for r in record["layers"]}
+    for row in record["model"]:
+        assert row["of_weight"] <= shares[row["layer"], row["seed"]] < 1
+
+
+def test_small_rotations_are_reached_as_far_as_pairs_of_wires_meet(record):
+    """For a random direction, the share of its squared norm on k of n coordinates is k/n."""
+    for row in record["model"]:
+        expected = row["pairs"] / (384 * 383 / 2)
+        assert row["of_rotation"] == pytest.approx(expected, rel=0.5)
 
 
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 2**32 - 1))
@@ -82,5 +90,6 @@ def test_a_network_that_contains_the_rotation_reaches_it():
     before = np.random.default_rng(0).standard_normal((40, 8))
     r = sm.Rotation(sm.butterfly(8), sm.random_blocks(sm.butterfly(8), rng=1)).power(0.2).matrix()
     found = script.model_fit("butterfly", before, before @ r.T, script.Sizes())
-    assert found["explained"] > 0.99
+    assert found["of_rotation"] > 0.99
     assert found["of_weight"] > 0.99
+    assert found["pairs"] == found["parameters"] == 12
