@@ -47,7 +47,7 @@ class StructmatConfig(PeftConfig):
         The network for each layer: a spec string such as "butterfly(block=8, depth=2)" or
         "butterfly * 2", a family or composition or, if all layers have its width, a network, a
         graph or a file with one of them. The default, "mixing_network(block=16)", is what
-        `structmat.choose` recommends at every width.
+        `structmat.choose` recommends for most widths.
     topology_pattern : dict from regular expression to topology
         Other networks for some layers. A pattern must match the whole name, or the name without
         some leading parts; the first match applies.

@@ -25,7 +25,7 @@ from structmat.search.objectives import OBJECTIVES, Objective
 # Names in this order are preferred for equally good networks.
 _WELL_KNOWN = ("butterfly", "mixed_radix", "mixing_network", "shuffle", "block_diagonal")
 
-DEFAULT = "mixing_network(block=16)"  # at every width, the best for finetuning without a budget
+DEFAULT = "mixing_network(block=16)"  # for finetuning, without a budget
 
 
 def choose(
@@ -49,7 +49,8 @@ def choose(
     purpose : str, structmat.search.objectives.Objective or callable
         - "finetune": straight networks, with switches of at most 16 wires. Exact mixing is best,
           then nearly exact mixing (`structmat.mixing` at most 0.2), then the least time. Without a
-          budget, the best is `mixing_network(block=16)` at every width.
+          budget, the best is `mixing_network(block=16)` wherever it mixes exactly, and nearly
+          always elsewhere.
         - "fit": approximating matrices by 2×2 switches, which fit random matrices best at equal
           numbers of parameters. The most dimensions within the budget are best, by an upper bound;
           networks with more stages than density requires are included.
