@@ -1,7 +1,5 @@
 """Settings of the documentation; the build needs no network."""
 
-import contextlib
-import io
 import json
 import os
 import sys
@@ -14,11 +12,13 @@ from nbclient import NotebookClient
 from sphinx.util.inspect import TypeAliasForwardRef
 
 import structmat
-from structmat.cli import main
+from structmat.cli import _parser
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # catalogue and theory/ are not installed
+import atlas_page  # noqa: E402
 import catalogue  # noqa: E402
+import fit_targets as fits  # noqa: E402
 import links  # noqa: E402
 import quantisation_study  # noqa: E402
 import scaling as growth  # noqa: E402
@@ -69,25 +69,19 @@ def claims():
 def commands():
     """Yield a section for the help of each command."""
     os.environ["COLUMNS"] = "90"  # as wide as argparse writes
-    for command in (
-        "list",
-        "show",
-        "compare",
-        "explore",
-        "bench",
-        "finetune",
-        "convert",
-        "audit",
-        "completion",
-    ):
-        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
-            main([command, "--help"])
-        yield f"## structmat {command}\n\n```text\n{said.getvalue().strip()}\n```"
+    [parsers] = _parser()._subparsers._group_actions
+    for command, parser in parsers.choices.items():
+        yield f"## structmat {command}\n\n```text\n{parser.format_help().strip()}\n```"
 
 
 def scaling():
     """Return the tables of the recorded run of docs/scaling.py."""
     return growth.tables(json.loads(growth.PATH.read_text("utf-8")))
+
+
+def fit_targets():
+    """Return the tables of the recorded run of docs/fit_targets.py."""
+    return fits.tables(json.loads(fits.PATH.read_text("utf-8")))
 
 
 def quantisation():
@@ -100,13 +94,18 @@ def vector_search():
     return vector_search_study.tables(json.loads(vector_search_study.PATH.read_text("utf-8")))
 
 
+def atlas():
+    """Return the table of the atlas."""
+    return atlas_page.page()
+
+
 def families():
     """Return the catalogue of families; its pictures are written next to it."""
     return catalogue.page(HERE / "generated" / "families", "generated/families")
 
 
 (HERE / "generated").mkdir(exist_ok=True)
-for pages in (claims, commands, scaling, quantisation, vector_search, families):
+for pages in (atlas, claims, commands, scaling, fit_targets, quantisation, vector_search, families):
     path = HERE / "generated" / f"{pages.__name__}.md"
     text = "\n\n".join(pages()) + "\n"
     if not path.exists() or path.read_text("utf-8") != text:  # unchanged pages are not rebuilt

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
+    from structmat.search.atlas.lookup import atlas
     from structmat.search.choice.ranking import choose
     from structmat.search.study.engine import search
 
@@ -87,6 +88,7 @@ __all__ = [
     "catalogue",
     "choose",
     "dense_networks",
+    "atlas",
     "search",
     "report",
     "compare",
@@ -128,6 +130,7 @@ if not TYPE_CHECKING:
         "rotator": "structmat.linalg.rotators",
         "choose": "structmat.search.choice.ranking",
         "symbolic": "structmat.analysis.symbolic",
+        "atlas": "structmat.search.atlas.lookup",
     }
     _HINTS = {  # for names that users expect here
         "load": "use structmat.Rotation.load(path)",

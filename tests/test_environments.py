@@ -40,16 +40,26 @@ def run(program, *, env=None, **options):
     return done.stdout
 
 
+FORK = """
+import os
+child = os.fork()
+if child == 0:
+    assert tuple(q(torch.ones(3, 8)).shape) == (3, 8)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
 NO_PASSWD = "import pwd\ndef none(_): raise KeyError('no such user')\npwd.getpwuid = none\n"
 
 
 @pytest.mark.parametrize("home", [None, "/dev/null/none"])
 def test_the_library_works_without_a_home_directory(home):
+    """With HOME, in a forked process, too; the layer without HOME: test_compiled_environment.py."""
     pytest.importorskip("pwd")
-    env = {} if home is None else {"HOME": home}
-    layer = LAYER if home else ""  # without HOME: test_compiled_environment.py
-    out = run(NO_PASSWD + USE + layer, env=env).split()
-    assert out == [b"True", *[b"(2,", b"8)"] * bool(home)]
+    if home is None:
+        assert run(NO_PASSWD + USE).split() == [b"True"]
+    else:
+        env = {"HOME": home, "OMP_NUM_THREADS": "1"}
+        assert run(NO_PASSWD + USE + LAYER + FORK, env=env).split() == [b"True", b"(2,", b"8)"]
 
 
 @pytest.mark.parametrize(
@@ -107,16 +117,6 @@ def test_closed_streams_are_not_an_error():
     program = f"import sys; sys.stdout = sys.stderr = sys.stdin = None\n{USE}"
     run(program)
     run("import sys; sys.stdout = None\nfrom structmat.cli import main\nassert main(['list']) == 0")
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_forked_process_works():
-    program = (
-        f"{USE}{LAYER}\nimport os\nchild = os.fork()\n"
-        "if child == 0:\n    assert tuple(q(torch.ones(3, 8)).shape) == (3, 8)\n    os._exit(0)\n"
-        "assert os.waitpid(child, 0)[1] == 0"
-    )
-    run(f"import torch; torch.set_num_threads(1)\n{program}", env={"OMP_NUM_THREADS": "1"})
 
 
 # Optional packages -------------------------------------------------------------------------------

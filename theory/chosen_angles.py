@@ -2,9 +2,9 @@
 
 Statement. Let each 2×2 block be fixed, with squared entries [[1−λ, λ], [λ, 1−λ]], and reverse the
 sign of every wire before every stage at random. Then E R_ij² = W_ij, where W is the product of
-these matrices; the averages of T9 are the case λ = 1/2 of this. (1) For every d there are a
-network of N(d) switches and numbers λ with W = J/d, where N(1) = 0 and N(d) is the minimum of N(a)
-+ N(d−a) + d − gcd(a, d) over 0 < a < d. (2) W = J/d needs at least max(d − 1, (d/2)·log₂ d)
+these matrices; the averages of T9 are the case λ = 1/2 of this. (1) For every d there are a network
+of N(d) switches and numbers λ with W = J/d, where N(1) = 0 and N(d), for d ≥ 2, is the minimum over
+0 < a < d of N(a) + N(d−a) + d − gcd(a, d). (2) W = J/d needs at least max(d − 1, (d/2)·log₂ d)
 switches; at least d − 1 of them have λ = 1/2, and, unless d is a power of two, at least one has
 not. So N(d) is the least at powers of two and at d = 3, where it is 3. (3) No choice of angles and
 signs makes all entries of R itself equal in modulus unless there is a real Hadamard matrix of order

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, Decimal, localcontext
 from math import ceil, comb, log, log2
@@ -9,7 +11,8 @@ from numbers import Real
 from typing import Any
 
 from structmat._util.text_table import cell, counted, in_html, plain
-from structmat.errors import StructmatError, checked_field, checked_integer
+from structmat.errors import WIDEST, StructmatError, checked_field, checked_integer
+from structmat.families.number_theory import ceil_log, prime_factors
 from structmat.families.resolution import checked
 from structmat.linalg.blocks import count_generators, generators_per_block
 from structmat.networks.network import Network
@@ -101,7 +104,10 @@ def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> 
     not sufficient: check with `is_dense`, `mixing` and `dimension`. With d wires, m stages, and
     largest radix b:
 
-    - dense: at least ⌈log_b d⌉ stages, because an output depends on at most b^m inputs.
+    - dense: at least ⌈log_b d⌉ stages, because an output depends on at most b^m inputs; and, with
+      s = ⌊d/⌈d/b⌉⌋, so many that s·b^(m−1) ≥ d, because the smallest switch of the first stage, or
+      an idle wire, has at most s wires, and each further stage multiplies the number of outputs
+      that an input influences by at most b.
     - dense: at least 2d − 4 parameters (for d < 4: 0, 1, 3), at any depth. This is the gossip
       problem: a switch acts as a telephone call among its wires, and has at least as many
       parameters as there are two-party calls that replace it.
@@ -110,7 +116,10 @@ def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> 
       or if m ≤ 3. With four or more stages, switches with unequal radices can have fewer.
     - mixing perfectly: at least (d/2)·log₂ d parameters. The total entropy of the rows of the
       product of the averaging matrices increases from 0 to d·log₂ d, by at most
-      r·log₂ r ≤ r(r−1) at each switch.
+      r·log₂ r ≤ r(r−1) at each switch. If p^a divides d, some path from an input to an output
+      passes switches whose radices have a factors p in total, so switches that contain odd primes
+      cannot be avoided: the bound is (d/2)·log₂ d + Σ e(p), where the sum has each odd prime factor
+      of d as often as it divides d, and e(p) = p(p − 1 − log₂ p)/2.
     - universal: at least d(d−1)/2 parameters, and as many stages as these need.
 
     Unitary blocks have r² parameters each. The bounds on the depth and the non-zeros are the same;
@@ -191,7 +200,10 @@ def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> 
             "dense",
             "depth",
             _density(width, largest),
-            f"an output depends on at most {largest}^m inputs",
+            f"an output depends on at most {largest}^m inputs"
+            if _density(width, largest) == ceil_log(width, largest)
+            else f"an input of the smallest switch reaches at most {_smallest(width, largest)}"
+            f"·{largest}^(m−1) outputs",
         ),
         (
             "dense",
@@ -203,7 +215,9 @@ def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> 
             "mixing",
             "parameters",
             _unitary_entropy(width) if is_complex else _entropy(width),
-            "bounded increase of entropy per switch",
+            "bounded increase of entropy per switch"
+            if is_complex or not _odd_primes(width)
+            else "bounded increase of entropy per switch, and prime factors",
         ),
         (
             "universal",
@@ -227,12 +241,58 @@ def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> 
     return LowerBounds(width, largest, tuple(rows), field)
 
 
+def mixing_depth_bound(width: int, block: int) -> int:
+    """Return a lower bound on the number of stages of a network that mixes perfectly.
+
+    Such a network is dense. And if p^a divides the width, some path passes switches whose radices
+    have a factors p in total, of which a radix of at most b has at most ⌊log_p b⌋.
+
+    Raises
+    ------
+    StructmatError
+        If no network mixes perfectly (`mixing_obstacle`).
+
+    Examples
+    --------
+    >>> mixing_depth_bound(54, 4), mixing_depth_bound(64, 16)
+    (4, 2)
+    """
+    if obstacle := mixing_obstacle(width, block):
+        raise StructmatError(obstacle)
+    found = _density(width, block)
+    for prime, times in Counter(prime_factors(width)).items():
+        most = next(k for k in itertools.count() if prime ** (k + 1) > block)
+        found = max(found, -(-times // most))
+    return found
+
+
+def mixing_obstacle(width: int, block: int) -> str | None:
+    """Return the reason why no network of radices up to `block` mixes perfectly, or None.
+
+    Examples
+    --------
+    >>> mixing_obstacle(12, 4), mixing_obstacle(12, 2)
+    (None, 'no network of radices up to 2 mixes 12 wires perfectly: 3 divides none of them')
+    """
+    largest = max(prime_factors(width), default=1)
+    if largest <= block:
+        return None
+    return (
+        f"no network of radices up to {block} mixes {width} wires perfectly: {largest} divides none"
+        " of them"
+    )
+
+
 def _density(width: int, block: int) -> int:
-    """Return ⌈log_b d⌉, in integer arithmetic."""
-    depth, influencing = 0, 1
-    while influencing < width:
-        depth, influencing = depth + 1, influencing * block
-    return depth
+    """Return the least m with s·b^(m−1) ≥ d, where s bounds the smallest switch of a stage."""
+    if width == 1:
+        return 0
+    return 1 + ceil_log(-(-width // _smallest(width, block)), block)
+
+
+def _smallest(width: int, block: int) -> int:
+    """Return ⌊d/⌈d/b⌉⌋, the largest possible size of the smallest part of a partition."""
+    return width // -(-width // block)
 
 
 def _gossip(width: int) -> int:
@@ -253,9 +313,20 @@ def _unitary_entropy(width: int) -> int:
 
 
 def _entropy(width: int) -> int:
-    """Return ⌈(d/2)·log₂ d⌉; the logarithm is an integer only for powers of two."""
-    exponent = width.bit_length() - 1
-    return -(-width * exponent // 2) if width == 1 << exponent else ceil(width * log2(width) / 2)
+    """Return ⌈(d·log₂ d + Σ p(p − 1) − Σ p·log₂ p)/2⌉, summed over the odd prime factors."""
+    odd = _odd_primes(width)
+    if not odd:
+        return -(-width * (width.bit_length() - 1) // 2)
+    return sum(p * (p - 1) // 2 for p in odd) + ceil(
+        (width * log2(width) - sum(p * log2(p) for p in odd)) / 2
+    )
+
+
+def _odd_primes(width: int) -> list[int]:
+    """Return the odd prime factors of a width, with repetitions, or none if it is very large."""
+    if width > WIDEST:  # factoring it may take too long
+        return []
+    return [prime for prime in prime_factors(width) if prime > 2]
 
 
 def _edges(width: int, depth: int) -> int:

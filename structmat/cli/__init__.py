@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structmat as sm
 from structmat.cli import (
+    atlas,
     audit,
     bench,
     catalogue,
@@ -97,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         catalogue,
         show,
         compare,
-        search,
         choose,
+        search,
+        atlas,
         explore,
         bench,
         finetune,

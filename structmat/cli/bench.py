@@ -120,17 +120,16 @@ def _bench(options: argparse.Namespace) -> None:
         print_json(found.to_dict())
     else:
         print(found)
+    # Last, so that the measurements are printed even if the rest fails.
+    if options.save is not None:
+        _draw(found, options.save)
+        if not options.json:
+            print()
+            print(f"picture: {options.save}")
     given_names = {_name(rule(text)) for text in options.specs or SPECS}
     networks = [row for row in found.rows if row.name in given_names]
     if all(row.refused is not None for row in networks):
         raise StructmatError(f"no network was measured: {_reasons(networks)}")
-    if options.save is None:
-        return
-    # Last, so that the measurements are printed even if this fails.
-    _draw(found, options.save)
-    if not options.json:
-        print()
-        print(f"picture: {options.save}")
 
 
 def _names(options: argparse.Namespace) -> list[str] | None:

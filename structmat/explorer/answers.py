@@ -10,12 +10,15 @@ from structmat.analysis.reachability import reach
 from structmat.analysis.report import report
 from structmat.errors import StructmatError
 from structmat.explorer.python_code import code, is_ours
-from structmat.explorer.queries import DRAWN, asked, named
+from structmat.explorer.queries import DRAWN, WIDEST, asked, named
 from structmat.families import Entry, Family, Rule, catalogue
 from structmat.families.variants import accepts
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
+from structmat.search.atlas.lookup import selected
+from structmat.search.atlas.questions import WIDTHS
+from structmat.search.atlas.record_file import Record, packaged
 from structmat.viz.text_diagram import diagram
 
 _EDGES = 50_000  # maximum number of edges that a browser can draw quickly
@@ -124,6 +127,51 @@ def widths(rule: Rule) -> list[int]:
         return every
     usual = [width for width in _WIDTHS if width in every]
     return usual if len(usual) >= _ENOUGH else every[:: -(-len(every) // _FEW)]
+
+
+def records(question: Any) -> list[Answer]:
+    """Return the records of the atlas at the width of a question, or none if it has no such width.
+
+    Each record has the question of its network, or None if the explorer cannot show it.
+
+    Examples
+    --------
+    >>> [row for row in records({"width": 16}) if row["purpose"] == "mixing"][0]["value"]
+    32
+    >>> records({"width": 65})
+    []
+    """
+    width = question.get("width") if isinstance(question, Mapping) else None
+    if width not in WIDTHS:
+        return []
+    rows: dict[str, Answer] = {}
+    for record in selected(packaged(), width):
+        row: Answer = {
+            "purpose": record.purpose,
+            "title": record.question.title,
+            "blocks": [],
+            "value": record.value,
+            "bound": record.bound,
+            "meets": record.meets,
+            "reason": record.reason,
+            "topology": record.topology and str(record.topology),
+            "question": _question(record),
+        }
+        rows.setdefault(str(row), row)["blocks"].append(record.block)
+    return list(rows.values())
+
+
+def _question(record: Record) -> Answer | None:
+    """Return the question that shows the network of a record, if there is one."""
+    topology = record.topology
+    if topology is None or record.width > WIDEST:
+        return None
+    if topology.spec is not None and topology.switches is None:
+        return {"spec": topology.spec, "width": record.width}
+    if record.width > DRAWN:
+        return None
+    stages = [[row for bank in s.banks for row in bank.reads.tolist()] for s in topology.network]
+    return {"width": record.width, "stages": stages}
 
 
 def offered() -> list[Answer]:

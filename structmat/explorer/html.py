@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 import structmat
-from structmat.explorer.answers import offered
+from structmat.explorer.answers import offered, records
 from structmat.explorer.queries import DRAWN, WIDEST
 from structmat.viz import COLOURS
 
@@ -22,6 +22,7 @@ _SCRIPTS = (
     "address",
     "graph",
     "numbers",
+    "atlas",
     "drawing",
     "picking",
     "main",
@@ -65,6 +66,9 @@ def page(
         "first": dict(first),
         "load": "".join(f" --load {shlex.quote(source)}" for source in load),
         "saved": None if saved is None else list(saved),
+        "atlas": {
+            width: records({"width": width}) for width in {one["width"] for one in saved or ()}
+        },
     }
     style = _palette() + _part("style.css")
     script = "\n".join(_part(f"{name}.js") for name in _SCRIPTS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from structmat._util.files import parse_json
 from structmat.errors import FileError, StructmatError, checked_integer
-from structmat.explorer.answers import answer, refusal
+from structmat.explorer.answers import answer, records, refusal
 from structmat.explorer.dimension_process import SECONDS, Measurer
 from structmat.explorer.html import page
 from structmat.explorer.queries import asked
@@ -103,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         answers: dict[str, Callable[[Any], Any]] = {
             "/api/network": answer,
+            "/api/atlas": records,
             "/api/dimension": self._dimension,
         }
         if not self._is_ours():

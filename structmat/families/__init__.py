@@ -4,6 +4,7 @@ The families are grouped by kind, one file for each; `registry` registers them, 
 specs such as `"butterfly(block=8) * 2"`, and `resolution` resolves any topology to a network.
 """
 
+from structmat.families.affine_spaces import affine
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
 from structmat.families.composition import Composition, Rule
 from structmat.families.expanders import chordal_cycle, margulis, ramanujan, random_regular
@@ -25,6 +26,7 @@ __all__ = [
     "Entry",
     "Family",
     "Rule",
+    "affine",
     "as_rule",
     "baseline",
     "benes",

@@ -186,14 +186,7 @@ class Rule(ABC):
         SpecError
             For other slices and for indices, which depend on the width.
         """
-        given: Any = which
-        if not isinstance(given, slice) or given.start not in (None, 0) or given.step is not None:
-            raise SpecError(
-                f"{self}: only leading stages can be selected, as in [:3]; to select others, build"
-                " the network first"
-            )
-        count = checked_times(which.stop, "stages")
-        return Composition("leading", (self,), count)
+        return Composition("leading", (self,), _stages(self, which))
 
 
 @dataclass(frozen=True)
@@ -255,8 +248,10 @@ class Composition(Rule):
         depth = self.claims(size).depth
         if depth is not None:
             check_size(self, size, depth)
-        nets = [rule(size) for rule in self.rules]
-        check_size(self, size, sum(net.depth for net in nets))
+        nets: list[Network] = []
+        for rule in self.rules:
+            nets.append(rule(size))
+            check_size(self, size, sum(net.depth for net in nets))
         net: Network = _APPLIED[self.operation](nets, self.count)
         return net
 
@@ -345,10 +340,9 @@ class Composition(Rule):
 
     def __getitem__(self, which: slice) -> Rule:
         """Return the rule for the leading stages, `rule[:k]`."""
-        leading = super().__getitem__(which)
-        if self.operation != "leading" or not isinstance(leading, Composition):
-            return leading
-        return replace(self, count=min(self.count, leading.count))
+        if self.operation != "leading":
+            return super().__getitem__(which)
+        return replace(self, count=min(self.count, _stages(self, which)))
 
     def __str__(self) -> str:
         match self.operation:
@@ -360,6 +354,16 @@ class Composition(Rule):
                 return f"{_bracketed(self.rules[0], 'then', 'repeat')}[:{self.count}]"
             case _:
                 return f"{self.operation}({self.rules[0]})"
+
+
+def _stages(rule: Rule, which: Any) -> int:
+    """Return the number of leading stages that a slice selects."""
+    if not isinstance(which, slice) or which.start not in (None, 0) or which.step is not None:
+        raise SpecError(
+            f"{rule}: only leading stages can be selected, as in [:3]; to select others, build the"
+            " network first"
+        )
+    return checked_times(which.stop, "stages")
 
 
 def _nesting(rule: Rule) -> int:

@@ -23,6 +23,8 @@ from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Bank, Stage
 
+_LEAST = 25  # a grid with a smaller product of the sizes of odd switches is avoided
+
 
 class Grid(NamedTuple):
     """A grid of points with mixed-radix coordinates, and the wires on its points.
@@ -100,16 +102,17 @@ def grid(width: int, block: int) -> Grid:
     while True:
         found = list(_uneven_grids(width, block, depth))
         if found:
-            return min(found, key=lambda one: (_shortfall(one, block), one.parameters, one))
+            return min(found, key=lambda one: (_shortfall(one), one.parameters, one))
         depth += 1
 
 
-def _shortfall(one: Grid, block: int) -> int:
-    """Return by how much the product of the switch sizes is below block²/4, times 4.
+def _shortfall(one: Grid) -> int:
+    """Return by how much the product of the sizes of the odd switches is below 25.
 
-    For two stages with switches of p and q wires, σ ≤ 1/√(p·q), which is thus at most 2/block.
+    For two stages, σ is at most 1/√(p·q), where p and q are these sizes.
     """
-    return max(0, block**2 - 4 * math.prod(min(one.switches(t)) for t in range(len(one.radices))))
+    step = 1 if one.odd > 0 else -1
+    return max(0, _LEAST - math.prod(one.each * radix + step for radix in one.radices))
 
 
 def _uneven_grids(width: int, block: int, depth: int) -> Iterator[Grid]:
@@ -163,11 +166,11 @@ def mixing_network(width: int, block: int) -> Network:
     that have one more or one fewer, no two of which are on a line along a coordinate. Each stage
     joins the wires on each line along one coordinate. The network is therefore dense after its last
     stage, and the radices of a stage differ by one at most. Of the grids with the fewest stages,
-    the one with the fewest parameters is chosen. With two stages of switches of at least p and q
-    wires, `structmat.mixing` is at most 1/√(p·q), because the numbers of wires that two switches
-    share then differ from a constant by a partial permutation matrix; if possible, p·q ≥ b²/4, so
-    that it is at most 2/b. For b = 16, it was at most 0.13 at all widths up to 512, and 0.07 at all
-    widths from 1000 on, that were measured.
+    the one with the fewest parameters is chosen. With two stages,
+    `structmat.mixing` is at most 1/√(p·q), where p and q are the sizes of the odd switches of the
+    stages, because the numbers of wires that two switches share differ from a constant by a partial
+    permutation matrix. Grids with p·q < 25 are avoided, so it is at most 0.2 for b ≥ 8. With more
+    stages it is smaller: for b = 16, at most 0.13 at all widths that were measured.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from structmat.errors import (
 from structmat.families.composition import Rule
 from structmat.families.registration_checks import example, no_option, worded
 from structmat.families.registry import Claims, blamed, canonical, entry
-from structmat.families.universal_options import applied, checked_times, separated
+from structmat.families.universal_options import UNIVERSAL, applied, checked_times, separated
 from structmat.networks.network import Network
 
 
@@ -224,6 +224,11 @@ def _checked(name: str, options: dict[str, Any], spec: str) -> Family:
             f' parse("{rule}")({abbreviated(options["width"])}); on the command line by --width'
         )
     for key in options:
+        if key in UNIVERSAL and key not in known.options:
+            raise SpecError(
+                f"{abbreviated(spec)}: {key} is an operation on {name}, not an option of it; use"
+                " repeat(times), inverse() or mirror()"
+            )
         if key not in known.options:
             raise SpecError(f"{abbreviated(spec)}: {no_option(name, key, known.options)}")
     for key, parameter in known.options.items():

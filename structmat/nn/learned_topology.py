@@ -206,6 +206,8 @@ def learn_topology(
     if target is None:
         return LearnedTopology(Rotation(net, list(blocks)), last[best], tuple(last), course)
     found = fit(net, target.astype(blocks.dtype), start=list(blocks), progress=False)
+    if found.method.endswith("interrupted"):
+        raise KeyboardInterrupt
     errors = tuple(math.sqrt(one) for one in last)
     return LearnedTopology(found.rotation, found.error, errors, tuple(map(math.sqrt, course)))
 

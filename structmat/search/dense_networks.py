@@ -67,10 +67,9 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
 
 
 def dense_member(rule: Family, width: int) -> Member | None:
-    """Return the dense network of a family at a width, or None if it has none.
+    """Return the dense network of a family at a width, or None if it is not known to have one.
 
-    As for `dense_networks`, the depth is increased to the smallest at which the network is dense if
-    the family does not claim it, and wide networks without claims are not built.
+    The options are not changed. Wide networks without claims are not built, as in `dense_networks`.
 
     Examples
     --------
@@ -78,7 +77,8 @@ def dense_member(rule: Family, width: int) -> Member | None:
     >>> dense_member(parse("shuffle(block=4)"), 64).depth, dense_member(parse("benes"), 12)
     (3, None)
     """
-    return _dense(rule, width, math.comb(width, 2)) if accepts(rule, width) else None
+    found = _dense(rule, width, math.comb(width, 2)) if accepts(rule, width) else None
+    return found if found is not None and found.family == rule else None
 
 
 def deepened(

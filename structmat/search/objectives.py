@@ -389,8 +389,10 @@ def _fit_error(net: Network, *, target: Target | None = None, rng: int = 0) -> f
         raise StructmatError(_NO_TARGET)
     several = not isinstance(target, Rotation) and np.ndim(target) == 3
     each: Iterable[Any] = np.asarray(target) if several else [target]
-    errors = [fit(net, one, rng=rng, starts=_STARTS, progress=False).error for one in each]
-    return float(np.sqrt(np.mean(np.square(errors))))
+    fits = [fit(net, one, rng=rng, starts=_STARTS, progress=False) for one in each]
+    if any(found.method.endswith("interrupted") for found in fits):
+        raise KeyboardInterrupt  # an unfinished fit would be a value that no other run repeats
+    return float(np.sqrt(np.mean([found.error**2 for found in fits])))
 
 
 def _time(net: Network, *, field: str = "real", rng: int = 0) -> float:

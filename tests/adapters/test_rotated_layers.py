@@ -264,7 +264,7 @@ def test_bad_arguments_are_refused():
     for rotation in (sm.rotator(24), sm.rotator(24).description, 3):
         with pytest.raises(StructmatError, match=r"rotation=.*: it must be a function of the widt"):
             rotate_activations(perceptron(), rotation)
-    with pytest.raises(StructmatError, match=r"rotations=\['0'\]: it must be a dict of rotations"):
+    with pytest.raises(StructmatError, match=r"rotations=\['0'\]: it must be a dict from layer"):
         rotate_activations(perceptron(), rotations=["0"])
     with pytest.raises(StructmatError, match="target_modules=None: it must be a regular express"):
         rotate_activations(perceptron(), target_modules=None)

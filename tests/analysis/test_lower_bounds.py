@@ -3,17 +3,20 @@
 import json
 from fractions import Fraction
 from itertools import combinations
-from math import comb
+from math import comb, prod
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.analysis import lower_bounds as limits
-from structmat.analysis.lower_bounds import lower_bounds
+from structmat.analysis.lower_bounds import lower_bounds, mixing_depth_bound, mixing_obstacle
 from structmat.errors import StructmatError
+from structmat.families.number_theory import prime_factors
 from structmat.testing import families, networks
+from theory._tools import layers
 
 
 def least(net, goal, quantity):
@@ -125,12 +128,55 @@ def test_the_universal_depth_bound_counts_remaining_wires():
 
 @given(st.integers(1, 3000))
 def test_closed_forms_are_rounded_up_exactly(width):
+    odd = [prime for prime in prime_factors(width) if prime > 2]
     entropy = least(width, "mixing", "parameters")
-    assert 4**entropy >= width**width
-    assert entropy == 0 or 4 ** (entropy - 1) < width**width
-    depth = least(width, "dense", "depth")
-    assert 2**depth >= width
-    assert depth == 0 or 2 ** (depth - 1) < width
+    rest = entropy - sum(comb(prime, 2) for prime in odd)  # what 2×2 switches have to add
+    needed = Fraction(width**width, prod(prime**prime for prime in odd))
+    assert 4**rest >= needed
+    assert rest == 0 or 4 ** (rest - 1) < needed
+
+
+@given(st.integers(1, 3000), st.integers(2, 20))
+def test_the_dense_depth_bound_follows_the_smallest_switch(width, block):
+    """With s wires in the smallest switch of the first stage, s·b^(m−1) outputs are reached."""
+    found = {(r.goal, r.quantity): r.least for r in lower_bounds(width, block=block).rows}
+    depth = found["dense", "depth"]
+    smallest = max(s for s in range(1, width + 1) if width >= s * -(-width // block))
+    assert depth == 0 if width == 1 else smallest * block ** (depth - 1) >= width
+    assert depth < 2 or smallest * block ** (depth - 2) < width
+    assert block**depth >= width
+
+
+@pytest.mark.parametrize("width", range(2, 7))
+@pytest.mark.parametrize("block", [2, 3, 4])
+def test_no_network_is_dense_in_fewer_stages(width, block):
+    """Compare with all networks, by the sets of reachability matrices after each stage."""
+    stages = {layer.tobytes(): layer for layer in layers(width, min(block, width)).astype(bool)}
+    bound = lower_bounds(width, block=block).rows[0].least
+    reached = {np.eye(width, dtype=bool).tobytes()}
+    for _ in range(bound - 1):
+        reached = {
+            (stage.astype(int) @ np.frombuffer(one, dtype=bool).reshape(width, width) > 0).tobytes()
+            for stage in stages.values()
+            for one in reached
+        }
+        assert np.ones((width, width), dtype=bool).tobytes() not in reached
+        if len(reached) * len(stages) > 20_000:
+            return
+
+
+def test_perfect_mixing_needs_a_radix_for_each_prime():
+    assert mixing_depth_bound(18, 4) == sm.mixed_radix(18).depth
+    assert mixing_obstacle(18, 3) is None
+    with pytest.raises(StructmatError, match="radices up to 4 mixes 10 wires perfectly: 5 divides"):
+        mixing_depth_bound(10, 4)
+    for width in range(2, 200):
+        net = sm.mixed_radix(width)
+        largest = max(bank.radix for bank in net.banks)
+        assert mixing_obstacle(width, largest) is None
+        assert mixing_obstacle(width, largest - 1)
+        assert mixing_depth_bound(width, largest) <= net.depth
+        assert least(net, "mixing", "parameters") <= net.parameters
 
 
 @given(st.integers(1, 200).map(lambda k: 2 * k), st.integers(1, 12))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.analysis import mixing
-from structmat.analysis.mixing import concentration, energy, fourth_moments
+from structmat.analysis.mixing import concentration, energy, fourth_moments, mixes_exactly
 from structmat.linalg import factors as stagewise
 from structmat.testing import families, networks, seeds
 
@@ -37,6 +37,15 @@ def test_energy_is_the_product_of_averages(net):
     w = np.array(averages(net), dtype=float).reshape(net.width, net.width)
     np.testing.assert_allclose(energy(net), w, rtol=1e-13, atol=0)
     assert np.array_equal(energy(net) > 0, sm.reach(net))
+
+
+@given(some_networks)
+def test_perfect_mixing_is_decided_exactly(net):
+    perfect = all(x == Fraction(1, net.width) for row in averages(net) for x in row)
+    assert mixes_exactly(net) == perfect
+    digits = sm.mixed_radix(net.width) if net.width > 1 else net
+    assert mixes_exactly(net.then(digits))
+    assert mixes_exactly(digits[:-1]) == (net.width == 1)
 
 
 @given(some_networks)

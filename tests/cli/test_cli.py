@@ -11,7 +11,7 @@ import pytest
 
 import structmat as sm
 from structmat import cli
-from structmat.cli import explore, finetune, main
+from structmat.cli import catalogue, explore, finetune, main
 from structmat.cli.compare import FAMILIES, WIDTHS
 from structmat.families import unregister
 from structmat.finetune import methods
@@ -68,7 +68,9 @@ def test_list_of_a_width_prints_the_best_networks(capsys):
     every = read(capsys, "list", "--width", "96")["networks"]
     _, out, _ = run(capsys, "list", "--width", "96", "--all")
     printed = table_of(out)
-    for (name, *cells), row in zip(printed, every, strict=True):
+    for (marked, *cells), row in zip(printed, every, strict=True):
+        name = marked.removesuffix(" *")
+        assert (name != marked) == row["recommended"]
         assert name == row["network"] or (name[-1] == "…" and row["network"].startswith(name[:-1]))
         numbers = [row[key] for key in ("parameters", "depth", "dense_at", "largest_switch")]
         wiring = "straight" if row["straight"] else "wired"
@@ -86,6 +88,35 @@ def test_list_of_a_width_prints_the_best_networks(capsys):
             one["parameters"] <= row["parameters"] and one["depth"] <= row["depth"] for one in best
         )
     assert "benes" in out.partition("\n\n")[2]  # 96 is no power of 2
+
+
+@pytest.mark.parametrize(("width", "budget"), [(96, None), (43, None), (96, "800")])
+def test_list_marks_what_choose_recommends(capsys, width, budget):
+    limit = [] if budget is None else ["--budget", budget]
+    best = read(capsys, "choose", "--width", str(width), *limit, "--rows", "1")["rows"][0]
+    _, out, _ = run(capsys, "list", "--width", str(width), *limit)
+    [marked] = [name for name, *_ in table_of(out) if name.endswith(" *")]
+    assert marked.removesuffix(" *") == best["network"]
+    assert f"Recommended for finetuning: {best['network']}" in " ".join(out.split())
+
+
+def test_list_recommends_nothing_if_only_wired_networks_are_within_the_budget(capsys, monkeypatch):
+    monkeypatch.setattr(catalogue, "choose", lambda *_, **__: sm.choose(96, budget=1))
+    code, out, _ = run(capsys, "list", "--width", "96")
+    assert code == 0
+    assert "Recommended" not in out
+
+
+def test_choose_prints_the_table_and_its_values(capsys):
+    options = ["--width", "12", "20", "12", "--purpose", "mix", "--budget", "depth=4"]
+    options += ["--budget", "900", "--rows", "3"]
+    found = read(capsys, "choose", *options)
+    expected = sm.choose(
+        [12, 20, 12], purpose="mix", budget={"depth": 4, "parameters": 900}, rows=3
+    )
+    assert found == json.loads(json.dumps(expected.to_dict()))
+    code, out, _ = run(capsys, "choose", *options)
+    assert (code, out) == (0, f"{expected}\n")
 
 
 def test_long_names_are_truncated_in_the_table(capsys):
@@ -343,6 +374,12 @@ def test_compare_defaults_to_the_networks_of_the_demo(capsys):
 
 
 WRONG = [
+    (["choose", "--width", "64", "--budget", "10"], "the least is 124 parameters, for gossip"),
+    (["choose", "--width", "64", "--budget", "depth=x"], "'x' is not a number; write 5000"),
+    (["choose", "--width", "64", "--budget", "9", "--budget", "8"], "parameters is limited twice"),
+    (["choose", "--width", "64", "--budget", "nan"], "parameters=nan: it must be a finite number"),
+    (["choose", "--width", "1"], "width=1: width must be an integer ≥ 2"),
+    (["choose", "--width", "64", "--purpose", "finetuning"], "did you mean finetune"),
     (["show", "butterfly", "--width", "48"], "nearest are 32 and 64"),
     (["show", "buterfly", "--width", "48"], "did you mean butterfly"),
     (["show", "butterfly(block=__import__('os'))", "--width", "8"], "must be a literal"),
@@ -483,7 +520,7 @@ def test_the_help_of_finetune_states_the_defaults(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "show", "compare", "bench", "finetune", "convert", "audit"]
+    "command", ["list", "show", "compare", "choose", "bench", "finetune", "convert", "audit"]
 )
 def test_every_command_has_help_with_an_example(capsys, command):
     with pytest.raises(SystemExit, match="0"):
@@ -576,24 +613,31 @@ def test_an_interrupted_command_exits_with_130(capsys, monkeypatch):
     assert (code, err) == (130, "structmat list: interrupted\n")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "iso8859-9"])
-def test_unencodable_characters_are_replaced_by_similar_ones(encoding):
-    def printed(*arguments, encoding=encoding, code=0):
-        command = [sys.executable, "-m", "structmat", *arguments]
+def test_unencodable_characters_are_replaced_by_similar_ones():
+    def printed(encoding):
+        """Return what three commands print, run by one process."""
+        code = (
+            "from structmat.cli import main\n"
+            "for line in ('show benes --width 4', 'list --json', 'show --help'):\n"
+            "    try:\n        assert main(line.split()) == 0\n"
+            "    except SystemExit as end:\n        assert end.code == 0\n"
+            "    print('=' * 9)"
+        )
         environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-        done = subprocess.run(command, capture_output=True, env=environment, check=False)
-        assert (done.returncode, done.stderr) == (code, b"")
-        return done.stdout.decode(encoding)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, env=environment, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode(encoding).split("=" * 9)
 
-    drawn = ["show", "benes", "--width", "4"]
-    lines, plain = printed(*drawn, encoding="utf-8"), printed(*drawn)
+    lines, families, _, _ = printed("utf-8")
     assert "─●─" in lines
-    assert "-o-" in plain
-    assert [len(line) for line in plain.splitlines()] == [len(line) for line in lines.splitlines()]
-    assert json.loads(printed("list", "--json")) == json.loads(
-        printed("list", "--json", encoding="utf-8")
-    )
-    assert "--width N" in printed("show", "--help")
+    for encoding in ("ascii", "cp1252", "iso8859-9"):
+        plain, listed, said, _ = printed(encoding)
+        assert "-o-" in plain
+        assert list(map(len, plain.splitlines())) == list(map(len, lines.splitlines()))
+        assert json.loads(listed) == json.loads(families)
+        assert "--width N" in said
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

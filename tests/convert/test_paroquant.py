@@ -227,7 +227,7 @@ def test_vectors_of_the_wrong_kind_are_refused(tmp_path):
 def test_bad_arguments_are_refused(tmp_path):
     with pytest.raises(WidthError, match="a network has at most 4,194,304 wires"):
         grouped_butterfly(2**40)
-    with pytest.raises(StructmatError, match=r"channel_scales=.*: it must be a dict of tensors"):
+    with pytest.raises(StructmatError, match=r"channel_scales=.*: it must be a dict from layer"):
         save_paroquant(model_of(), tmp_path / "new", channel_scales=torch.ones(256))
     with pytest.raises(WidthError, match="width=200: ParoQuant rotates groups of 128"):
         grouped_butterfly(200)

@@ -333,6 +333,37 @@ def test_operators_accept_only_rules():
             rule[slices]
     with pytest.raises(SpecError, match="benes @ butterfly: it has 2 families; set the options of"):
         (sm.parse("benes") @ rule).with_options(block=4)
+    for options in ({"repeat": 2}, {"mirror": True}):
+        with pytest.raises(SpecError, match=r"is an operation on butterfly, .*; use repeat"):
+            rule.with_options(**options)
+
+
+def test_claims_of_the_deepest_nesting_take_no_longer_than_its_parts():
+    rule = sm.parse("knodel")
+    for _ in range(16):
+        rule = rule.mirror()[:1000]
+    assert rule[:7][:9] == rule[:7]
+    with pytest.raises(SpecError, match="33 nested operations"):
+        rule.mirror()
+    assert rule.claims(64).depth == 1000  # doubling the work at each level would never end
+    assert rule.claims(64).parameters == rule(64).parameters
+
+
+def test_parts_of_a_product_are_not_built_once_it_is_too_large(monkeypatch):
+    monkeypatch.setattr("structmat.families.registry._ENTRIES", {})
+    monkeypatch.setattr("structmat.networks.network._MOST", 1000)
+    built = []
+
+    @sm.family("any")
+    def unclaimed(width: int) -> sm.Network:
+        """Repeat a switch on all wires, at a depth that is not claimed."""
+        built.append(width)
+        return sm.Network.of(width, [[range(width)]]).repeat(30)
+
+    rule = sm.parse(" @ ".join(["unclaimed"] * 20))
+    with pytest.raises(StructmatError, match="120 stages of 10 wires; width × stages must be at m"):
+        rule(10)
+    assert len(built) == 4
 
 
 def test_a_family_without_seed_is_built_once_in_a_repetition():

@@ -117,6 +117,11 @@ def other_repeats(width: int, repeat: int = 1) -> sm.Network:
     return side_by_side(width).repeat(repeat + (repeat > 1))
 
 
+def other_reverse(width: int, *, reverse: bool = False) -> sm.Network:
+    """Repeat the stages instead of reversing them."""
+    return side_by_side(width).repeat(2 if reverse else 1)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -127,6 +132,7 @@ def other_repeats(width: int, repeat: int = 1) -> sm.Network:
         (another_depth, r"another_depth at width 2 must begin with the stages of its shallower"),
         (other_beginnings, r"other_beginnings.* must begin with the stages of its shallower"),
         (other_repeats, r"other_repeats\(repeat=2\) at width 2 must repeat its stages"),
+        (other_reverse, r"other_reverse\(reverse=True\) at width \d must reverse its stages"),
     ],
 )
 def test_invalid_networks_are_detected(registered, build, message):

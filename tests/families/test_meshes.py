@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.errors import WidthError
+from structmat.errors import StructmatError, WidthError
 from structmat.linalg import factors as stagewise
 from structmat.testing import assert_dense, seeds
 
@@ -119,6 +119,36 @@ def test_no_parameter_is_redundant(family, width):
         assert dimensions_moved(net, seed=0) == net.parameters
 
 
+@pytest.mark.parametrize(("width", "block"), [(8, 4), (6, 3), (12, 3), (16, 8), (20, 5), (5, 5)])
+def test_a_ruler_of_blocks_covers_every_rotation_without_redundancy(width, block):
+    net = sm.ruler(width, block)
+    assert net.parameters == math.comb(width, 2)
+    assert sm.dimension(net).lower == net.parameters
+    assert {bank.radix for bank in net.banks[::2]} == {block}
+    assert {bank.radix for bank in net.banks[1::2]} <= {2}
+    assert_dense(net[: width // block])
+    assert width == block or not sm.is_dense(net[: width // block - 1])
+
+
+@pytest.mark.parametrize(("width", "block"), [(4, 4), (6, 4), (10, 4), (12, 6), (24, 8), (15, 6)])
+def test_a_brickwall_of_blocks_joins_bundles_as_wires(width, block):
+    half = block // 2
+    net = sm.brickwall(width, block=block)
+    assert net == sm.brickwall(width // half).dilate(half)
+    assert sm.dimension(net).lower == math.comb(width, 2)
+
+
+def test_a_brickwall_of_blocks_reaches_a_random_rotation():
+    net = sm.brickwall(12, block=4)
+    [[target]] = sm.random_blocks(sm.Network.of(12, [[range(12)]]), rng=0)
+    assert sm.fit(net, target, rng=0, special=True, progress=False).error < 1e-5
+
+
+def test_an_odd_block_of_a_brickwall_is_refused():
+    with pytest.raises(StructmatError, match="block=3: neighbours are half-blocks"):
+        sm.brickwall(9, block=3)
+
+
 def test_brickwall_needs_all_its_stages_at_odd_widths():
     net = sm.brickwall(5, depth=4)
     assert dimensions_moved(net, seed=0) == net.parameters == 8
@@ -137,11 +167,14 @@ def test_wide_meshes_have_all_their_switches():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sm.brickwall(1), "brickwall.width=1.: width must be at least 2; nearest is 2"),
+        (lambda: sm.brickwall(1), "brickwall.width=1, block=2.: width must be at least 2; nearest"),
+        (lambda: sm.brickwall(9, block=4), "width must be a multiple of 2; nearest are 8 and 10"),
+        (lambda: sm.brickwall(4, depth=2, block=4), "at least 6 where there is a second stage"),
         (lambda: sm.brickwall(2, depth=2), "at least 3 where there is a second stage; nearest is"),
         (lambda: sm.families.triangle(1), "width must be at least 2"),
         (lambda: sm.families.round_robin(1), "width must be at least 2"),
         (lambda: sm.ruler(12), "width must be 2.n with n ≥ 1; nearest are 8 and 16"),
+        (lambda: sm.ruler(16, block=6), "width must be 6·2.k with k ≥ 0; nearest are 12 and 24"),
     ],
 )
 def test_invalid_arguments_are_refused(make, message):

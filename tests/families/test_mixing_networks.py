@@ -58,23 +58,23 @@ def test_exact_networks_have_the_fewest_stages_and_then_the_fewest_parameters(wi
     assert net == sm.mixed_radix(width, [stage.banks[0].radix for stage in net.stages])
 
 
-@given(st.integers(17, 255))
-def test_two_stages_mix_as_well_as_their_smallest_switches_allow(width):
-    """The distance from J/d is at most 1/√(p·q) for stages of switches of at least p and q wires.
-
-    The bound is computed from the switches alone.
-    """
-    net = mixing_network(width, 16)
-    if net.depth != 2 or largest_prime(width) <= 16:
+@given(st.integers(17, 255), st.integers(8, 16))
+def test_two_stages_mix_as_well_as_their_odd_switches_allow(width, block):
+    """The distance from J/d is at most 1/√(p·q) for odd switches of p and q wires."""
+    net = mixing_network(width, block)
+    if net.depth != 2 or largest_prime(width) <= block:
         return
-    p, q = (min(bank.radix for bank in stage.banks) for stage in net.stages)
-    assert sm.mixing(net) <= 1 / math.sqrt(p * q) + 1e-12
-    assert 4 * p * q >= 16**2
+    made = grid(width, block)
+    sizes = [made.each * radix + int(np.sign(made.odd)) for radix in made.radices]
+    assert sm.mixing(net) <= 1 / math.sqrt(math.prod(sizes)) + 1e-12
+    assert math.prod(sizes) >= 25
+    found = [{bank.radix for bank in stage.banks} for stage in net.stages]
+    assert all(size in radices for size, radices in zip(sizes, found, strict=True))
 
 
 @pytest.mark.parametrize("width", PRIMES)
 def test_widths_with_a_large_prime_factor_mix_nearly_exactly(width):
-    assert 0 < sm.mixing(mixing_network(width, 16)) < 0.13
+    assert 0 < sm.mixing(mixing_network(width, 16)) < 0.2
 
 
 @pytest.mark.parametrize("width", [*MODELS, 28672, 50257])
@@ -120,8 +120,7 @@ def test_no_grid_of_equal_depth_and_mixing_has_fewer_parameters(width):
             sizes = [each * r + extra for r in (p, q) for extra in {0, int(np.sign(odd))}]
             if abs(odd) > p or max(sizes) > 16 or each - (odd < 0) < 1:
                 continue
-            least = min(each * p, each * p + np.sign(odd)) * min(each * q, each * q + np.sign(odd))
-            if 4 * least >= 256:
+            if (each * p + np.sign(odd)) * (each * q + np.sign(odd)) >= 25:
                 costs.append(
                     sum(
                         (p * q // r - abs(odd)) * math.comb(each * r, 2)

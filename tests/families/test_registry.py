@@ -355,6 +355,16 @@ def test_a_non_callable_rule_is_rejected_at_registration(options, message):
     assert sm.catalogue() == before
 
 
+@pytest.mark.parametrize("name", ["mirror", "reverse"])
+def test_names_of_operations_are_reserved(name):
+    def build(width):
+        return sm.butterfly(width)
+
+    build.__name__ = name
+    with pytest.raises(SpecError, match=rf"family '{name}': in specs, {name}\(…\) is an operation"):
+        family("any")(build)
+
+
 @pytest.mark.parametrize("rule", [False, True, 3, ["no"]])
 def test_a_rule_that_is_not_text_is_rejected(rule):
     @sm.family("any", lambda width: rule)  # noqa: ARG005

@@ -45,6 +45,9 @@ def test_the_lists_of_methods_contain_known_methods():
 
 def test_a_known_topology_resolves_to_its_named_method():
     assert rotation("butterfly( block = 8, depth=2)") is named("boft")
+    specs = ["butterfly * 2", "butterfly[:2]", "(benes @ clos) * 2", "benes @ (clos * 2)"]
+    assert len({rotation(spec).name for spec in specs}) == len(specs)
+    assert [rotation(spec).label for spec in specs] == specs
     own = rotation("monarch(radices=(16, 24))")
     assert (own.kind, own.name, own.topology) == (
         "rotation",

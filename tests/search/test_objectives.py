@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.analysis.jacobian import component_error
 from structmat.errors import ObjectiveError, StructmatError
+from structmat.fitting.multistart import Search
 from structmat.search.objectives import (
     OBJECTIVES,
     Objective,
@@ -199,12 +200,18 @@ def test_the_cause_of_a_failure_is_kept():
         objective("fit_error", target=np.eye(4)).measure(NET)
 
 
-def test_an_interruption_is_not_a_failure():
-    def interrupted(net):
+def test_an_interruption_is_not_a_failure(monkeypatch):
+    def interrupted(*_):
         raise KeyboardInterrupt("stop")
 
     with pytest.raises(KeyboardInterrupt, match="stop"):
         objective(interrupted).measure(NET)
+    monkeypatch.setattr(Search, "sweep", interrupted)
+    net = sm.random(6, 2, 2, rng=0)
+    target = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
+    assert sm.fit(net, target).method.endswith("interrupted")
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        objective("fit_error", target=target).measure(net)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ const served = {
     }
   },
   dimension: (question) => posted("/api/dimension", { ...question, page }),
+  atlas: (width) => posted("/api/atlas", { width }),
 };
 
 async function posted(path, question) {
@@ -61,6 +62,7 @@ const kept = {
   async dimension(question) {
     return question.stages ? null : (await kept.network(question)).dimension;
   },
+  atlas: async (width) => data.atlas[width] ?? [],
 };
 
 /** Return a drawn network with the properties that the page itself can compute. */

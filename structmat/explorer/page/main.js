@@ -65,6 +65,7 @@ async function present(net, kind, complaint = "") {
   showBounds(net);
   showCost(net);
   showCode(net);
+  showAtlas(net, mine);
   document.body.dataset.shown = newest; // the number of the answered question
   try {
     const found = await library.dimension(question);

@@ -16,9 +16,10 @@ from structmat.linalg.throughput import FLOAT32, modelled_seconds
 from structmat.networks.network import Network
 from structmat.search.dense_networks import Member
 
-NEAR = 0.15  # `mixing` of at most this is nearly exact
+NEAR = 0.2  # `mixing` of at most this is nearly exact
 TOKENS = 2048  # vectors for which time and memory are modelled
 _BUILT = 2**22  # maximum of width × stages of a network that is built
+_ROUNDING = 1e-12  # values of `mixing` below this are 0
 _OPTIMIZER = 4  # numbers that Adam keeps for a parameter: value, gradient and two moments
 _PAIRS = ("brickwall", "round_robin", "ruler", "triangle")  # of 2×2 switches, too many to build
 
@@ -149,12 +150,13 @@ class Contender:
             return 0.0
         if not self.is_small:
             return math.inf
-        return max(map(mixing, self.networks.values()))
+        found = max(map(mixing, self.networks.values()))
+        return 0.0 if found < _ROUNDING else found
 
     @property
     def mixing_class(self) -> int:
-        """0 for exact mixing, 1 if it is nearly exact (at most 0.15), else 2."""
-        return 0 if self.mixing < 1e-12 else 1 + (self.mixing > NEAR)
+        """0 for exact mixing, 1 if it is nearly exact (at most 0.2), else 2."""
+        return 0 if self.mixing == 0 else 1 + (self.mixing > NEAR)
 
     @cached_property
     def dimension(self) -> int:

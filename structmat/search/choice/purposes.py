@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from structmat.errors import StructmatError, abbreviated, suggest
-from structmat.search.choice.contender import Contender
+from structmat.search.choice.contender import FULL, Contender
 from structmat.search.objectives import OBJECTIVES, Objective, objective
 
 _MIXING = ("exact mixing", "nearly exact mixing", "uneven mixing")
@@ -140,7 +140,7 @@ DIMENSION = Criterion(
 )
 UNIVERSAL = Criterion(
     "universal",
-    lambda one: 0 if one.universality is not None else 1,
+    lambda one: 1 if one.universality == FULL else 0,
     _zero,
     lambda one: str(one.universality),
 )
@@ -202,10 +202,10 @@ def purpose_of(given: Any) -> Purpose:
     --------
     >>> purpose_of("mix").largest
     16
-    >>> purpose_of("finetun")
+    >>> purpose_of("mixin")
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: purpose 'finetun': unknown; did you mean finetune?
+    structmat.errors.StructmatError: purpose 'mixin': unknown; did you mean mixing or mix?
     """
     if isinstance(given, Purpose):
         return given

@@ -6,189 +6,26 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from structmat._util.text_table import cell, counted, in_html, left, plain
+from structmat._util.text_table import counted
 from structmat.analysis.lower_bounds import Bound, lower_bounds
 from structmat.errors import StructmatError, checked_integer, suggest
 from structmat.families import Family, parse
 from structmat.linalg.throughput import RATES
-from structmat.networks.network import Network
 from structmat.search.choice.budgets import checked_budget, in_units
-from structmat.search.choice.contender import NEAR, TOKENS, Contender
+from structmat.search.choice.choice_table import Choice, Row
+from structmat.search.choice.contender import FULL, NEAR, TOKENS, Contender
 from structmat.search.choice.layer_widths import Widths, layer_widths
 from structmat.search.choice.purposes import Purpose, purpose_of
 from structmat.search.dense_networks import Member, deepened, dense_member, dense_members
 from structmat.search.objectives import OBJECTIVES, Objective
 
+# Names in this order are preferred for equally good networks.
+_WELL_KNOWN = ("butterfly", "mixed_radix", "mixing_network", "shuffle", "block_diagonal")
+
 DEFAULT = "mixing_network(block=16)"  # at every width, the best for finetuning without a budget
-
-
-@dataclass(frozen=True)
-class Row:
-    """A topology of a `Choice`.
-
-    Attributes
-    ----------
-    rule : Family
-        The topology; `str` gives its spec.
-    widths : tuple of int
-    parameters, depth, largest : int
-        The parameters of all layers, the stages at the width with the most, and the largest radix.
-        `largest` is None for a network too large to be built.
-    dimension : int
-        An upper bound on the dimension, summed over the layers (`structmat.dimension` may be less).
-    mixing : float or None
-        `structmat.mixing` at the width with the largest; None if it was not needed for the ranking,
-        or the network is too large.
-    time, relative_time : float
-        Seconds of all layers for 2,048 vectors in float32, modelled or measured, and its ratio to
-        the modelled time of dense matrices.
-    memory : int
-        Bytes of training with Adam for 2,048 vectors: parameters, blocks, and inputs of stages.
-    reason : str
-        Why it is the first, or why the first is better.
-    evidence : dict from str to str
-        How each property is known: "proved", "computed", "modelled" or "measured".
-    also : tuple of str
-        Specs of other families with the same network.
-    """
-
-    rule: Family
-    widths: tuple[int, ...]
-    parameters: int
-    depth: int
-    largest: int | None
-    dimension: int
-    mixing: float | None
-    time: float
-    relative_time: float
-    memory: int
-    reason: str
-    evidence: Mapping[str, str]
-    also: tuple[str, ...] = ()
-
-    @property
-    def spec(self) -> str:
-        """The topology as text, which every command and function takes."""
-        return str(self.rule)
-
-    @property
-    def network(self) -> Network:
-        """The network.
-
-        Raises
-        ------
-        StructmatError
-            If there are several widths; `networks` has them all.
-        """
-        if len(self.widths) > 1:
-            raise StructmatError(
-                f"{self.spec}: it was chosen for {len(self.widths)} widths; use networks[width]"
-            )
-        return self.rule(self.widths[0])
-
-    @property
-    def networks(self) -> dict[int, Network]:
-        """The network of each width."""
-        return {width: self.rule(width) for width in self.widths}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the values by name, as a JSON-serialisable dict."""
-        values = {key: value for key, value in self.__dict__.items() if key != "rule"}
-        return {"network": self.spec} | values | {"evidence": dict(self.evidence)}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The result of `choose`: topologies in order of preference.
-
-    Attributes
-    ----------
-    purpose, summary : str
-        The purpose, and what it prefers.
-    widths : dict from int to int
-        The number of layers of each width.
-    budget : dict from str to number
-    rows : tuple of Row
-        The best first.
-    bounds : tuple of structmat.analysis.lower_bounds.Bound
-        Lower bounds for any network of these widths, with the values of the best; parameters are
-        summed over the layers.
-    notes : tuple of str
-        What was proved, computed, modelled or measured.
-    """
-
-    purpose: str
-    summary: str
-    widths: Mapping[int, int]
-    budget: Mapping[str, float]
-    rows: tuple[Row, ...]
-    bounds: tuple[Bound, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def best(self) -> Row:
-        """The first row."""
-        return self.rows[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as a JSON-serialisable dict."""
-        return {
-            "purpose": self.purpose,
-            "summary": self.summary,
-            "widths": {str(width): count for width, count in self.widths.items()},
-            "budget": dict(self.budget),
-            "rows": [row.to_dict() for row in self.rows],
-            "bounds": [asdict(bound) | {"excess": bound.excess} for bound in self.bounds],
-            "notes": list(self.notes),
-        }
-
-    @property
-    def _title(self) -> str:
-        sizes = ", ".join(
-            f"{width:,}" + (f" (×{count})" if count > 1 else "")
-            for width, count in self.widths.items()
-        )
-        noun = "width" if len(self.widths) == 1 else "widths"
-        limits = "".join(f"; at most {in_units(*limit)}" for limit in self.budget.items())
-        return f"{self.purpose}, {noun} {sizes}{limits}: {self.summary}"
-
-    @property
-    def _below(self) -> list[str]:
-        lines = [
-            f"Any {bound.goal} network has at least {in_units(bound.quantity, bound.least)};"
-            f" the first row has {bound.value:,}."
-            for bound in self.bounds
-        ]
-        return [*lines, *self.notes]
-
-    def __str__(self) -> str:
-        table = plain(_HEAD, [_cells(row) for row in self.rows], left=(0, len(_HEAD) - 1))
-        return "\n".join([self._title, "", table, "", *self._below])
-
-    def _repr_html_(self) -> str:
-        rows = ["".join(left("th", title) for title in _HEAD)]
-        rows += ["".join(left("td", text) for text in _cells(row)) for row in self.rows]
-        paragraphs = "".join(cell("p", line) for line in self._below)
-        return f"{cell('p', self._title)}\n{in_html(rows)}\n{paragraphs}"
-
-
-_HEAD = ("network", "parameters", "stages", "switch", "mixing", "dimension", "time", "reason")
-
-
-def _cells(row: Row) -> list[str]:
-    return [
-        row.spec,
-        f"{row.parameters:,}",
-        f"{row.depth:,}",
-        "–" if row.largest is None else f"{row.largest:,}",
-        "–" if row.mixing is None else f"{row.mixing:.3f}" if row.mixing else "0",
-        f"≤ {row.dimension:,}",
-        f"{1e3 * row.time:.3g} ms",
-        row.reason,
-    ]
 
 
 def choose(
@@ -211,7 +48,7 @@ def choose(
         and memory are totals over all layers, and the depth and the mixing are the largest.
     purpose : str, structmat.search.objectives.Objective or callable
         - "finetune": straight networks, with switches of at most 16 wires. Exact mixing is best,
-          then nearly exact mixing (`structmat.mixing` at most 0.15), then the least time. Without a
+          then nearly exact mixing (`structmat.mixing` at most 0.2), then the least time. Without a
           budget, the best is `mixing_network(block=16)` at every width.
         - "fit": approximating matrices by 2×2 switches, which fit random matrices best at equal
           numbers of parameters. The most dimensions within the budget are best, by an upper bound;
@@ -337,9 +174,10 @@ def _fits(one: Contender, limits: Mapping[str, float]) -> bool:
 
 
 def _order(one: Contender, key: tuple[float, ...]) -> tuple[Any, ...]:
-    """Return what to sort by: of equal topologies, the default one, then the shortest spec."""
-    spec = str(one.rule)
-    return key, spec != DEFAULT, len(spec), spec
+    """Return what to sort by: of equal topologies, the default one, then the best known."""
+    spec, name = str(one.rule), one.rule.name
+    known = _WELL_KNOWN.index(name) if name in _WELL_KNOWN else len(_WELL_KNOWN)
+    return key, spec != DEFAULT, known, len(spec), spec
 
 
 def _ranked(contenders: list[Contender], purpose: Purpose) -> Iterator[Contender]:
@@ -418,8 +256,7 @@ def _row(one: Contender, best: Contender, purpose: Purpose, *, measured: bool) -
     if mixed is None:
         del evidence["mixing"]
     if purpose.universal:
-        proved = one.universality is not None and "dimension" not in one.universality
-        evidence["universal"] = "proved" if proved else "not proved"
+        evidence["universal"] = "not proved" if one.universality == FULL else "proved"
     return Row(
         rule=one.rule,
         widths=tuple(one.layers),

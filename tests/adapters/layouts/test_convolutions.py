@@ -32,14 +32,20 @@ def on_activations(way):
 KERNELS = {1: [1, 2, 3], 2: [1, 2, 3, (3, 1), (1, 2)], 3: [1, 2, (1, 3, 2)]}
 
 
-@pytest.mark.parametrize("field", ["receptive", "channels"])
+FIELDS = ["receptive", "channels"]
+
+
+@pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_a_new_adapter_changes_no_output_for_any_options(kind, mode, field):
+    """Each mode and field has every seventh combination; together they have all of them."""
     torch.manual_seed(0)
     axes = CONVOLUTIONS.index(kind) + 1
     x = torch.randn(2, 4, *(6, 5, 4)[:axes])
     options = itertools.product(KERNELS[axes], (1, 2), (0, 1, "same"), (1, 2), (1, 2))
+    first = (2 * MODES.index(mode) + FIELDS.index(field)) % 7  # coprime to the numbers of options
+    options = itertools.islice(options, first, None, 7)
     for kernel, stride, padding, dilation, groups in options:
         layer = kind(
             4,

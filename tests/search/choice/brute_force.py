@@ -1,0 +1,172 @@
+"""Choices compared with all families, from networks that are built and measured independently.
+
+`python -m tests.search.choice.brute_force` does this at 300 widths; the tests do it at a few.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+
+import networkx as nx
+import numpy as np
+
+import structmat as sm
+from structmat.search.choice.ranking import DEFAULT, choose
+from structmat.search.dense_networks import dense_member, dense_members
+
+MODELS = (192, 384, 768, 1000, 1024, 1032, 1536, 2304, 3072, 4096, 4304, 11008, 13696, 14336, 29568)
+VECTORS, SPEED, ARITHMETIC, BLOCKS, LAUNCH = 2048, 5e10, 3e11, 2e10, 1.5e-5  # of the model
+
+
+def averaging(net):
+    """Return the product of the averaging matrices, by wires and switches instead of banks."""
+    spread = np.eye(net.width)
+    for stage in net.stages:
+        after = spread.copy()
+        for bank in stage.banks:
+            for reads, writes in zip(bank.reads, bank.writes, strict=True):
+                after[writes] = spread[reads].mean(axis=0)
+        for source, to in stage.moves:
+            after[to] = spread[source]
+        spread = after
+    return spread
+
+
+def deviation(net):
+    """Return the distance from perfect mixing, from all singular values."""
+    return np.linalg.norm(averaging(net) - 1 / net.width, 2)
+
+
+def is_dense(net):
+    """Return whether every output is reached from every input, by graph search."""
+    graph = nx.DiGraph()
+    for t, stage in enumerate(net.stages):
+        for bank in stage.banks:
+            for s, (reads, writes) in enumerate(zip(bank.reads, bank.writes, strict=True)):
+                switch = ("switch", t, id(bank), s)
+                graph.add_edges_from(((t, int(w)), switch) for w in reads)
+                graph.add_edges_from((switch, (t + 1, int(w))) for w in writes)
+        graph.add_edges_from(((t, int(w)), (t + 1, int(v))) for w, v in stage.moves)
+        graph.add_edges_from(((t, int(w)), (t + 1, int(w))) for w in stage.idle)
+    last = {(net.depth, wire) for wire in range(net.width)}
+    return all(last <= nx.descendants(graph, (0, wire)) for wire in range(net.width))
+
+
+def modelled(net):
+    """Return the modelled time, counted from the blocks of the network."""
+    nonzeros = sum(b.count * b.radix**2 for s in net.stages for b in s.banks)
+    nonzeros += sum(len(s.idle) + len(s.moves) for s in net.stages)
+    passed = 2 * VECTORS * net.width * 4 / SPEED
+    work = 2 * VECTORS * nonzeros / ARITHMETIC
+    return net.depth * (passed + 2 * LAUNCH) + max(net.depth * passed, work) + nonzeros * 4 / BLOCKS
+
+
+def largest(net):
+    return max(bank.radix for bank in net.banks)
+
+
+def mixing_class(sigma):
+    return 0 if sigma < 1e-12 else 1 if sigma <= 0.2 else 2
+
+
+def values(net, purpose):
+    """Return what a purpose compares, or None if the network does not suit it."""
+    parameters = sum(b.count * math.comb(b.radix, 2) for b in net.banks)
+    if purpose == "finetune":
+        if largest(net) > 16 or not net.is_straight:
+            return None
+        return mixing_class(deviation(net)), modelled(net), parameters
+    if purpose == "mix":
+        if largest(net) > 16:
+            return None
+        return mixing_class(deviation(net)), parameters, net.depth
+    if purpose == "fast":
+        return modelled(net), parameters
+    assert purpose == "universal"
+    if largest(net) > 2 or parameters < math.comb(net.width, 2):
+        return None
+    return parameters, net.depth
+
+
+def best(width, purpose, budget=None):
+    """Return the best values over all families, with their spec."""
+    rated = []
+    for member in dense_members(width, budget):
+        proved = member.depth == 1 or member.family.name in ("brickwall", "ruler", "triangle")
+        if purpose == "universal" and not proved:
+            continue
+        net = member.family(width)
+        own = values(net, purpose)
+        if own is not None:
+            rated.append((own, str(member.family)))
+    return min(rated)
+
+
+def least_depth(width):
+    """Return the fewest stages of all straight dense networks of small switches."""
+    nets = (rule(width) for rule in sm.dense_networks(width))
+    return min(net.depth for net in nets if net.is_straight and largest(net) <= 16)
+
+
+def is_better(one, other):
+    """Return whether values are smaller than others by more than rounding."""
+    for a, b in zip(one, other, strict=True):
+        if abs(a - b) > 1e-9 * max(1, abs(b)) * (abs(b) < 1) + 1e-9 * abs(b):
+            return a < b
+    return False
+
+
+def check(width, purpose, budget=None):
+    """Compare a choice with all families; raise AssertionError if one is better."""
+    choice = choose(width, purpose=purpose, budget=budget, rows=1)
+    net = choice.best.network
+    own = values(net, purpose)
+    other, spec = best(width, purpose, budget)
+    assert not is_better(other, own), (width, purpose, choice.best.spec, own, spec, other)
+    assert budget is None or net.parameters <= budget
+    return net
+
+
+# 300 widths, by claims ---------------------------------------------------------------------------
+
+
+def check_default(width):
+    """Compare the default with every family of small straight switches, by their claims.
+
+    Mixing is computed only for those that are at least as fast. Returns the default's mixing.
+    """
+    default = sm.parse(DEFAULT)
+    own = dense_member(default, width)
+    net = default(width)
+    spread = sm.mixing(net)
+    assert sm.is_dense(net)
+    assert net.is_straight
+    assert largest(net) <= 16
+    for member in dense_members(width):
+        if (member.depth, member.parameters) >= (own.depth, own.parameters):
+            continue
+        other = member.family(width)
+        if largest(other) > 16 or not other.is_straight:
+            continue
+        assert mixing_class(sm.mixing(other)) > mixing_class(spread), (width, str(member.family))
+    return spread
+
+
+def main():
+    """Check 300 widths, and print the largest deviation from perfect mixing."""
+    rng = np.random.default_rng(0)
+    drawn = np.exp(rng.uniform(math.log(2), math.log(20_000), 2000)).astype(int)
+    widths = sorted({*MODELS, *drawn.tolist()} - {1})
+    widths = sorted({*MODELS, *rng.choice(widths, 300 - len(MODELS), replace=False).tolist()})
+    start, worst = time.perf_counter(), (0.0, 0)
+    for k, width in enumerate(widths, 1):
+        worst = max(worst, (check_default(width), width))
+        print(f"{k} of {len(widths)}: width {width:,}", file=sys.stderr)  # noqa: T201
+    seconds = time.perf_counter() - start
+    print(f"{len(widths)} widths, {seconds:.0f} s; mixing at most {worst[0]:.4f}, at {worst[1]:,}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
