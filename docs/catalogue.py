@@ -24,12 +24,14 @@ KINS = (
     "butterflies",
     "shuffles",
     "multistage",
+    "mixing_networks",
     "meshes",
-    "gossiping",
-    "graphs",
+    "affine_spaces",
+    "gossip_protocols",
+    "graph_families",
     "products",
     "expanders",
-    "randomised",
+    "random_networks",
 )
 DRAWN = (8, 9, 6, 12, 16, *range(10, 17), 7, 5, 4, 3, 2)  # widths of drawings, the best first
 TELLING = {"mixed_radix": 12, "monarch": 12, "clos": 12, "deal": 7}  # widths unlike powers of two
@@ -48,7 +50,7 @@ def page(pictures: Path, shown: str) -> Iterator[str]:
     drawn = set()
     for kin, members in kins:
         about = inspect.getdoc(inspect.getmodule(members[0].build)) or ""
-        yield f"## {kin.capitalize()}\n\n{about}"
+        yield f"## {kin.capitalize().replace('_', ' ')}\n\n{about}"
         for known in members:
             yield from _described(known)
             first = [TELLING[known.name]] if known.name in TELLING else []
