@@ -27,17 +27,17 @@ pytest.importorskip("safetensors")
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-def launched(launcher, script, folder, runs):
-    """Do some runs in two processes on the CPU; show their output if they fail."""
+def launched(command, folder, runs):
+    """Do some runs in two processes that a module starts; show their output if they fail."""
     path = os.pathsep.join([str(Path(worker.__file__).parents[2]), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", *launcher, script, str(folder), *runs],
+        [sys.executable, "-W", "ignore", "-m", *command, str(folder), *runs],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
-    assert done.returncode == 0, f"{script} {runs} failed:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{command} {runs} failed:\n{done.stdout}\n{done.stderr}"
     return folder
 
 
@@ -85,12 +85,12 @@ FSDP = ["fsdp,scale,bias,exp", "fsdp,each,reduced"]
 def runs(tmp_path_factory):
     """The folder of the runs, which share two processes: starting them is slow.
 
-    They are started by accelerate, if it is installed; tests/peft uses torchrun.
+    They are started by accelerate, which uses torchrun, or without it by torchrun itself.
     """
     folder, every = tmp_path_factory.mktemp("runs"), [DDP, *FSDP, FSDP1]
     if importlib.util.find_spec("accelerate") is None:
-        return launched(TORCHRUN, worker.__file__, folder, every)
-    return launched(ACCELERATE, worker.__file__, folder, [*every, PREPARED])
+        return launched([*TORCHRUN, worker.__file__], folder, every)
+    return launched([*ACCELERATE, worker.__file__], folder, [*every, PREPARED])
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_fsdp1_models_are_saved_only_with_gathered_parameters(runs):
 def test_zero_training_equals_training_in_one_process(tmp_path, stage):
     pytest.importorskip("deepspeed")
     run = f"zero,{stage},scale,bias"
-    launched(TORCHRUN, worker.__file__, tmp_path, [run])
+    launched([*TORCHRUN, worker.__file__], tmp_path, [run])
     for said in check_like_one(tmp_path / run, ["scale", "bias"]):
         if stage == "3":
             assert "the parameters are sharded" in said["refused"]

@@ -1,19 +1,20 @@
-"""One of the processes that train a PEFT model together: see test_distributed.py.
+"""Two processes that train a PEFT model together: see test_distributed.py.
 
-`torchrun --nproc-per-node 2 tests/peft/peft_worker.py FOLDER ENGINE ...`, the engines being ddp,
-fsdp, accelerate or trainer, each with a folder of its own; `tuned` and `trained`, or
-`with_trainer`, alone are the run to compare with. The Trainer starts the group itself if it is the
-first of the engines.
+`python -m tests.peft.peft_worker FOLDER ENGINE ...`, the engines being ddp, fsdp, accelerate or
+trainer, each with a folder of its own; `tuned` and `trained`, or `with_trainer`, alone are the run
+to compare with. The Trainer starts the group itself if it is the first of the engines.
 """
 
 import json
+import os
+import socket
 import sys
 from pathlib import Path
 
 import peft
 import torch
 import transformers
-from torch import distributed, nn
+from torch import distributed, multiprocessing, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard
 
@@ -114,6 +115,18 @@ def with_trainer(folder, processes=1):
 
 
 def main(folder, *engines):
+    """Start the processes with the environment that torchrun gives them."""
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        port = one.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    way = "fork" if sys.platform == "linux" else "spawn"  # forks import nothing again
+    multiprocessing.start_processes(train, (folder, engines), nprocs=2, start_method=way)
+
+
+def train(rank, folder, engines):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
     for engine in engines:
         (folder / engine).mkdir(exist_ok=True)

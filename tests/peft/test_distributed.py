@@ -9,7 +9,7 @@ peft = pytest.importorskip("peft")
 pytest.importorskip("transformers")
 
 from tests.adapters import worker  # noqa: E402 (they need both)
-from tests.adapters.test_distributed import CLOSE, TORCHRUN, launched, said_in  # noqa: E402
+from tests.adapters.test_distributed import CLOSE, launched, said_in  # noqa: E402
 from tests.peft import peft_worker  # noqa: E402 (they need both)
 
 SETTINGS, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -19,10 +19,10 @@ SETTINGS, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 def runs(tmp_path_factory):
     """The folder of the runs, which share two processes: starting them is slow.
 
-    They are started by torchrun; tests/adapters uses accelerate.
+    They are forks of one that has imported transformers; tests/adapters uses accelerate.
     """
-    folder = tmp_path_factory.mktemp("runs")
-    return launched(TORCHRUN, peft_worker.__file__, folder, ["trainer", "fsdp", "accelerate"])
+    folder, engines = tmp_path_factory.mktemp("runs"), ["trainer", "fsdp", "accelerate"]
+    return launched([peft_worker.__name__], folder, engines)
 
 
 def check_files(folder):
