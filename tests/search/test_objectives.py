@@ -242,7 +242,7 @@ def test_unknown_objectives_are_rejected(given_, message):
         ("dept<=4", r"^objective 'dept': unknown; did you mean depth"),
         ("fit_error<=0.1", r"^objective fit_error: it needs a target"),
         ("", "it must be dense"),
-        (None, r"^requirement None: it must be a text, a function of a network, or a Requir"),
+        (None, r"^requirement None: it must be text, a function of a network, or a Requir"),
     ],
 )
 def test_unknown_requirements_are_rejected(given_, message):

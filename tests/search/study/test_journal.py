@@ -1,4 +1,4 @@
-"""The journal is complete whatever interrupts the writer, and says what is wrong with a file."""
+"""The journal stays complete whatever interrupts the writer, and faulty files are explained."""
 
 import errno
 import json
@@ -103,7 +103,7 @@ def test_without_locks_of_the_system_a_lock_file_is_used(tmp_path, monkeypatch):
 def test_another_file_is_refused(tmp_path, text):
     path = tmp_path / "other"
     path.write_text(text)
-    with pytest.raises(FileError, match="other: line 1 is not that of a search journal"):
+    with pytest.raises(FileError, match="other: line 1 is not a line of a search journal"):
         list(Journal(path).read_logs(0))
     assert path.read_text() == text
 

@@ -49,7 +49,7 @@ def test_a_full_disk_is_one_line_and_loses_no_finished_trial(tmp_path):
     [
         ("no/search.journal", r"no/search.journal: cannot read or write \(No such file or direct"),
         (".", r"\.: cannot read or write \(Is a directory\)"),
-        ("nodb://host/x", "there is no database nodb; a storage is the path of"),
+        ("nodb://host/x", "database nodb is not supported; a storage is the path of"),
         (
             "postgresql://ann:tr0ub@host:port/x",
             "begins with 'postgresql':// cannot be parsed; a storage is",
@@ -106,7 +106,7 @@ def test_a_stored_search_is_found_by_its_name(tmp_path):
         stored(path)
     assert not path.exists()
     sm.search(8, "depth", trials=1, storage=path, name="first")
-    with pytest.raises(StructmatError, match="there is no search 'search'; it has 'first'"):
+    with pytest.raises(StructmatError, match="there is no search 'search'; it contains 'first'"):
         stored(path)
     sm.search(8, "parameters", trials=1, storage=path)
     assert stored(path, "first").goals[0].name == "depth"
