@@ -171,8 +171,8 @@ def mixing_network(width: int, block: int) -> Network:
     `structmat.mixing` is at most 1/√(p·q), where p and q are the sizes of the switches of the two
     stages that contain an odd point: the matrix of the numbers of wires that two switches share is
     a constant matrix plus or minus a partial permutation matrix. Grids with p·q < 25 are avoided,
-    so the value is at most 0.2 for b ≥ 8. With more stages it is smaller: for b = 16, at most 0.13 at all
-    widths that were measured.
+    so the value is at most 0.2 for b ≥ 8. With more stages it is smaller: for b = 16, at most 0.13
+    at all widths that were measured.
 
     Parameters
     ----------
