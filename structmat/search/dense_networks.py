@@ -98,7 +98,7 @@ def deepened(
         return None
     stages = max(member.depth for member in members.values())
     each = sum(layers[d] * m.parameters / m.depth for d, m in members.items())
-    most = int(budget / each)  # before rounding: stages of a family may differ in size
+    most = int(budget / each)  # an estimate: the stages of a family may differ in size
     for depth in range(most, stages, -1):
         deeper = rule.with_options(depth=depth)
         found = {d: _deep(deeper, d) for d in members if accepts(deeper, d)}

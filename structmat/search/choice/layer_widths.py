@@ -18,9 +18,9 @@ def layer_widths(given: Any) -> Widths:
     ----------
     given : int, iterable of int, mapping from a name to an int, or model
         A model is anything with `named_modules()`, as torch modules have. Its linear layers are the
-        modules with a weight matrix and an integer `in_features`, or `nf`, as transformers calls
-        the outputs of its `Conv1D`; their width is the number of inputs. The output embedding of a
-        language model is left out, as in PEFT's "all-linear".
+        modules with a weight matrix and an integer `in_features` or, like the `Conv1D` of
+        transformers, an integer `nf`; their width is the number of inputs. The output embedding of
+        a language model is left out, as in PEFT's "all-linear".
 
     Raises
     ------
@@ -34,7 +34,7 @@ def layer_widths(given: Any) -> Widths:
     ({768: 1}, {768: 2, 3072: 1}, {64: 1})
     """
     if hasattr(given, "named_modules"):
-        found = [width for width in _inputs(given) if width > 1]  # 1 has nothing to rotate
+        found = [width for width in _inputs(given) if width > 1]  # a single input cannot be rotated
         if not found:
             raise StructmatError(
                 f"{type(given).__name__}: it has no linear layers; give the widths to rotate"

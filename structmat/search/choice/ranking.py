@@ -22,7 +22,7 @@ from structmat.search.choice.purposes import Purpose, purpose_of
 from structmat.search.dense_networks import Member, deepened, dense_member, dense_members
 from structmat.search.objectives import OBJECTIVES, Objective
 
-# Names in this order are preferred for equally good networks.
+# Of equally good networks, those with these names are preferred, in this order.
 _WELL_KNOWN = ("butterfly", "mixed_radix", "mixing_network", "shuffle", "block_diagonal")
 
 DEFAULT = "mixing_network(block=16)"  # for finetuning, without a budget
@@ -45,7 +45,7 @@ def choose(
     width : int, iterable of int, mapping from a name to an int, or torch model
         One width, or several for which one topology is chosen; for a model, the inputs of its
         linear layers, without the output embedding of a language model. Numbers of parameters, time
-        and memory are totals over all layers, and the depth and the mixing are the largest.
+        and memory are totals over all layers; depth and mixing are the largest over the widths.
     purpose : str, structmat.search.objectives.Objective or callable
         - "finetune": straight networks, with switches of at most 16 wires. Exact mixing is best,
           then nearly exact mixing (`structmat.mixing` at most 0.2), then the least time. Without a
@@ -56,7 +56,7 @@ def choose(
           networks with more stages than density requires are included.
         - "mix": exact mixing, or else nearly exact mixing, with the fewest parameters, for switches
           of at most 16 wires.
-        - "universal": every rotation, by 2×2 switches, in the fewest stages.
+        - "universal": every rotation, by 2×2 switches, with the fewest parameters, then stages.
         - "fast": the least time.
         - The name of an objective, such as "conditioning", an Objective, or a function from a
           network to a number, which is minimised. It is computed for every topology, which takes
@@ -71,7 +71,8 @@ def choose(
     device : {"cpu", "compiled", "cuda"}
         The kind of machine for which time is modelled.
     measure : bool
-        Measure the time of the listed networks on this machine, with numpy, and sort by it.
+        Measure the time of the listed networks on this machine, with numpy, and use it in place of
+        the modelled time to order them.
 
     Returns
     -------
@@ -175,7 +176,7 @@ def _fits(one: Contender, limits: Mapping[str, float]) -> bool:
 
 
 def _order(one: Contender, key: tuple[float, ...]) -> tuple[Any, ...]:
-    """Return what to sort by: of equal topologies, the default one, then the best known."""
+    """Return the sort key; of equal topologies, the default comes first, then well-known ones."""
     spec, name = str(one.rule), one.rule.name
     known = _WELL_KNOWN.index(name) if name in _WELL_KNOWN else len(_WELL_KNOWN)
     return key, spec != DEFAULT, known, len(spec), spec
@@ -185,12 +186,13 @@ def _ranked(contenders: list[Contender], purpose: Purpose) -> Iterator[Contender
     """Yield the suitable topologies in order, and build and measure no more than necessary.
 
     A topology is first sorted by lower bounds on its values that need no network, and by its values
-    as soon as it comes first. Topologies with the networks of an earlier one are added to `also`.
+    as soon as it comes first. A topology with the same networks as an earlier one is added to the
+    `also` of that one.
     """
     order = [_order(one, purpose.least_key(one)) for one in contenders]
     queue = [(key, k, False) for k, key in enumerate(order)]
     heapq.heapify(queue)
-    last: list[Contender] = []  # those with the values of the one before
+    last: list[Contender] = []  # those with the same values as the previous one
     while queue:
         (key, *_), k, known = heapq.heappop(queue)
         one = contenders[k]
