@@ -280,9 +280,7 @@ def tables(record: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         "Shares that networks account for, in per cent, medians over layers and seeds: of ‖R − I‖²,"
-        f" by a fit to R, and of ‖W′ − W‖², by a fit to the weight:\
-\
-{_model(record)}"
+        f" by a fit to R, and of ‖W′ − W‖², by a fit to the weight:\n\n{_model(record)}"
     )
 
 

@@ -109,9 +109,9 @@ def test_dealt_rotators_have_the_moments_of_a_random_rotation(width):
     assert (entries**4).mean(axis=0).max() < 4.5  # 3 for normally distributed entries
 
 
-def test_rotators_are_orthogonal_at_200_random_widths():
-    source = np.random.default_rng(2030)  # wider ones are those of models
-    widths = np.exp(source.uniform(math.log(2), math.log(3000), 200)).astype(int)
+def test_rotators_are_orthogonal_at_500_random_widths():
+    source = np.random.default_rng(2026)  # wider ones are those of models
+    widths = np.exp(source.uniform(math.log(2), math.log(3000), 500)).astype(int)
     assert widths.min() == 2
     assert widths.max() > 2900
     for seed, width in enumerate(widths.tolist()):

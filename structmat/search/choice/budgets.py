@@ -73,3 +73,16 @@ def in_units(name: str, value: float) -> str:
     if name == "relative_time":
         return f"{value:.3g} times the time of a dense matrix"
     return f"{value / 2**20:,.1f} MiB"
+
+
+def in_digits(mixing: float) -> str:
+    """Return a value of `structmat.mixing` as text, such that only 0 is shown as 0.
+
+    Examples
+    --------
+    >>> in_digits(0), in_digits(0.06490), in_digits(3.2e-7)
+    ('0', '0.065', '3e-07')
+    """
+    if mixing == 0:
+        return "0"
+    return f"{mixing:.3f}" if mixing >= 0.001 else f"{mixing:.0e}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,10 +12,11 @@ from structmat.analysis.lower_bounds import Bound
 from structmat.errors import StructmatError
 from structmat.families import Family
 from structmat.networks.network import Network
-from structmat.search.choice.budgets import in_units
+from structmat.search.choice.budgets import in_digits, in_units
 
 _GOALS = {"dense": "dense", "mixing": "exactly mixing", "universal": "universal"}
-_HEAD = ("network", "parameters", "stages", "switch", "mixing", "dimension", "time", "reason")
+_HEAD = ("", "network", "parameters", "stages", "radix", "mixing", "dim. ≤", "ms")
+_LINE = 88  # characters of a line of text, other than of the table
 
 
 @dataclass(frozen=True)
@@ -156,15 +158,41 @@ class Choice:
         ]
         return [*lines, *self.notes]
 
+    @property
+    def _table(self) -> list[list[str]]:
+        return [[str(k), *_cells(row)] for k, row in enumerate(self.rows, 1)]
+
     def __str__(self) -> str:
-        table = plain(_HEAD, [_cells(row) for row in self.rows], left=(0, len(_HEAD) - 1))
-        return "\n".join([self._title, "", table, "", *self._below])
+        reasons = [f"{k}. {row.reason}" for k, row in enumerate(self.rows, 1)]
+        paragraphs = [
+            _wrapped([self._title]),
+            plain(_HEAD, self._table, left=(0, 1)),
+            _wrapped(reasons, indent="   "),
+            _wrapped(self._below),
+        ]
+        return "\n\n".join(paragraphs)
 
     def _repr_html_(self) -> str:
-        rows = ["".join(left("th", title) for title in _HEAD)]
-        rows += ["".join(left("td", text) for text in _cells(row)) for row in self.rows]
+        rows = ["".join(left("th", title) for title in (*_HEAD, "reason"))]
+        rows += [
+            "".join(left("td", text) for text in (*cells, row.reason))
+            for cells, row in zip(self._table, self.rows, strict=True)
+        ]
         paragraphs = "".join(cell("p", line) for line in self._below)
         return f"{cell('p', self._title)}\n{in_html(rows)}\n{paragraphs}"
+
+
+def _wrapped(lines: list[str], indent: str = "") -> str:
+    return "\n".join(
+        textwrap.fill(
+            line,
+            _LINE,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in lines
+    )
 
 
 def _cells(row: Row) -> list[str]:
@@ -173,8 +201,7 @@ def _cells(row: Row) -> list[str]:
         f"{row.parameters:,}",
         f"{row.depth:,}",
         "–" if row.largest is None else f"{row.largest:,}",
-        "–" if row.mixing is None else f"{row.mixing:.3f}" if row.mixing else "0",
-        f"≤ {row.dimension:,}",
-        f"{1e3 * row.time:.3g} ms",
-        row.reason,
+        "–" if row.mixing is None else in_digits(row.mixing),
+        f"{row.dimension:,}",
+        f"{1e3 * row.time:.3g}",
     ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from structmat.errors import StructmatError, abbreviated, suggest
+from structmat.search.choice.budgets import in_digits
 from structmat.search.choice.contender import FULL, Contender
 from structmat.search.objectives import OBJECTIVES, Objective, objective
 
@@ -115,7 +116,7 @@ def _unknown(_: Contender) -> float:
 def _mixing_text(one: Contender) -> str:
     if one.mixing_class == 0:
         return _MIXING[0]
-    return f"{_MIXING[one.mixing_class]} ({one.mixing:.3f})"
+    return f"{_MIXING[one.mixing_class]} ({in_digits(one.mixing)})"
 
 
 MIXING = Criterion(
