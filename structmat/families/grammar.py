@@ -124,6 +124,8 @@ def _rule(tree: ast.expr, spec: str, depth: int) -> Rule:
             return _composed(spec, mul, _rule(tree.left, spec, depth + 1), times)
         case ast.Subscript(whole, ast.Slice(lower=None, upper=ast.expr() as stop, step=None)):
             leading = slice(_literal(stop))
+            if leading.stop is None:
+                _refuse(spec, "leading stages are counted by an integer, as in butterfly[:3]")
             return _composed(spec, getitem, _rule(whole, spec, depth + 1), leading)
         case ast.Subscript():
             _refuse(spec, "only leading stages can be selected, as in butterfly[:3]")

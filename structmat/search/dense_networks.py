@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from structmat.analysis.reachability import dense_depth, leading_dense_depth
@@ -81,32 +81,34 @@ def dense_member(rule: Family, width: int) -> Member | None:
     return found if found is not None and found.family == rule else None
 
 
-def deepened(
-    rule: Family, members: Mapping[int, Member], layers: Mapping[int, int], budget: int
-) -> tuple[Family, dict[int, Member]] | None:
-    """Return a family with as many more stages as a budget allows, or None if there are none.
+def with_stages(
+    rule: Family, widths: Iterable[int], stages: Iterable[int]
+) -> Iterator[tuple[Family, dict[int, Member]]]:
+    """Yield a family with other numbers of stages, where it accepts all widths.
 
     Parameters
     ----------
     rule : Family
-    members : mapping from a width to its dense network
-    layers : mapping from a width to a number of layers
-    budget : int
-        The maximum number of parameters of all layers.
+        If it has no option depth, nothing is yielded.
+    widths : iterable of int
+        Widths at which the network remains dense with these numbers of stages.
+    stages : iterable of int
+
+    Examples
+    --------
+    >>> from structmat.families import parse
+    >>> for deeper, members in with_stages(parse("shuffle(block=2)"), [8], [6, 5]):
+    ...     print(deeper, members[8].parameters)
+    shuffle(block=2, depth=6) 24
+    shuffle(block=2, depth=5) 20
     """
     if "depth" not in entry(rule.name).options:
-        return None
-    stages = max(member.depth for member in members.values())
-    each = sum(layers[d] * m.parameters / m.depth for d, m in members.items())
-    most = int(budget / each)  # an estimate: the stages of a family may differ in size
-    for depth in range(most, stages, -1):
+        return
+    sizes = list(widths)
+    for depth in stages:
         deeper = rule.with_options(depth=depth)
-        found = {d: _deep(deeper, d) for d in members if accepts(deeper, d)}
-        if len(found) == len(members) and budget >= sum(
-            layers[d] * member.parameters for d, member in found.items()
-        ):
-            return deeper, found
-    return None
+        if all(accepts(deeper, d) for d in sizes):
+            yield deeper, {d: _deep(deeper, d) for d in sizes}
 
 
 def _deep(rule: Family, width: int) -> Member:

@@ -531,7 +531,10 @@ def _number(what: str, value: Any) -> float:
     rule = "it must return a finite number"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ObjectiveError(f"{what} returned {abbreviated(given)}: {rule}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer or a fraction
+        raise ObjectiveError(f"{what} returned {abbreviated(given)}: {rule}") from None
     if not math.isfinite(number):
         raise ObjectiveError(f"{what} returned {number}: {rule}")
     return number

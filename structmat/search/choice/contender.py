@@ -18,7 +18,7 @@ from structmat.search.dense_networks import Member
 
 NEAR = 0.2  # `mixing` of at most this is nearly exact
 TOKENS = 2048  # vectors for which time and memory are modelled
-_BUILT = 2**22  # maximum of width × stages of a network that is built
+BUILT = 2**22  # maximum of width × stages of a network that is built
 _ROUNDING = 1e-12  # values of `mixing` below this are 0
 _OPTIMIZER = 4  # numbers that Adam keeps for a parameter: value, gradient and two moments
 # Families with 2×2 switches, and with so many stages that wide networks are not built.
@@ -105,7 +105,7 @@ class Contender:
     @property
     def is_small(self) -> bool:
         """Whether the networks are small enough to be built."""
-        return all(width * member.depth <= _BUILT for width, member in self.members.items())
+        return all(width * member.depth <= BUILT for width, member in self.members.items())
 
     @cached_property
     def networks(self) -> dict[int, Network]:

@@ -11,19 +11,21 @@ from typing import Any
 
 from structmat._util.text_table import counted
 from structmat.analysis.lower_bounds import Bound, lower_bounds
-from structmat.errors import StructmatError, checked_integer, suggest
+from structmat.errors import StructmatError, abbreviated, checked_integer, suggest
 from structmat.families import Family, parse
 from structmat.linalg.throughput import RATES
 from structmat.search.choice.budgets import checked_budget, in_units
 from structmat.search.choice.choice_table import Choice, Row
-from structmat.search.choice.contender import FULL, NEAR, TOKENS, Contender
+from structmat.search.choice.contender import BUILT, FULL, NEAR, TOKENS, Contender
 from structmat.search.choice.layer_widths import Widths, layer_widths
 from structmat.search.choice.purposes import Purpose, purpose_of
-from structmat.search.dense_networks import Member, deepened, dense_member, dense_members
+from structmat.search.dense_networks import Member, dense_member, dense_members, with_stages
 from structmat.search.objectives import OBJECTIVES, Objective
 
 # Of equally good networks, those with these names are preferred, in this order.
 _WELL_KNOWN = ("butterfly", "mixed_radix", "mixing_network", "shuffle", "block_diagonal")
+
+_WIDEST = 2**19  # wider networks take minutes to list, and most are not built (see BUILT)
 
 DEFAULT = "mixing_network(block=16)"  # for finetuning, without a budget
 
@@ -81,8 +83,8 @@ def choose(
     Raises
     ------
     StructmatError
-        If a width, the purpose or an option is invalid, or no network fits the budget; the message
-        then states the least that would do.
+        If a width is not an integer from 2 to 524,288; if the purpose or an option is invalid; or
+        if no network fits the budget, and the message then states the least that would do.
     ObjectiveError
         If the objective or function fails, or returns no finite number.
 
@@ -103,8 +105,13 @@ finetune is within it; the least is 1,532 parameters, for gossip
     wanted = purpose_of(purpose)
     limits = checked_budget(budget)
     count = checked_integer(rows, "rows", 1)
-    if device not in RATES:
-        raise StructmatError(f"device={device!r}: unknown{suggest(str(device), RATES)}")
+    if not isinstance(device, str) or device not in RATES:
+        raise StructmatError(f"device={abbreviated(device)}: unknown{suggest(str(device), RATES)}")
+    if (widest := max(layers)) > _WIDEST:
+        raise StructmatError(
+            f"width={widest:,}: topologies are compared up to width {_WIDEST:,}; take {DEFAULT},"
+            " which is the default for finetuning"
+        )
     if largest is not None:
         wanted = replace(wanted, largest=checked_integer(largest, "largest", 2))
     within = [one for one in _contenders(layers, wanted, limits, device) if _fits(one, limits)]
@@ -151,11 +158,26 @@ def _contenders(
                 break
             members[width] = known
         else:
-            yield Contender(rule, members, layers, device=device, limit=purpose.largest)
-            if purpose.deepens and most is not None:
-                deeper = deepened(rule, members, layers, int(most))
-                if deeper is not None:
-                    yield Contender(*deeper, layers, device=device, limit=purpose.largest)
+            one = Contender(rule, members, layers, device=device, limit=purpose.largest)
+            yield one
+            if purpose.deepens and limits and (deeper := _deeper(one, limits)) is not None:
+                yield deeper
+
+
+def _deeper(one: Contender, limits: Mapping[str, float]) -> Contender | None:
+    """Return a topology with as many more stages as are useful and within the limits, if any are.
+
+    More parameters than the group has dimensions are of no use.
+    """
+    useful = {"parameters": one.group, "depth": BUILT // max(one.layers)}
+    most = {name: min(limits.get(name, limit), limit) for name, limit in (limits | useful).items()}
+    # Every quantity is nearly proportional to the number of stages.
+    stages = int(min(limit * one.depth / getattr(one, name) for name, limit in most.items()))
+    for rule, members in with_stages(one.rule, one.layers, range(stages + 1, one.depth, -1)):
+        deeper = Contender(rule, members, one.layers, device=one.device, limit=one.limit)
+        if _fits(deeper, most):
+            return deeper
+    return None
 
 
 def _suits(one: Contender, purpose: Purpose) -> bool:

@@ -306,3 +306,27 @@ def test_bad_input_is_rejected_in_one_line(width, options, message):
 def test_functions_must_return_a_finite_number(function):
     with pytest.raises(ObjectiveError, match="objective <lambda>"):
         sm.choose(6, purpose=function)
+
+
+# Limits that are no parameters, and values out of range ------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [{"depth": 10}, {"depth": 10, "parameters": 10**40}])
+def test_fitting_uses_all_stages_that_the_budget_allows(budget):
+    best = sm.choose(32, purpose="fit", budget=budget).best
+    assert best.depth <= 10
+    assert best.dimension >= sm.parse("shuffle(block=2, depth=10)")(32).parameters
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 2**22}, "topologies are compared up to width 524,288"),
+        ({"width": 8, "device": []}, "device=.*unknown"),
+        ({"width": 8, "budget": {"time": 10**400}}, "finite number"),
+        ({"width": 8, "purpose": lambda _: 10**400}, "must return a finite number"),
+    ],
+)
+def test_values_out_of_range_are_refused(options, message):
+    with pytest.raises(StructmatError, match=message):
+        sm.choose(**options)
