@@ -105,7 +105,7 @@ finetune is within it; the least is 1,532 parameters, for gossip
     wanted = purpose_of(purpose)
     limits = checked_budget(budget)
     count = checked_integer(rows, "rows", 1)
-    if not isinstance(device, str) or device not in RATES:
+    if str(device) not in RATES:
         raise StructmatError(f"device={abbreviated(device)}: unknown{suggest(str(device), RATES)}")
     if (widest := max(layers)) > _WIDEST:
         raise StructmatError(
@@ -169,8 +169,9 @@ def _deeper(one: Contender, limits: Mapping[str, float]) -> Contender | None:
 
     More parameters than the group has dimensions are of no use.
     """
-    useful = {"parameters": one.group, "depth": BUILT // max(one.layers)}
-    most = {name: min(limits.get(name, limit), limit) for name, limit in (limits | useful).items()}
+    useful: dict[str, float] = {"parameters": one.group, "depth": BUILT // max(one.layers)}
+    both = {**limits, **useful}
+    most = {name: min(limits.get(name, limit), limit) for name, limit in both.items()}
     # Every quantity is nearly proportional to the number of stages.
     stages = int(min(limit * one.depth / getattr(one, name) for name, limit in most.items()))
     for rule, members in with_stages(one.rule, one.layers, range(stages + 1, one.depth, -1)):
