@@ -71,7 +71,7 @@ class Record:
 
     @property
     def bound(self) -> int | None:
-        """The proved bound on the value: a lower one or, where it is maximised, an upper one."""
+        """The proved bound on the value, lower or, where the value is maximised, upper."""
         if self.value is None:
             return None
         return self.question.bound(self.width, self.block)

@@ -95,7 +95,7 @@ class Contender:
 
     @property
     def memory(self) -> int:
-        """The bytes for training with Adam: parameters, blocks, and the input of each stage."""
+        """The bytes for training with Adam, of parameters, blocks, and the input of each stage."""
         return FLOAT32 * sum(
             self.layers[d]
             * (_OPTIMIZER * member.parameters + _nonzeros(d, member) + TOKENS * d * member.depth)
