@@ -118,6 +118,19 @@ def test_an_interrupted_search_keeps_its_trials_and_goes_on(tmp_path):
     assert outcomes(second) == outcomes(sm.search(8, interrupted, trials=8, rng=1))
 
 
+def test_interruptions_are_not_failures_of_the_network(tmp_path):
+    calls = itertools.count()
+
+    def slow(net):
+        if next(calls) < 4:
+            raise KeyboardInterrupt
+        return net.depth
+
+    options = {"trials": 1, "storage": tmp_path / "a"}
+    assert all(sm.search(8, slow, **options).trials == () for _ in range(4))
+    assert sm.search(8, slow, **options).trials[0].state == "feasible"
+
+
 def test_no_trial_starts_after_the_timeout():
     found = sm.search(8, "depth", trials=10**6, timeout=0.0)
     assert found.trials == ()
