@@ -15,7 +15,7 @@ from structmat.families.resolution import is_graph
 from structmat.search.objectives import Objective, Requirement
 from structmat.search.study import storage as storages
 from structmat.search.study.proposals import Space, check_sources, limits
-from structmat.search.study.records import SETTINGS
+from structmat.search.study.records import SETTINGS, VERSION, checked_settings
 
 if TYPE_CHECKING:
     import optuna
@@ -59,7 +59,7 @@ def settings_of(
     """Return what all processes of a search must agree on, as values for JSON."""
     families = sorted(space.variants) if "families" in space.sources else []
     return {
-        "version": 1,
+        "version": VERSION,
         "width": space.width,
         "objectives": [[goal.name, goal.direction] for goal in goals],
         "requirements": [str(need) for need in needs],
@@ -90,11 +90,13 @@ def joined(
     """Create the study, or join that of this name; check that its settings are the same."""
     import optuna
 
+    if not isinstance(name, str) or not name:
+        raise StructmatError(f"name={abbreviated(name)}: it must be a text that is not empty")
     directions = [direction for _, direction in settings["objectives"]]
     study = optuna.create_study(
         storage=storage, study_name=name, directions=directions, load_if_exists=True
     )
-    found = study.user_attrs.get(SETTINGS)
+    found = checked_settings(study, storages.named(given))
     if found is None:
         if study.get_trials(deepcopy=False):
             raise StructmatError(
