@@ -64,7 +64,7 @@ def settings_of(
         "objectives": [[goal.name, goal.direction] for goal in goals],
         "requirements": [str(need) for need in needs],
         "field": options["field"],
-        "target": _digest(options["target"]),
+        "target": _digest(_matrices(options["target"], space.width)),
         "proposals": [getattr(source, "__name__", str(source)) for source in space.sources],
         "families": families,
         "start": [made.spec or _digest(made.topology) for made in space.started],
@@ -76,12 +76,24 @@ def settings_of(
 def _digest(value: Any) -> str | None:
     if value is None:
         return None
-    data = value.encode() if isinstance(value, str) else _matrix(value).tobytes()
+    data = value.encode() if isinstance(value, str) else value.tobytes()
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _matrix(target: Any) -> np.ndarray[Any, Any]:
-    return np.ascontiguousarray(target.matrix() if hasattr(target, "matrix") else target)
+def _matrices(target: Any, width: int) -> np.ndarray[Any, Any] | None:
+    """Return a target as an array, or raise an error if no network of this width can fit it."""
+    if target is None:
+        return None
+    try:
+        found = np.ascontiguousarray(target.matrix() if hasattr(target, "matrix") else target)
+    except ValueError:  # rows of different lengths
+        found = np.empty(0)
+    if found.ndim not in (2, 3) or found.shape[-2:] != (width, width) or not found.size:
+        raise StructmatError(
+            f"target={abbreviated(target)}: it must have the shape ({width}, {width}), or"
+            f" (k, {width}, {width}) for k ≥ 1 matrices"
+        )
+    return found
 
 
 def joined(

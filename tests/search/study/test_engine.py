@@ -361,6 +361,15 @@ def test_invalid_arguments_are_refused(options, message):
         sm.search(**{"width": 8, "objectives": "depth", "trials": 1, **options})
 
 
+@pytest.mark.parametrize(
+    "target", [np.eye(3), np.ones(4), np.ones((0, 4, 4)), [np.eye(4), np.eye(3)], "x"]
+)
+def test_a_target_of_another_shape_is_refused_before_the_first_trial(target):
+    message = r"target=.*: it must have the shape \(4, 4\), or \(k, 4, 4\) for k ≥ 1 matrices"
+    with pytest.raises(StructmatError, match=message):
+        sm.search(4, "fit_error", target=target, trials=100)
+
+
 def test_without_optuna_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r'pip install "structmat\[search\]"'):
