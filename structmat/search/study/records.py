@@ -25,10 +25,10 @@ def checked_settings(study: optuna.Study, where: str) -> dict[str, Any] | None:
     FileError
         If they have another version.
     """
-    found = study.user_attrs.get(SETTINGS)
+    found: dict[str, Any] | None = study.user_attrs.get(SETTINGS)
     if found is None:
         return None
-    version = found.get("version") if isinstance(found, dict) else None
+    version = found.get("version")
     if version != VERSION:
         raise FileError(
             f"{where}: the search {study.study_name!r} has version {abbreviated(version)}; this"

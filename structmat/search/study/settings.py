@@ -97,7 +97,7 @@ def _matrices(target: Any, width: int) -> np.ndarray[Any, Any] | None:
 
 
 def joined(
-    storage: optuna.storages.BaseStorage, name: str, given: Any, settings: dict[str, Any]
+    storage: optuna.storages.BaseStorage, name: Any, given: Any, settings: dict[str, Any]
 ) -> optuna.Study:
     """Create the study, or join that of this name; check that its settings are the same."""
     import optuna

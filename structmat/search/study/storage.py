@@ -48,8 +48,9 @@ def opened(storage: str | os.PathLike[str] | None, *, create: bool = True) -> Ba
     if storage is None:
         found: BaseStorage = optuna.storages.InMemoryStorage()
         return found
-    if not isinstance(storage, str | os.PathLike) or str(storage) == "" or "\0" in str(storage):
-        raise FileError(f"storage={abbreviated(storage)}: {_FORM}")
+    given: Any = storage
+    if not isinstance(given, str | os.PathLike) or str(given) == "" or "\0" in str(given):
+        raise FileError(f"storage={abbreviated(given)}: {_FORM}")
     if _is_url(storage):
         return _database(_parsed(str(storage)))
     from structmat.search.study.journal import Journal
