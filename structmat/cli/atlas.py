@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from structmat.families.resolution import Fixed, rule
 from structmat.search.atlas.candidates import best_known, is_better
 from structmat.search.atlas.lookup import Atlas, selected, summary
 from structmat.search.atlas.questions import BLOCKS, QUESTIONS
-from structmat.search.atlas.record_file import HOLDERS, PATH, Record, read, write
+from structmat.search.atlas.record_file import HOLDERS, PATH, Record, locked, read, write
 from structmat.search.atlas.stored_topology import Topology
 from structmat.search.atlas.verification import mismatch, submitted, with_records
 
@@ -83,14 +84,15 @@ def _atlas(options: argparse.Namespace) -> None:
         check_target(options.save, (".json",), "the suffix must be .json")
     wanted = (options.width, options.block, options.purpose)
     selected((), *wanted)  # raises an error for names and numbers that the atlas does not have
+    if options.submit:
+        _submit(options)
+        return
     new = options.recompute and options.write and not options.file.exists()
     records = () if new else read(options.file)
     if options.recompute and options.write:
         _rebuild(records, wanted, options)
     elif options.recompute:
         _check(selected(records, *wanted), options)
-    elif options.submit:
-        _submit(records, options)
     else:
         _show(records, Atlas(selected(records, *wanted)), options)
 
@@ -174,7 +176,7 @@ def _rebuild(
         print(said)
 
 
-def _submit(records: Sequence[Record], options: argparse.Namespace) -> None:
+def _submit(options: argparse.Namespace) -> None:
     given = rule(options.submit)
     if isinstance(given, Fixed):
         topology: Any = given.network
@@ -184,10 +186,12 @@ def _submit(records: Sequence[Record], options: argparse.Namespace) -> None:
         raise StructmatError(f"{given}: a family has a network for each width; give --width N")
     else:
         topology = Topology(options.width, str(given))
-    better = submitted(records, topology, holder=options.holder)
-    if options.write and better:
-        write(with_records(records, better), options.file)
-        say(f"written: {options.file}")
+    with locked(options.file) if options.write else nullcontext():
+        records = read(options.file)
+        better = submitted(records, topology, holder=options.holder)
+        if options.write and better:
+            write(with_records(records, better), options.file)
+            say(f"written: {options.file}")
     if options.json:
         print_json({"improved": [record.to_dict() for record in better]})
     elif better:

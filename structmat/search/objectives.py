@@ -49,6 +49,7 @@ _DIRECTIONS = ("minimize", "maximize")
 _STARTS = 2  # random starts of a fit
 _VECTORS, _RUNS = 256, 7  # vectors of a timed product, and its repetitions
 _ROWS = 2048  # rows of the reachability matrix held in memory at once
+_LONGEST = 1000  # characters of the message of an exception
 _ROUNDING = 1e-12  # values that differ by at most this, relatively above 1, count as equal
 _COMPARISON = re.compile(r"\s*(\w+)\s*(<=|>=|==|≤|≥)\s*(\S+)\s*")
 _NO_TARGET = "it needs a target; give target=, the matrix to approximate"
@@ -171,7 +172,7 @@ class Requirement:
         value = _called("requirement", self, net)
         if isinstance(value, bool | np.bool_):
             return float(not value)
-        if isinstance(value, numbers.Real) and float(value) == math.inf:
+        if isinstance(value, numbers.Real) and value == math.inf:
             return math.inf
         return max(0.0, _number(f"requirement {self.name}", value))
 
@@ -518,9 +519,23 @@ def _called(what: str, asker: Objective | Requirement, net: Network) -> Any:
     except ObjectiveError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
         kind = "" if isinstance(error, StructmatError) else f"{type(error).__name__}: "
-        raise ObjectiveError(f"{what} {asker.name}: {kind}{text}") from error
+        raise ObjectiveError(f"{what} {asker.name}: {kind}{worded(error)}") from error
+
+
+def worded(error: Exception) -> str:
+    r"""Return the message of an exception of the user's code in one line, abbreviated if long.
+
+    Examples
+    --------
+    >>> worded(ValueError("too\nlarge")), len(worded(ValueError("x" * 10**6)))
+    ('too large', 1000)
+    """
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # of the user's code
+        return "without a message that can be printed"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _number(what: str, value: Any) -> float:
@@ -536,5 +551,5 @@ def _number(what: str, value: Any) -> float:
     except OverflowError:  # an integer or a fraction
         raise ObjectiveError(f"{what} returned {abbreviated(given)}: {rule}") from None
     if not math.isfinite(number):
-        raise ObjectiveError(f"{what} returned {number}: {rule}")
+        raise ObjectiveError(f"{what} returned {abbreviated(given)}: {rule}")
     return number

@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 
@@ -11,7 +14,7 @@ from structmat.search.atlas.candidates import measured
 from structmat.search.atlas.questions import QUESTIONS
 from structmat.search.atlas.record_file import PATH, packaged, read, write
 from structmat.search.atlas.stored_topology import Topology
-from structmat.search.atlas.verification import with_records
+from structmat.search.atlas.verification import submitted, with_records
 
 
 def run(capsys, *arguments):
@@ -126,3 +129,27 @@ def test_the_packaged_file_is_not_changed(capsys):
     before = PATH.read_bytes()
     run(capsys, "--recompute", "--width", 4, "--block", 2, "--purpose", "dense")
     assert PATH.read_bytes() == before
+
+
+def test_submissions_at_the_same_time_are_all_kept(capsys, tmp_path, monkeypatch):
+    """The second process submits while the first measures, and would replace what it writes."""
+    pytest.importorskip("fcntl", reason="Windows has no lock of a folder")
+    path, places = tmp_path / "atlas.json", [("mixing", 8, 2), ("mixing", 16, 2)]
+    poor = [measured(Topology(width, "benes"), name, block) for name, width, block in places]
+    write(with_records(packaged(), poor), path)
+    started = []
+
+    def slowly(records, topology, *, holder):
+        found = submitted(records, topology, holder=holder)
+        if not started:
+            command = "-m structmat atlas --submit butterfly --width 8 --write --file"
+            started.append(subprocess.Popen([sys.executable, *command.split(), str(path)]))
+            with suppress(subprocess.TimeoutExpired):
+                started[0].wait(8)
+        return found
+
+    monkeypatch.setattr("structmat.cli.atlas.submitted", slowly)
+    assert run(capsys, "--submit", "butterfly", "--width", 16, "--file", path, "--write")[0] == 0
+    assert started[0].wait(60) == 0
+    values = {(r.purpose, r.width, r.block): r.value for r in read(path)}
+    assert [values[place] for place in places] == [12, 32]

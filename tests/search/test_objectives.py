@@ -172,6 +172,7 @@ def raises(net):
         (raises, r"^objective raises: KeyError: 'a'$"),
         (lambda _: math.nan, r"^objective <lambda> returned nan: it must return a finite num"),
         (lambda _: -math.inf, r"^objective <lambda> returned -inf: it must return a finite num"),
+        (lambda _: 10**400, r"^objective <lambda> returned an integer of 1,329 bits: it must"),
         (lambda _: None, r"^objective <lambda> returned None: it must return a finite number$"),
         (lambda _: "3", r"^objective <lambda> returned '3': it must return a finite number$"),
         (lambda _: True, r"^objective <lambda> returned True: it must return a finite number$"),
@@ -186,6 +187,26 @@ def test_an_objective_that_fails_is_named(function, message):
         objective(function).measure(NET)
     with pytest.raises(ObjectiveError, match=r"^objective o"):
         Objective("o", "minimize", 0, function).measure(NET)
+
+
+def test_messages_of_any_form_become_a_short_line():
+    class UnprintableError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def failing(error):
+        def function(net):
+            raise error
+
+        return function
+
+    with pytest.raises(ObjectiveError, match="Error: without a message that can be printed"):
+        objective(failing(UnprintableError())).measure(sm.butterfly(4))
+    with pytest.raises(ObjectiveError, match="MemoryError: x") as raised:
+        objective(failing(MemoryError("x" * 10**6))).measure(sm.butterfly(4))
+    assert len(str(raised.value)) < 1100
+    with pytest.raises(ObjectiveError, match="returned an integer of 1,329 bits"):
+        requirement(lambda _: 10**400).violation(sm.butterfly(4))
 
 
 def test_the_cause_of_a_failure_is_kept():

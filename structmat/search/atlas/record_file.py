@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,12 @@ from structmat.errors import FileError, StructmatError, abbreviated, check_forma
 from structmat.networks.network import Network
 from structmat.search.atlas.questions import BLOCKS, EVIDENCE, QUESTIONS, Question
 from structmat.search.atlas.stored_topology import Topology
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 PATH = Path(__file__).with_name("atlas.json")
 FORMAT, VERSION = "structmat.atlas", 1
@@ -271,6 +279,31 @@ def _impossible(purpose: Question, width: int, block: int) -> Record:
 
 def _place(record: Record) -> tuple[int, int, int]:
     return list(QUESTIONS).index(record.purpose), record.width, record.block
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let other processes wait that also lock the data file, which `write` replaces.
+
+    The lock is on the folder, so that no file of its own remains. Windows has no such lock.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be read.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        folder = os.open(path.resolve().parent, os.O_RDONLY)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)  # releases the lock
 
 
 def write(records: Collection[Record], path: Path = PATH) -> Path:

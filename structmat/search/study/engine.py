@@ -21,7 +21,7 @@ from structmat.errors import (
 from structmat.search.objectives import objective, requirements
 from structmat.search.study import storage as storages
 from structmat.search.study.proposals import SOURCES
-from structmat.search.study.records import SETTINGS, read
+from structmat.search.study.records import checked_settings, read
 from structmat.search.study.result import SearchResult
 from structmat.search.study.settings import (
     check_budget,
@@ -206,7 +206,7 @@ def stored(storage: str | os.PathLike[str], name: str = "search") -> SearchResul
         if name not in studies:
             raise StructmatError(f"{where}: there is no search {name!r}{_listed(studies)}")
         study = optuna.load_study(study_name=name, storage=opened)
-        if SETTINGS not in study.user_attrs:
+        if checked_settings(study, where) is None:
             raise StructmatError(f"{where}: the study {name!r} was not made by structmat search")
         return read(study, study.get_trials(deepcopy=False), {})
 

@@ -21,6 +21,9 @@ except ImportError:  # not on Windows
     fcntl = None
 
 
+_BEGINNING = b'{"op_code":'  # of every line
+
+
 class Journal(BaseJournalBackend):
     """A journal file in Optuna's format, one JSON object a line.
 
@@ -62,7 +65,9 @@ class Journal(BaseJournalBackend):
                     " the file of a running search"
                 )
             file.seek(position)
-            lines = file.read().split(b"\n")[:-1]  # what follows the last line end is incomplete
+            *lines, rest = file.read().split(b"\n")  # the rest is an incomplete line
+        if not position and not lines and not _can_begin_a_line(rest):
+            raise FileError(_foreign(self._path, 1))  # appending would replace what it contains
         for number, line in enumerate(lines, first):
             position += len(line) + 1
             if number + 1 == len(self._starts):
@@ -107,10 +112,18 @@ class Journal(BaseJournalBackend):
         except ValueError:
             log = None
         if not isinstance(log, dict) or "op_code" not in log:
-            raise FileError(
-                f"{self._path}: line {number} is not a line of a search journal; give another file"
-            )
+            raise FileError(_foreign(self._path, number))
         return log
+
+
+def _foreign(path: Path, number: int) -> str:
+    return f"{path}: line {number} is not a line of a search journal; give another file"
+
+
+def _can_begin_a_line(rest: bytes) -> bool:
+    """Return whether a killed writer, or a crash of the machine, can have left an only line."""
+    begun = rest.rstrip(b"\0")[: len(_BEGINNING)]  # file systems may fill with zeros after a crash
+    return _BEGINNING.startswith(begun)
 
 
 def _end(file: IO[bytes]) -> int:

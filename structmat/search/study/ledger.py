@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 AGAIN = "proposal_number"  # the number of a proposal that is tried again
 PROPOSAL = "proposal"  # the network, its key, its source and its parent
 ERROR = "error"  # why a trial failed
-UNUSED = "unused"  # a trial that turned out to be unnecessary
+UNUSED = "unused"  # a trial that turned out to be unnecessary, or that the user interrupted
 SAME = "same_as"  # the number of the proposal with an equivalent network
 
 _ATTEMPTS = 3  # attempts after which a proposal that ends every process is given up

@@ -18,6 +18,7 @@ from structmat.families.variants import accepts, combinations
 from structmat.networks.network import Network
 from structmat.search.dense_networks import option_values
 from structmat.search.edits import edited, random_edit, random_network
+from structmat.search.objectives import worded
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -228,8 +229,7 @@ def _proposed(
     except StructmatError as error:
         raise ObjectiveError(f"proposal {name}: {error}") from error
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise ObjectiveError(f"proposal {name}: {type(error).__name__}: {text}") from error
+        raise ObjectiveError(f"proposal {name}: {type(error).__name__}: {worded(error)}") from error
 
 
 def network_of(topology: str, width: int) -> Network:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from structmat.errors import FileError, abbreviated
 from structmat.search.study import ledger
 from structmat.search.study.result import Goal, SearchResult, Trial
 
@@ -12,7 +13,28 @@ if TYPE_CHECKING:
     import optuna
 
 SETTINGS = "structmat"  # the user attribute of the study
+VERSION = 1  # of the settings and of what is stored with each trial
 _NO_SOURCE = "unknown"
+
+
+def checked_settings(study: optuna.Study, where: str) -> dict[str, Any] | None:
+    """Return the settings of a stored search, None if it has none.
+
+    Raises
+    ------
+    FileError
+        If they have another version.
+    """
+    found: dict[str, Any] | None = study.user_attrs.get(SETTINGS)
+    if found is None:
+        return None
+    version = found.get("version")
+    if version != VERSION:
+        raise FileError(
+            f"{where}: the search {study.study_name!r} has version {abbreviated(version)}; this"
+            f" structmat reads version {VERSION}: use the one that started it, or another storage"
+        )
+    return found
 
 
 def read(

@@ -15,7 +15,7 @@ from structmat.families.resolution import is_graph
 from structmat.search.objectives import Objective, Requirement
 from structmat.search.study import storage as storages
 from structmat.search.study.proposals import Space, check_sources, limits
-from structmat.search.study.records import SETTINGS
+from structmat.search.study.records import SETTINGS, VERSION, checked_settings
 
 if TYPE_CHECKING:
     import optuna
@@ -59,12 +59,12 @@ def settings_of(
     """Return what all processes of a search must agree on, as values for JSON."""
     families = sorted(space.variants) if "families" in space.sources else []
     return {
-        "version": 1,
+        "version": VERSION,
         "width": space.width,
         "objectives": [[goal.name, goal.direction] for goal in goals],
         "requirements": [str(need) for need in needs],
         "field": options["field"],
-        "target": _digest(options["target"]),
+        "target": _digest(_matrices(options["target"], space.width)),
         "proposals": [getattr(source, "__name__", str(source)) for source in space.sources],
         "families": families,
         "start": [made.spec or _digest(made.topology) for made in space.started],
@@ -76,25 +76,39 @@ def settings_of(
 def _digest(value: Any) -> str | None:
     if value is None:
         return None
-    data = value.encode() if isinstance(value, str) else _matrix(value).tobytes()
+    data = value.encode() if isinstance(value, str) else value.tobytes()
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _matrix(target: Any) -> np.ndarray[Any, Any]:
-    return np.ascontiguousarray(target.matrix() if hasattr(target, "matrix") else target)
+def _matrices(target: Any, width: int) -> np.ndarray[Any, Any] | None:
+    """Return a target as an array, or raise an error if no network of this width can fit it."""
+    if target is None:
+        return None
+    try:
+        found = np.ascontiguousarray(target.matrix() if hasattr(target, "matrix") else target)
+    except ValueError:  # rows of different lengths
+        found = np.empty(0)
+    if found.ndim not in (2, 3) or found.shape[-2:] != (width, width) or not found.size:
+        raise StructmatError(
+            f"target={abbreviated(target)}: it must have the shape ({width}, {width}), or"
+            f" (k, {width}, {width}) for k ≥ 1 matrices"
+        )
+    return found
 
 
 def joined(
-    storage: optuna.storages.BaseStorage, name: str, given: Any, settings: dict[str, Any]
+    storage: optuna.storages.BaseStorage, name: Any, given: Any, settings: dict[str, Any]
 ) -> optuna.Study:
     """Create the study, or join that of this name; check that its settings are the same."""
     import optuna
 
+    if not isinstance(name, str) or not name:
+        raise StructmatError(f"name={abbreviated(name)}: it must be a text that is not empty")
     directions = [direction for _, direction in settings["objectives"]]
     study = optuna.create_study(
         storage=storage, study_name=name, directions=directions, load_if_exists=True
     )
-    found = study.user_attrs.get(SETTINGS)
+    found = checked_settings(study, storages.named(given))
     if found is None:
         if study.get_trials(deepcopy=False):
             raise StructmatError(

@@ -48,6 +48,9 @@ def opened(storage: str | os.PathLike[str] | None, *, create: bool = True) -> Ba
     if storage is None:
         found: BaseStorage = optuna.storages.InMemoryStorage()
         return found
+    given: Any = storage
+    if not isinstance(given, str | os.PathLike) or str(given) == "" or "\0" in str(given):
+        raise FileError(f"storage={abbreviated(given)}: {_FORM}")
     if _is_url(storage):
         return _database(_parsed(str(storage)))
     from structmat.search.study.journal import Journal
@@ -55,7 +58,13 @@ def opened(storage: str | os.PathLike[str] | None, *, create: bool = True) -> Ba
     path = Path(storage)
     if not create and not path.is_file():
         raise FileError(f"{path}: there is no such journal; {_FORM}")
-    made: BaseStorage = optuna.storages.JournalStorage(Journal(path))
+    try:
+        made: BaseStorage = optuna.storages.JournalStorage(Journal(path))
+    except (AssertionError, LookupError, TypeError) as error:  # what Optuna raises in that case
+        raise FileError(
+            f"{path}: a line of the journal is missing or has an unknown form"
+            f" ({type(error).__name__}: {error}); give another file, or a copy that is intact"
+        ) from None
     return made
 
 

@@ -141,10 +141,12 @@ class Work:
                     self._give_up(trial.number)
                     return
                 self._measure(trial, number, trials)
-        except BaseException:
+        except BaseException as error:
             # The proposal is tried again, by this process or another one. If the storage fails,
             # the trial remains in it as running, until another process finds that this one ended.
             with suppress(Exception):  # the first error is the one to report
+                if isinstance(error, KeyboardInterrupt):  # not caused by the network
+                    trial.set_user_attr(ledger.UNUSED, True)  # noqa: FBT003 (Optuna's signature)
                 self._give_up(trial.number)
             raise
 
@@ -226,7 +228,7 @@ class Work:
                     continue
                 state = one.state.name
                 if state == "COMPLETE" and ledger.SAME not in one.user_attrs:
-                    if self._is_equivalent(about, net):
+                    if about and self._is_equivalent(about, net):
                         return one
                 elif state == "RUNNING" and one.number < number:
                     if self._watch.has_lost(one, self._study.study_name):

@@ -120,6 +120,19 @@ def test_an_interrupted_search_keeps_its_trials_and_can_be_continued(tmp_path):
     assert outcomes(second) == outcomes(sm.search(8, interrupted, trials=8, rng=1))
 
 
+def test_interruptions_are_not_failures_of_the_network(tmp_path):
+    calls = itertools.count()
+
+    def slow(net):
+        if next(calls) < 4:
+            raise KeyboardInterrupt
+        return net.depth
+
+    options = {"trials": 1, "storage": tmp_path / "a"}
+    assert all(sm.search(8, slow, **options).trials == () for _ in range(4))
+    assert sm.search(8, slow, **options).trials[0].state == "feasible"
+
+
 def test_no_trial_starts_after_the_timeout():
     found = sm.search(8, "depth", trials=10**6, timeout=0.0)
     assert found.trials == ()
@@ -348,6 +361,15 @@ def test_the_error_without_a_feasible_network_names_the_nearest():
 def test_invalid_arguments_are_refused(options, message):
     with pytest.raises(StructmatError, match=message):
         sm.search(**{"width": 8, "objectives": "depth", "trials": 1, **options})
+
+
+@pytest.mark.parametrize(
+    "target", [np.eye(3), np.ones(4), np.ones((0, 4, 4)), [np.eye(4), np.eye(3)], "x"]
+)
+def test_a_target_of_another_shape_is_refused_before_the_first_trial(target):
+    message = r"target=.*: it must have the shape \(4, 4\), or \(k, 4, 4\) for k ≥ 1 matrices"
+    with pytest.raises(StructmatError, match=message):
+        sm.search(4, "fit_error", target=target, trials=100)
 
 
 def test_the_error_without_optuna_names_the_extra(monkeypatch):

@@ -49,6 +49,9 @@ def test_a_full_disk_is_reported_in_one_line_and_loses_no_finished_trial(tmp_pat
     [
         ("no/search.journal", r"no/search.journal: cannot read or write \(No such file or direct"),
         (".", r"\.: cannot read or write \(Is a directory\)"),
+        ("", "storage='': a storage is the path of a journal file, or a database URL"),
+        ("a\0b", r"storage='a\\x00b': a storage is the path of"),
+        (5, "storage=5: a storage is the path of"),
         ("nodb://host/x", "database nodb is not supported; a storage is the path of"),
         (
             "postgresql://ann:tr0ub@host:port/x",
@@ -133,6 +136,34 @@ def test_a_search_can_be_joined_only_with_the_same_options(tmp_path, changed, me
     sm.search(**options, storage=tmp_path / "a")
     with pytest.raises(StructmatError, match=message):
         sm.search(**{**options, **changed}, storage=tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["", None, 5])
+def test_the_name_of_a_search_is_a_text(tmp_path, name):
+    with pytest.raises(StructmatError, match=r"name=.*: it must be a text that is not empty"):
+        sm.search(8, "depth", trials=1, storage=tmp_path / "a", name=name)
+
+
+def test_a_search_of_another_version_is_refused(tmp_path):
+    options = {"storage": tmp_path / "a", **OPTIONS}
+    sm.search(8, "depth", trials=1, **options)
+    text = options["storage"].read_text()
+    options["storage"].write_text(text.replace('"version":1,', '"version":2,'))
+    message = "a: the search 'search' has version 2; this structmat reads version 1"
+    with pytest.raises(FileError, match=message):
+        sm.search(8, "depth", trials=1, **options)
+    with pytest.raises(FileError, match=message):
+        stored(options["storage"])
+
+
+@pytest.mark.parametrize("line", ['{"op_code":77}\n', '{"op_code":5}\n'])
+def test_a_journal_with_unknown_lines_is_refused(tmp_path, line):
+    path = tmp_path / "a"
+    sm.search(8, "depth", trials=1, storage=path, **OPTIONS)
+    with path.open("a") as file:
+        file.write(line)
+    with pytest.raises(FileError, match="a line of the journal is missing or has an unknown form"):
+        stored(path)
 
 
 def test_a_study_of_another_program_is_refused(tmp_path):
