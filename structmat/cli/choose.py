@@ -84,7 +84,7 @@ def _choose(options: argparse.Namespace) -> None:
 def _budget(given: list[str]) -> dict[str, float] | None:
     limits: dict[str, float] = {}
     for text in given:
-        name, _, number = text.rpartition("=")
+        name, _, number = text.replace("<=", "=").rpartition("=")
         name = name or "parameters"
         if name in limits:
             raise StructmatError(f"--budget {text}: {name} is limited twice; give one limit")

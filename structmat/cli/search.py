@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from structmat.cli.commands import command, print_json
+from structmat.cli.commands import command, print_json, say
 from structmat.cli.output_files import check_target
-from structmat.cli.user_families import loaded_function
-from structmat.errors import FileError, StructmatError
+from structmat.cli.user_families import loaded_function, loaded_functions
+from structmat.errors import FileError, StructmatError, suggest
 from structmat.search.objectives import OBJECTIVES, Objective, objective
 from structmat.search.study.engine import search, stored
 from structmat.search.study.proposals import SOURCES
 from structmat.search.study.result import SearchResult
+
+_DIRECTIONS = ("minimize", "maximize")
 
 
 def add(commands: Any) -> None:
@@ -38,13 +40,14 @@ def add(commands: Any) -> None:
         f" {', '.join(OBJECTIVES)}, or a function from a file given with --load, which is"
         " minimised",
     )
-    parser.add_argument(
-        "--maximize",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="like --objective, but maximised",
-    )
+    for direction in _DIRECTIONS:
+        parser.add_argument(
+            f"--{direction}",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"like --objective, but {direction[:-2]}ised",
+        )
     parser.add_argument(
         "--require",
         action="append",
@@ -153,6 +156,8 @@ def _search(options: argparse.Namespace) -> None:
             if path is not None:
                 print(f"{what}: {path}")
     if found.interrupted:
+        if options.storage is not None:
+            say("the trials are stored; repeat the command to continue the search")
         raise KeyboardInterrupt
 
 
@@ -165,12 +170,16 @@ def _shown(options: argparse.Namespace) -> SearchResult:
 def _found(options: argparse.Namespace) -> SearchResult:
     for option, value in (
         ("--width N", options.width),
-        ("--objective NAME", options.objective or options.maximize),
+        ("--objective NAME", options.objective or options.minimize or options.maximize),
     ):
         if not value:
-            raise StructmatError(f"{option} is missing; or show a stored search with --show")
+            raise StructmatError(
+                f"{option} is missing; to continue a stored search, repeat all its options, and to"
+                " show it, add --show"
+            )
     named: list[Any] = [_named(name, OBJECTIVES, options.modules) for name in options.objective]
-    named += [_maximized(name, options) for name in options.maximize]
+    for direction in _DIRECTIONS:
+        named += [_directed(name, direction, options) for name in getattr(options, direction)]
     return search(
         options.width,
         named,
@@ -191,14 +200,26 @@ def _found(options: argparse.Namespace) -> SearchResult:
 
 def _named(name: str, known: Any, modules: Sequence[str]) -> str | Callable[..., Any]:
     """Return a function of a loaded file, or the name if it is known or no such function exists."""
-    return name if name in known else loaded_function(name, modules) or name
+    if name in known:
+        return name
+    if (function := loaded_function(name, modules)) is not None:
+        return function
+    if known is OBJECTIVES and name.isidentifier() and name not in OBJECTIVES:
+        own = (one for module in modules for one in loaded_functions(module))
+        fallback = (
+            f"the choices are {', '.join(OBJECTIVES)}, and functions of a file given with --load"
+        )
+        raise StructmatError(
+            f"objective {name!r}: unknown{suggest(name, [*OBJECTIVES, *own], fallback)}"
+        )
+    return name
 
 
-def _maximized(name: str, options: argparse.Namespace) -> Objective:
+def _directed(name: str, direction: str, options: argparse.Namespace) -> Objective:
     given = _named(name, OBJECTIVES, options.modules)
     target = None if options.target is None else _target(options.target)
     return objective(
-        given, direction="maximize", field=options.field, target=target, rng=options.seed
+        given, direction=direction, field=options.field, target=target, rng=options.seed
     )
 
 

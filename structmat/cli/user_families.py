@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import sysconfig
 import traceback
@@ -58,6 +59,22 @@ def loaded_function(name: str, modules: Iterable[str]) -> Callable[..., Any] | N
     """
     found = (getattr(sys.modules[module], name, None) for module in modules)
     return next((one for one in found if callable(one)), None)
+
+
+def loaded_functions(module: str) -> list[str]:
+    """Return the names of the functions that a loaded module defines.
+
+    Examples
+    --------
+    >>> "dumps" in loaded_functions("json"), "JSONDecoder" in loaded_functions("json")
+    (True, False)
+    """
+    found = vars(sys.modules[module]).items()
+    return [
+        key
+        for key, value in found
+        if getattr(value, "__module__", None) == module and inspect.isfunction(value)
+    ]
 
 
 def _run(source: str) -> str:

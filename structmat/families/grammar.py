@@ -95,6 +95,8 @@ def _rule(tree: ast.expr, spec: str, depth: int) -> Rule:
     if depth > _DEEPEST:
         _refuse(spec, "too many nested operations; build the network in Python")
     match tree:
+        case ast.Call(ast.Name("inverse" | "transpose" | "adjoint" | "T")) | ast.Attribute(_, "T"):
+            _refuse(spec, "the network of the transpose is written reverse(butterfly)")
         case ast.Name(name) | ast.Call(ast.Name(name), [], []) if name in _FUNCTIONS:
             _refuse(spec, f"{name} is applied to a spec, as in {name}(butterfly)")
         case ast.Name(name):
@@ -137,7 +139,7 @@ def _rule(tree: ast.expr, spec: str, depth: int) -> Rule:
 def _options(call: ast.Call, spec: str) -> dict[str, Any]:
     """Return the options of a family as plain values."""
     if call.args or any(keyword.arg is None for keyword in call.keywords):
-        _refuse(spec, f"options are written name=value; {_FORM}")
+        _refuse(spec, f"options are written name=value, and the width is separate; {_FORM}")
     options: dict[str, Any] = {}
     for keyword in call.keywords:
         key = str(keyword.arg)

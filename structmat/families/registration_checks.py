@@ -21,15 +21,17 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
     return f"{name} has no option {abbreviated(key)}{suggest(key, [*options, *UNIVERSAL])}"
 
 
-def example(name: str, option: str) -> str:
+def example(name: str, option: str, *, width: str = "64, ") -> str:
     """Return an example of a call with a required option, if it is a block size.
+
+    A spec has no width: its example is one with an empty `width`.
 
     Examples
     --------
     >>> example("shuffle", "block"), example("random", "depth")
     (', such as shuffle(64, block=4)', '')
     """
-    return f", such as {name}(64, {option}=4)" if option == "block" else ""
+    return f", such as {name}({width}{option}=4)" if option == "block" else ""
 
 
 def binding_error(

@@ -106,9 +106,9 @@ def rule(topology: Any) -> Builder:
         return parse(topology)
     if isinstance(topology, Network):
         return Fixed(topology)
-    if not isinstance(topology, Fixed) and isinstance(getattr(topology, "network", None), Network):
+    if not isinstance(topology, Fixed) and (held := _attribute(topology)):
         raise StructmatError(
-            f"topology={abbreviated(topology)}: it has a network; use its attribute network"
+            f"topology={abbreviated(topology)}: it has a network; use its attribute {held}"
         )
     if callable(topology) and not isinstance(topology, type):
         made: Builder = topology
@@ -191,14 +191,22 @@ butterfly(8), network(spec, width), from_graph(graph) or Network.of
     named = isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology))
     if named or is_graph(topology):
         return network(topology)
-    if isinstance(getattr(topology, "network", None), Network):
+    if held := _attribute(topology):
         raise StructmatError(
-            f"{caller} of {abbreviated(topology)}: it takes a network; use its attribute network"
+            f"{caller} of {abbreviated(topology)}: it takes a network; use its attribute {held}"
         )
     raise StructmatError(
         f"{caller} of {abbreviated(topology)}: it takes a network; build one with butterfly(8),"
         " network(spec, width), from_graph(graph) or Network.of"
     )
+
+
+def _attribute(value: Any) -> str | None:
+    """Return the attribute that holds the network, of a Rotation or the result of a search."""
+    if isinstance(getattr(value, "network", None), Network):
+        return "network"
+    best = getattr(value, "best", None)
+    return "best.network" if isinstance(getattr(best, "network", None), Network) else None
 
 
 def is_graph(topology: Any) -> bool:

@@ -234,6 +234,6 @@ def _checked(name: str, options: dict[str, Any], spec: str) -> Family:
     for key, parameter in known.options.items():
         if parameter.default is parameter.empty and key not in options:
             raise SpecError(
-                f"{abbreviated(spec)}: {name} needs the option {key}{example(name, key)}"
+                f"{abbreviated(spec)}: {name} needs the option {key}{example(name, key, width='')}"
             )
     return Family(name, tuple(options.items()))

@@ -52,7 +52,10 @@ _ROWS = 2048  # rows of the reachability matrix held in memory at once
 _LONGEST = 1000  # characters of the message of an exception
 _ROUNDING = 1e-12  # values that differ by at most this, relatively above 1, count as equal
 _COMPARISON = re.compile(r"\s*(\w+)\s*(<=|>=|==|≤|≥)\s*(\S+)\s*")
-_NO_TARGET = "it needs a target; give target=, the matrix to approximate"
+_NO_TARGET = (
+    "it needs a target; give target=, the matrix to approximate (on the command line: --target"
+    " FILE.npy)"
+)
 _CONDITIONS = (
     "it must be dense, universal, or a comparison of an objective with a number by <=, >= or ==,"
     " such as mixing<=0.01"
@@ -505,7 +508,10 @@ def _excess(net: Network, *, measured: Objective, sign: str, limit: float) -> fl
 def _named(name: str) -> Objective:
     if name in OBJECTIVES:
         return OBJECTIVES[name]
-    raise ObjectiveError(f"objective {abbreviated(name)}: unknown{suggest(name, OBJECTIVES)}")
+    near = suggest(name, OBJECTIVES)
+    if "," in name:
+        near = "; give several as a list, on the command line by repeating the option"
+    raise ObjectiveError(f"objective {abbreviated(name)}: unknown{near}")
 
 
 def _title(function: Callable[..., Any]) -> str:

@@ -98,22 +98,50 @@ def test_an_interruption_prints_what_was_found(capsys, tmp_path, monkeypatch):
         "        raise KeyboardInterrupt\n    return net.depth\n",
         encoding="utf-8",
     )
+    command = ["--width", "8", "--objective", "mine", "--load", str(path)]
+    for storage, hint in (
+        ([], ""),
+        (
+            ["--storage", str(tmp_path / "a.journal")],
+            "the trials are stored; repeat the command to continue the search\n",
+        ),
+    ):
+        try:
+            code, out, err = run(capsys, *command, *storage)
+        finally:
+            sys.modules.pop("interrupted_after_three")
+        assert (code, err) == (130, f"{hint}structmat search: interrupted\n")
+        assert "interrupted." in out
+
+
+def test_a_misspelt_function_of_a_loaded_file_is_recognised(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path = tmp_path / "lengths_of_wires.py"
+    path.write_text("def wire_length(net):\n    return net.width\n", encoding="utf-8")
     try:
-        code, out, err = run(capsys, "--width", "8", "--objective", "mine", "--load", str(path))
+        command = ["--width", "8", "--objective", "wire_lenght", "--load", str(path)]
+        code, out, err = run(capsys, *command)
     finally:
-        sys.modules.pop("interrupted_after_three")
-    assert (code, err) == (130, "structmat search: interrupted\n")
-    assert "interrupted." in out
+        sys.modules.pop("lengths_of_wires")
+    assert (code, out) == (2, "")
+    assert "objective 'wire_lenght': unknown; did you mean wire_length?" in err
+
+
+def test_an_objective_can_be_minimised_against_its_direction(capsys):
+    found = read(capsys, "--width", "4", "--minimize", "dimension", "--trials", "4")
+    assert found["objectives"] == [{"name": "dimension", "direction": "minimize"}]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "--width N is missing; or show a stored search with --show"),
+        ("", "--width N is missing; to continue a stored search, repeat all its options"),
         ("--width 8", "--objective NAME is missing"),
         ("--show", "--show reads a storage; give --storage FILE or URL, too"),
         ("--show --storage none.journal", "none.journal: there is no such journal"),
-        ("--width 8 --objective my_function", "objective 'my_function': unknown"),
+        ("--width 8 --objective my_function", "functions of a file given with --load"),
+        ("--width 8 --objective parameters,depth", "by repeating the option"),
+        ("--width 8 --objective fit_error", "on the command line: --target FILE.npy"),
         ("--width 8 --objective depth --require dense --require parameters<=3", "at least 12"),
         (
             "--width 8 --objective depth --save best.txt",

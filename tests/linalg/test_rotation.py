@@ -252,6 +252,10 @@ def test_a_rotation_is_immutable():
             r"^mixing of dct\(4.*; use its attribute network",
         ),
         (
+            lambda: sm.network(sm.choose(8), 8),
+            r"^topology=Choice.*: it has a network; use its attribute best\.network",
+        ),
+        (
             lambda: sm.symbolic(sm.transforms.dct(4)),
             r"^topology=dct\(4.*: it has a network; use its",
         ),

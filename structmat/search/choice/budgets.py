@@ -17,6 +17,7 @@ QUANTITIES: Mapping[str, str] = {
     "memory": "bytes during training, of all layers together",
 }
 _WHOLE = ("parameters", "depth")
+_UNITS = {"depth": " (stages)", "time": " (seconds)", "memory": " (bytes)"}
 
 
 def checked_budget(budget: Any) -> dict[str, float]:
@@ -25,7 +26,8 @@ def checked_budget(budget: Any) -> dict[str, float]:
     Raises
     ------
     StructmatError
-        If a quantity is unknown, or a limit is not a finite number of at least 0.
+        If the budget is a text, a quantity is unknown, or a limit is not a finite number of at
+        least 0.
 
     Examples
     --------
@@ -35,12 +37,17 @@ def checked_budget(budget: Any) -> dict[str, float]:
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: budget: no quantity 'stages'; the quantities are parameters, \
-depth, time, relative_time and memory
+depth (stages), time (seconds), relative_time and memory (bytes)
     """
+    if isinstance(budget, str):
+        raise StructmatError(
+            f"budget={abbreviated(budget)}: it must be a number of parameters, or a mapping such as"
+            ' {"depth": 3}'
+        )
     if budget is None:
         return {}
     limits = dict(budget) if isinstance(budget, Mapping) else {"parameters": budget}
-    *most, last = QUANTITIES
+    *most, last = (name + _UNITS.get(name, "") for name in QUANTITIES)
     for name, limit in limits.items():
         if name not in QUANTITIES:
             fallback = f"the quantities are {', '.join(most)} and {last}"

@@ -42,7 +42,11 @@ def layer_widths(given: Any) -> Widths:
         return _counted(found)
     if isinstance(given, Mapping):
         widths = list(given.values())
-    elif isinstance(given, Iterable) and not isinstance(given, str):
+    elif (
+        isinstance(given, Iterable)
+        and not isinstance(given, str)
+        and getattr(given, "ndim", None) != 0
+    ):
         widths = list(given)
     else:
         widths = [given]

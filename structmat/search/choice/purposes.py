@@ -214,7 +214,10 @@ def purpose_of(given: Any) -> Purpose:
         return PURPOSES[given]
     if isinstance(given, str) and given not in OBJECTIVES:
         known = [*PURPOSES, *OBJECTIVES]
-        fallback = f"the purposes are {', '.join(PURPOSES)}; a function of a network is one, too"
+        fallback = (
+            f"the purposes are {', '.join(PURPOSES)}, the name of an objective, such as"
+            " conditioning, and a function of a network"
+        )
         raise StructmatError(
             f"purpose {abbreviated(given)}: unknown{suggest(given, known, fallback)}"
         )
@@ -222,6 +225,11 @@ def purpose_of(given: Any) -> Purpose:
         raise StructmatError(
             f"purpose={abbreviated(given)}: it must be {', '.join(PURPOSES)}, an objective, or a"
             " function of a network"
+        )
+    if given == "fit_error":
+        raise StructmatError(
+            "purpose fit_error: it needs a target; in Python, give"
+            ' purpose=structmat.search.objectives.objective("fit_error", target=…)'
         )
     return _measured(objective(given))
 

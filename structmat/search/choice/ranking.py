@@ -11,7 +11,7 @@ from typing import Any
 
 from structmat._util.text_table import counted
 from structmat.analysis.lower_bounds import Bound, lower_bounds
-from structmat.errors import StructmatError, abbreviated, checked_integer, suggest
+from structmat.errors import StructmatError, abbreviated, checked_integer
 from structmat.families import Family, parse
 from structmat.linalg.throughput import RATES
 from structmat.search.choice.budgets import checked_budget, in_units
@@ -106,7 +106,9 @@ finetune is within it; the least is 1,532 parameters, for gossip
     limits = checked_budget(budget)
     count = checked_integer(rows, "rows", 1)
     if str(device) not in RATES:
-        raise StructmatError(f"device={abbreviated(device)}: unknown{suggest(str(device), RATES)}")
+        raise StructmatError(
+            f"device={abbreviated(device)}: unknown; the choices are {', '.join(RATES)}"
+        )
     if (widest := max(layers)) > _WIDEST:
         raise StructmatError(
             f"width={widest:,}: topologies are compared up to width {_WIDEST:,}; take {DEFAULT},"
@@ -130,7 +132,7 @@ finetune is within it; the least is 1,532 parameters, for gossip
         budget=limits,
         rows=table,
         bounds=tuple(_bounds(first[0], wanted)),
-        notes=_notes(len(within), device, measured=measure),
+        notes=_notes(len(within), limits, device, measured=measure),
     )
 
 
@@ -319,7 +321,12 @@ def _bounds(best: Contender, purpose: Purpose) -> Iterator[Bound]:
         yield Bound(goal, quantity, least, getattr(best, quantity), reason)
 
 
-def _notes(considered: int, device: str, *, measured: bool) -> tuple[str, ...]:
+def _notes(
+    considered: int, limits: Mapping[str, float], device: str, *, measured: bool
+) -> tuple[str, ...]:
+    number = counted(considered, "dense topology", "dense topologies")
+    verb = "is" if considered == 1 else "are"
+    listed = f"{verb} within the budget" if limits else f"{verb} known"
     seconds = (
         "Time is measured on this machine with numpy, for 256 vectors."
         if measured
@@ -327,8 +334,7 @@ def _notes(considered: int, device: str, *, measured: bool) -> tuple[str, ...]:
         f" float32 ({device})."
     )
     return (
-        f"{counted(considered, 'dense topology is', 'dense topologies are')} within the budget;"
-        " density is proved.",
+        f"{number} {listed}; density is proved.",
         f"Mixing of 0 is proved by unique paths; other values are computed, and at most {NEAR}"
         " counts as nearly exact. The dimension is a proved upper bound.",
         seconds,

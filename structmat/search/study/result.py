@@ -283,7 +283,8 @@ class SearchResult:
         if not self.trials:
             return f"{text}."
         if not self.ranking:
-            return f"{text}. {self._shortfall()}."
+            shortfall = self._shortfall()
+            return f"{text}. {shortfall[0].upper()}{shortfall[1:]}."
         if len(self.goals) > 1:
             text += f"; {counted(len(self.front), 'network')} on the Pareto front"
         return f"{text}."

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import numbers
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from structmat.errors import ObjectiveError, StructmatError, abbreviated, suggest
-from structmat.families import parse
+from structmat.families import Rule, parse
 from structmat.families.resolution import is_graph
 from structmat.search.objectives import Objective, Requirement
 from structmat.search.study import storage as storages
@@ -36,7 +37,7 @@ def checked_space(
     """
     sources = check_sources(proposals)
     largest, deepest = limits(width, map(str, needs))
-    listed = None if families is None else tuple(str(one) for one in several(families))
+    listed = None if families is None else tuple(_spec(one) for one in several(families))
     if listed == ():
         sources = tuple(source for source in sources if source != "families")
     space = Space(width, listed, tuple(several(start)), sources, largest, deepest)
@@ -47,6 +48,14 @@ def checked_space(
         )
     _ = space.started  # raises an error now if a given network is invalid
     return space
+
+
+def _spec(family: Any) -> str:
+    if not isinstance(family, str | Rule):
+        raise StructmatError(
+            f'families={abbreviated(family)}: give names or specs, such as "butterfly"'
+        )
+    return str(family)
 
 
 def settings_of(
@@ -133,11 +142,30 @@ def check_options(goals: Sequence[Objective], sampler: str | None, timeout: floa
     if not names:
         raise ObjectiveError('objectives is empty: give at least one, such as "parameters"')
     if len(set(names)) < len(names):
-        raise ObjectiveError(f"objectives {', '.join(names)}: each must have its own name")
+        raise ObjectiveError(
+            f"objectives {', '.join(names)}: each must have its own name; define functions with def"
+        )
     if sampler is not None and sampler not in _SAMPLERS:
         raise StructmatError(f"sampler={abbreviated(sampler)}{suggest(str(sampler), _SAMPLERS)}")
-    if timeout is not None and not timeout >= 0:
+    if timeout is not None and not (isinstance(timeout, numbers.Real) and timeout >= 0):
         raise StructmatError(f"timeout={abbreviated(timeout)}: it must be a number of seconds ≥ 0")
+
+
+def check_target(width: int, target: Any) -> None:
+    """Raise an error for a target that is not a matrix, or matrices, of this width.
+
+    Raises
+    ------
+    StructmatError
+    """
+    if target is None:
+        return
+    shape = getattr(target, "shape", None) or np.shape(target)
+    if len(shape) not in (2, 3) or tuple(shape[-2:]) != (width, width):
+        raise StructmatError(
+            f"target of shape {tuple(shape)}: it must be a matrix of shape {(width, width)}, or a"
+            " stack of such matrices"
+        )
 
 
 def check_budget(width: int, needs: Iterable[Requirement], field: str) -> None:
@@ -160,6 +188,17 @@ def check_budget(width: int, needs: Iterable[Requirement], field: str) -> None:
 
 
 def several(given: Any) -> list[Any]:
-    """Return the elements of a list or iterator, or a single value as a list."""
+    """Return the elements of a list or iterator, or a single value as a list.
+
+    Raises
+    ------
+    StructmatError
+        For a mapping, whose values would be ignored.
+    """
+    if isinstance(given, Mapping):
+        raise StructmatError(
+            f'{abbreviated(given)}: give a list, such as ["parameters", "mixing<=0.01"]; an'
+            " objective of another direction is objective(name, direction=…)"
+        )
     single = isinstance(given, str | os.PathLike) or hasattr(given, "width") or is_graph(given)
     return list(given) if isinstance(given, Iterable) and not single else [given]

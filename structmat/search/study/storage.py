@@ -40,7 +40,8 @@ def opened(storage: str | os.PathLike[str] | None, *, create: bool = True) -> Ba
     Raises
     ------
     FileError
-        If there is no such journal, or it is not a journal; or the text is not a URL.
+        If there is no such journal, or it is not a journal; or the value is neither a path nor a
+        URL.
     MissingExtraError
         If Optuna, or the driver of the database, is not installed.
     """
@@ -55,6 +56,8 @@ def opened(storage: str | os.PathLike[str] | None, *, create: bool = True) -> Ba
         return _database(_parsed(str(storage)))
     from structmat.search.study.journal import Journal
 
+    if not isinstance(storage, str | os.PathLike):
+        raise FileError(f"storage={abbreviated(storage)}: {_FORM}")
     path = Path(storage)
     if not create and not path.is_file():
         raise FileError(f"{path}: there is no such journal; {_FORM}")

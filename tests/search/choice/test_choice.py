@@ -161,8 +161,9 @@ def test_limits_on_time_and_memory_are_respected():
         (-1, "budget parameters=-1: it must be a finite number ≥ 0"),
         (True, "budget parameters=True"),
         (1.5, "budget parameters=1.5: it must be an integer"),
-        ("100", "budget parameters='100'"),
-        ({"stages": 3}, "no quantity 'stages'; the quantities are parameters, depth"),
+        ("depth=3", r"budget='depth=3': it must be a number .* such as \{\"depth\": 3\}"),
+        ({"parameters": "100"}, "budget parameters='100'"),
+        ({"stages": 3}, r"no quantity 'stages'; the quantities are parameters, depth \(stages\)"),
         ({"dept": 3}, "no quantity 'dept'; did you mean depth"),
     ],
 )
@@ -293,7 +294,8 @@ def test_times_are_measured_on_request():
         (8, {"largest": 1}, "largest=1"),
         (16, {"purpose": "universal", "largest": 2.5}, "largest=2.5"),
         (8, {"rows": 0}, "rows=0"),
-        (8, {"device": "tpu"}, "device='tpu': unknown"),
+        (8, {"device": "gpu"}, "device='gpu': unknown; the choices are cpu, compiled, cuda"),
+        (np.array(2.5), {}, "width=array"),
     ],
 )
 def test_bad_input_is_rejected_in_one_line(width, options, message):
