@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from structmat.analysis.reachability import dense_depth, leading_dense_depth
 from structmat.errors import FamilyError, StructmatError, checked_integer, checked_width
-from structmat.families import Entry, Family, catalogue
+from structmat.families import Composition, Entry, Family, Rule, catalogue
 from structmat.families.number_theory import ceil_log, divisors, least_factorizations
 from structmat.families.registry import entry
 from structmat.families.variants import accepts, combinations
@@ -82,43 +82,59 @@ def dense_member(rule: Family, width: int) -> Member | None:
 
 
 def deepened(
-    rule: Family, members: Mapping[int, Member], layers: Mapping[int, int], budget: int
-) -> tuple[Family, dict[int, Member]] | None:
-    """Return a family with as many more stages as a budget allows, or None if there are none.
+    rule: Family, members: Mapping[int, Member], stages: int, *, cycled: bool
+) -> tuple[Rule, dict[int, Member]] | None:
+    """Return a dense topology with more stages and its networks, or None if there is none.
 
     Parameters
     ----------
     rule : Family
+        A family that is dense at all widths.
     members : mapping from a width to its dense network
-    layers : mapping from a width to a number of layers
-    budget : int
-        The maximum number of parameters of all layers.
+    stages : int
+        The number of stages, at the width where the family has the most.
+    cycled : bool
+        Whether the stages are repeated in the same order, as in "butterfly * 2" or, for a part of
+        the last cycle, "(butterfly * 2)[:13]"; otherwise the family's option `depth` is set.
+
+    Examples
+    --------
+    >>> from structmat.families import parse
+    >>> [butterfly] = parse("butterfly").families
+    >>> members = {64: dense_member(butterfly, 64)}
+    >>> deeper, found = deepened(butterfly, members, 12, cycled=True)
+    >>> print(deeper, found[64].parameters)
+    butterfly * 2 384
     """
-    if "depth" not in entry(rule.name).options:
+    once = max(member.depth for member in members.values())
+    if stages <= once:
         return None
-    stages = max(member.depth for member in members.values())
-    each = sum(layers[d] * m.parameters / m.depth for d, m in members.items())
-    most = int(budget / each)  # before rounding: stages of a family may differ in size
-    for depth in range(most, stages, -1):
-        deeper = rule.with_options(depth=depth)
-        found = {d: _deep(deeper, d) for d in members if accepts(deeper, d)}
-        if len(found) == len(members) and budget >= sum(
-            layers[d] * member.parameters for d, member in found.items()
-        ):
-            return deeper, found
-    return None
+    deeper: Rule
+    if not cycled:
+        if "depth" not in entry(rule.name).options:
+            return None
+        deeper = rule.with_options(depth=stages)
+    elif stages % once == 0:
+        deeper = rule * (stages // once)
+    else:  # at a width with fewer stages, this is more than a part of the last cycle
+        deeper = (rule * (stages // once + 1))[:stages]
+    if not all(accepts(deeper, width) for width in members):
+        return None
+    return deeper, {width: _deeper(deeper, width, members[width]) for width in members}
 
 
-def _deep(rule: Family, width: int) -> Member:
+def _deeper(rule: Rule, width: int, once: Member) -> Member:
+    """Return the network of a rule; its first stages are those of another if it is a cycle."""
+    dense_at = once.dense_at if isinstance(rule, Composition) else None
     claims = rule.claims(width)
     if claims.parameters is not None and claims.depth is not None:
-        return Member(claims.parameters, claims.depth, claims.dense_at, rule)
+        return Member(claims.parameters, claims.depth, claims.dense_at or dense_at, once.family)
     net = rule(width)
-    return Member(net.parameters, net.depth, None, rule)
+    return Member(net.parameters, net.depth, dense_at, once.family)
 
 
 class Member(NamedTuple):
-    """A dense network of a given width, described by its family."""
+    """A dense network of a given width, with the family of which it is made."""
 
     parameters: int
     depth: int

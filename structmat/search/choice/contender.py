@@ -10,7 +10,7 @@ import numpy as np
 
 from structmat.analysis.dimension import dimension
 from structmat.analysis.mixing import mixing
-from structmat.families import Family
+from structmat.families import Family, Rule
 from structmat.families.number_theory import prime_factors
 from structmat.linalg.throughput import FLOAT32, modelled_seconds
 from structmat.networks.network import Network
@@ -18,7 +18,7 @@ from structmat.search.dense_networks import Member
 
 NEAR = 0.2  # `mixing` of at most this is nearly exact
 TOKENS = 2048  # vectors for which time and memory are modelled
-_BUILT = 2**22  # maximum of width × stages of a network that is built
+BUILT = 2**22  # maximum of width × stages of a network that is built
 _ROUNDING = 1e-12  # values of `mixing` below this are 0
 _OPTIMIZER = 4  # numbers that Adam keeps for a parameter: value, gradient and two moments
 _PAIRS = ("brickwall", "round_robin", "ruler", "triangle")  # of 2×2 switches, too many to build
@@ -39,7 +39,7 @@ class Contender:
 
     Parameters
     ----------
-    rule : Family
+    rule : Rule
     members : mapping from a width to a Member
     layers : mapping from a width to a number of layers
     device : str
@@ -50,7 +50,7 @@ class Contender:
 
     def __init__(
         self,
-        rule: Family,
+        rule: Rule,
         members: Mapping[int, Member],
         layers: Mapping[int, int],
         *,
@@ -104,7 +104,7 @@ class Contender:
     @property
     def is_small(self) -> bool:
         """Whether the networks are small enough to be built."""
-        return all(width * member.depth <= _BUILT for width, member in self.members.items())
+        return all(width * member.depth <= BUILT for width, member in self.members.items())
 
     @cached_property
     def networks(self) -> dict[int, Network]:
@@ -115,14 +115,18 @@ class Contender:
     def largest(self) -> float:
         """The largest radix; infinite if it is not known without building a huge network."""
         if not self.is_small:
-            return 2 if self.rule.name in _PAIRS else math.inf
+            return 2 if self._is_of_pairs else math.inf
         return max(bank.radix for net in self.networks.values() for bank in net.banks)
+
+    @property
+    def _is_of_pairs(self) -> bool:
+        return all(family.name in _PAIRS for family in self.rule.families)
 
     @cached_property
     def is_straight(self) -> bool:
         """Whether identity blocks give the identity matrix; False for networks not built."""
         if not self.is_small:
-            return self.rule.name in _PAIRS
+            return self._is_of_pairs
         return all(net.is_straight for net in self.networks.values())
 
     @property
@@ -139,9 +143,12 @@ class Contender:
 
         If each stage has switches of one radix on all wires, there are as many paths from an input
         as the product of the radices. If that is the width and the network is dense, there is one
-        path to each output, and each output gets the same share.
+        path to each output, and each output gets the same share. Further stages do not change that.
         """
-        return self.is_small and all(map(_has_unique_paths, self.networks.values()))
+        return self.is_small and all(
+            _has_unique_paths(net) or _has_unique_paths(net[: self.members[d].dense_at or 0])
+            for d, net in self.networks.items()
+        )
 
     @cached_property
     def mixing(self) -> float:
@@ -177,18 +184,22 @@ class Contender:
         """The dimension of the rotation group of each width, summed over the layers."""
         return sum(count * math.comb(d, 2) for d, count in self.layers.items())
 
-    @cached_property
-    def universality(self) -> str | None:
-        """Why the topology represents every rotation, or has the dimension of all; else None."""
+    @property
+    def proof(self) -> str | None:
+        """Why the topology is known to represent every rotation; None if it is not known to."""
         if self.parameters < self.group:
             return None
         if all(member.depth == 1 for member in self.members.values()):
             return "one switch on all wires"
-        if self.rule.name in UNIVERSAL:
-            return UNIVERSAL[self.rule.name]
-        if self.is_small and all(map(_is_full, self.networks.values())):
-            return FULL
-        return None
+        return UNIVERSAL.get(self.rule.name) if isinstance(self.rule, Family) else None
+
+    @cached_property
+    def universality(self) -> str | None:
+        """Why the topology represents every rotation, or has the dimension of all; else None."""
+        if self.proof or self.parameters < self.group:
+            return self.proof
+        full = self.is_small and self.dimension == self.group  # an upper bound, which is fast
+        return FULL if full and all(map(_is_full, self.networks.values())) else None
 
 
 def _nonzeros(width: int, member: Member) -> int:

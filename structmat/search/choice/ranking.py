@@ -16,7 +16,7 @@ from structmat.families import Family, parse
 from structmat.linalg.throughput import RATES
 from structmat.search.choice.budgets import checked_budget, in_units
 from structmat.search.choice.choice_table import Choice, Row
-from structmat.search.choice.contender import FULL, NEAR, TOKENS, Contender
+from structmat.search.choice.contender import BUILT, FULL, NEAR, TOKENS, Contender
 from structmat.search.choice.layer_widths import Widths, layer_widths
 from structmat.search.choice.purposes import Purpose, purpose_of
 from structmat.search.dense_networks import Member, deepened, dense_member, dense_members
@@ -52,11 +52,12 @@ def choose(
           budget, the best is `mixing_network(block=16)` wherever it mixes exactly, and nearly
           always elsewhere.
         - "fit": approximating matrices by 2×2 switches, which fit random matrices best at equal
-          numbers of parameters. The most dimensions within the budget are best, by an upper bound;
-          networks with more stages than density requires are included.
+          numbers of parameters. Within the budget, the most dimensions are best, by an upper bound,
+          then exact mixing, or else nearly exact mixing. Networks with more stages than density
+          requires are included, such as "butterfly * 2".
         - "mix": exact mixing, or else nearly exact mixing, with the fewest parameters, for switches
           of at most 16 wires.
-        - "universal": every rotation, by 2×2 switches, in the fewest stages.
+        - "universal": every rotation, by 2×2 switches, with the fewest parameters, then stages.
         - "fast": the least time.
         - The name of an objective, such as "conditioning", an Objective, or a function from a
           network to a number, which is minimised. It is computed for every topology, which takes
@@ -150,11 +151,53 @@ def _contenders(
                 break
             members[width] = known
         else:
-            yield Contender(rule, members, layers, device=device, limit=purpose.largest)
-            if purpose.deepens and most is not None:
-                deeper = deepened(rule, members, layers, int(most))
-                if deeper is not None:
-                    yield Contender(*deeper, layers, device=device, limit=purpose.largest)
+            once = Contender(rule, members, layers, device=device, limit=purpose.largest)
+            yield once
+            if limits and purpose.deepens and _may_suit(once):
+                deeper = {str(one.rule): one for one in _deeper(once, rule, purpose, limits)}
+                yield from deeper.values()
+
+
+def _may_suit(once: Contender) -> bool:
+    """Return whether the switches are small enough, which parameters suffice to refute."""
+    limit = once.limit
+    if limit is None:
+        return once.is_small
+    few = all(2 * m.parameters <= m.depth * d * (limit - 1) for d, m in once.members.items())
+    return few and once.is_small and once.largest <= limit
+
+
+def _deeper(
+    once: Contender, rule: Family, purpose: Purpose, limits: Mapping[str, float]
+) -> Iterator[Contender]:
+    """Yield a topology with more stages: as many as a budget allows, and in whole cycles.
+
+    The stages are at most those of as many cycles as have the parameters of all rotations. To
+    represent all of them, one cycle more may be necessary. All limited quantities are proportional
+    to the number of stages, or nearly so.
+    """
+
+    def made(stages: int, *, cycled: bool) -> Contender | None:
+        found = deepened(rule, once.members, stages, cycled=cycled)
+        if found is None:
+            return None
+        one = Contender(*found, once.layers, device=once.device, limit=once.limit)
+        return one if _fits(one, limits) else None
+
+    full = max(-(-math.comb(d, 2) // member.parameters) for d, member in once.members.items())
+    room = min((limit / getattr(once, name) for name, limit in limits.items()), default=math.inf)
+    room = min(room, full + purpose.universal, BUILT / (once.depth * max(once.layers)))
+    cycles = range(full, full + 2) if purpose.universal else [int(room)]
+    for times in cycles:
+        if times <= room and (one := made(times * once.depth, cycled=True)):
+            yield one
+    if purpose.universal:
+        return
+    for cycled in (True, False):
+        stages = range(int(room * once.depth), once.depth, -1)
+        longest = next(filter(None, (made(count, cycled=cycled) for count in stages)), None)
+        if longest is not None:
+            yield longest
 
 
 def _suits(one: Contender, purpose: Purpose) -> bool:
@@ -176,7 +219,7 @@ def _fits(one: Contender, limits: Mapping[str, float]) -> bool:
 
 def _order(one: Contender, key: tuple[float, ...]) -> tuple[Any, ...]:
     """Return what to sort by: of equal topologies, the default one, then the best known."""
-    spec, name = str(one.rule), one.rule.name
+    spec, name = str(one.rule), one.rule.families[0].name
     known = _WELL_KNOWN.index(name) if name in _WELL_KNOWN else len(_WELL_KNOWN)
     return key, spec != DEFAULT, known, len(spec), spec
 
@@ -304,7 +347,7 @@ def _notes(considered: int, device: str, *, measured: bool) -> tuple[str, ...]:
     return (
         f"{counted(considered, 'dense topology is', 'dense topologies are')} within the budget;"
         " density is proved.",
-        f"Mixing of 0 is proved by unique paths; other values are computed, and at most {NEAR}"
-        " counts as nearly exact. The dimension is a proved upper bound.",
+        f"Mixing of 0 is proved by unique paths, or computed (below 1e-12); at most {NEAR} counts"
+        " as nearly exact. The dimension is a proved upper bound.",
         seconds,
     )
