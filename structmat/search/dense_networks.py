@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from structmat.analysis.reachability import dense_depth, leading_dense_depth
 from structmat.errors import FamilyError, StructmatError, checked_integer, checked_width
-from structmat.families import Entry, Family, catalogue
+from structmat.families import Composition, Entry, Family, Rule, catalogue
 from structmat.families.number_theory import ceil_log, divisors, least_factorizations
 from structmat.families.registry import entry
 from structmat.families.variants import accepts, combinations
@@ -81,46 +81,60 @@ def dense_member(rule: Family, width: int) -> Member | None:
     return found if found is not None and found.family == rule else None
 
 
-def with_stages(
-    rule: Family, widths: Iterable[int], stages: Iterable[int]
-) -> Iterator[tuple[Family, dict[int, Member]]]:
-    """Yield a family with other numbers of stages, where it accepts all widths.
+def deepened(
+    rule: Family, members: Mapping[int, Member], stages: int, *, cycled: bool
+) -> tuple[Rule, dict[int, Member]] | None:
+    """Return a dense topology with more stages and its networks, or None if there is none.
 
     Parameters
     ----------
     rule : Family
-        If it has no option depth, nothing is yielded.
-    widths : iterable of int
-        Widths at which the network remains dense with these numbers of stages.
-    stages : iterable of int
+        A family that is dense at all widths.
+    members : mapping from a width to its dense network
+    stages : int
+        The number of stages, at the width where the family has the most.
+    cycled : bool
+        Whether the stages are repeated in the same order, as in "butterfly * 2" or, for a part of
+        the last cycle, "(butterfly * 2)[:13]"; otherwise the family's option `depth` is set.
 
     Examples
     --------
     >>> from structmat.families import parse
-    >>> for deeper, members in with_stages(parse("shuffle(block=2)"), [8], [6, 5]):
-    ...     print(deeper, members[8].parameters)
-    shuffle(block=2, depth=6) 24
-    shuffle(block=2, depth=5) 20
+    >>> [butterfly] = parse("butterfly").families
+    >>> members = {64: dense_member(butterfly, 64)}
+    >>> deeper, found = deepened(butterfly, members, 12, cycled=True)
+    >>> print(deeper, found[64].parameters)
+    butterfly * 2 384
     """
-    if "depth" not in entry(rule.name).options:
-        return
-    sizes = list(widths)
-    for depth in stages:
-        deeper = rule.with_options(depth=depth)
-        if all(accepts(deeper, d) for d in sizes):
-            yield deeper, {d: _deep(deeper, d) for d in sizes}
+    once = max(member.depth for member in members.values())
+    if stages <= once:
+        return None
+    deeper: Rule
+    if not cycled:
+        if "depth" not in entry(rule.name).options:
+            return None
+        deeper = rule.with_options(depth=stages)
+    elif stages % once == 0:
+        deeper = rule * (stages // once)
+    else:  # at a width with fewer stages, this is more than a part of the last cycle
+        deeper = (rule * (stages // once + 1))[:stages]
+    if not all(accepts(deeper, width) for width in members):
+        return None
+    return deeper, {width: _deeper(deeper, width, members[width]) for width in members}
 
 
-def _deep(rule: Family, width: int) -> Member:
+def _deeper(rule: Rule, width: int, once: Member) -> Member:
+    """Return the network of a rule; its first stages are those of another if it is a cycle."""
+    dense_at = once.dense_at if isinstance(rule, Composition) else None
     claims = rule.claims(width)
     if claims.parameters is not None and claims.depth is not None:
-        return Member(claims.parameters, claims.depth, claims.dense_at, rule)
+        return Member(claims.parameters, claims.depth, claims.dense_at or dense_at, once.family)
     net = rule(width)
-    return Member(net.parameters, net.depth, None, rule)
+    return Member(net.parameters, net.depth, dense_at, once.family)
 
 
 class Member(NamedTuple):
-    """A dense network of a given width, described by its family."""
+    """A dense network of a given width, with the family of which it is made."""
 
     parameters: int
     depth: int

@@ -70,6 +70,21 @@ def test_a_composed_topology_is_saved_as_its_spec(topology, tmp_path):
             assert made.network == sm.parse(str(topology))(made.network.width)
 
 
+def test_an_adapter_with_the_former_default_topology_is_loaded(tmp_path):
+    former = "deal(block=16)"
+    case = next(case for case in CASES if case.name == "perceptron")
+    model = adapted(case, topology=former, target_modules=["layers.1"])  # of 24 inputs
+    model.save_pretrained(tmp_path)
+    assert StructmatConfig().topology != former
+    again = peft.PeftModel.from_pretrained(case.model(), tmp_path).eval()
+    assert again.peft_config["default"].topology == former
+    assert same(tensors(model), tensors(again))
+    assert torch.equal(case.call(model), case.call(again))
+    nets = {made.network for layer in layers(again).values() for made in layer.rotations("default")}
+    assert nets == {sm.parse(former)(net.width) for net in nets}
+    assert any(net != sm.parse(StructmatConfig().topology)(net.width) for net in nets)
+
+
 @cases
 @options
 def test_a_new_adapter_changes_no_output(case, options):

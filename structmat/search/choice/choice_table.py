@@ -10,7 +10,7 @@ from typing import Any
 from structmat._util.text_table import cell, in_html, left, plain
 from structmat.analysis.lower_bounds import Bound
 from structmat.errors import StructmatError
-from structmat.families import Family
+from structmat.families import Rule
 from structmat.networks.network import Network
 from structmat.search.choice.budgets import in_digits, in_units
 
@@ -25,7 +25,7 @@ class Row:
 
     Attributes
     ----------
-    rule : Family
+    rule : Rule
         The topology; `str(rule)` is its spec.
     widths : tuple of int
     parameters, depth, largest : int
@@ -49,7 +49,7 @@ class Row:
         Specs of other families with the same network.
     """
 
-    rule: Family
+    rule: Rule
     widths: tuple[int, ...]
     parameters: int
     depth: int

@@ -10,7 +10,7 @@ import numpy as np
 
 from structmat.analysis.dimension import dimension
 from structmat.analysis.mixing import mixing
-from structmat.families import Family
+from structmat.families import Family, Rule
 from structmat.families.number_theory import prime_factors
 from structmat.linalg.throughput import FLOAT32, modelled_seconds
 from structmat.networks.network import Network
@@ -40,7 +40,7 @@ class Contender:
 
     Parameters
     ----------
-    rule : Family
+    rule : Rule
     members : mapping from a width to a Member
     layers : mapping from a width to a number of layers
     device : str
@@ -51,7 +51,7 @@ class Contender:
 
     def __init__(
         self,
-        rule: Family,
+        rule: Rule,
         members: Mapping[int, Member],
         layers: Mapping[int, int],
         *,
@@ -116,14 +116,18 @@ class Contender:
     def largest(self) -> float:
         """The largest radix; infinite if it is not known without building a huge network."""
         if not self.is_small:
-            return 2 if self.rule.name in _PAIRS else math.inf
+            return 2 if self._is_of_pairs else math.inf
         return max(bank.radix for net in self.networks.values() for bank in net.banks)
+
+    @property
+    def _is_of_pairs(self) -> bool:
+        return all(family.name in _PAIRS for family in self.rule.families)
 
     @cached_property
     def is_straight(self) -> bool:
         """Whether identity blocks give the identity matrix; False for networks not built."""
         if not self.is_small:
-            return self.rule.name in _PAIRS
+            return self._is_of_pairs
         return all(net.is_straight for net in self.networks.values())
 
     @property
@@ -140,9 +144,13 @@ class Contender:
 
         If each stage has switches of one radix on all wires, the number of paths from an input is
         the product of the radices. If that is the width and the network is dense, there is one path
-        to each output, and every output receives the same share of the energy on average.
+        to each output, and every output receives the same share of the energy on average. Further
+        stages do not change that.
         """
-        return self.is_small and all(map(_has_unique_paths, self.networks.values()))
+        return self.is_small and all(
+            _has_unique_paths(net) or _has_unique_paths(net[: self.members[d].dense_at or 0])
+            for d, net in self.networks.items()
+        )
 
     @cached_property
     def mixing(self) -> float:
@@ -178,18 +186,22 @@ class Contender:
         """The dimension of the rotation group of each width, summed over the layers."""
         return sum(count * math.comb(d, 2) for d, count in self.layers.items())
 
-    @cached_property
-    def universality(self) -> str | None:
-        """Why the topology represents every rotation, or has the dimension of all; else None."""
+    @property
+    def proof(self) -> str | None:
+        """Why the topology is known to represent every rotation; None if it is not known to."""
         if self.parameters < self.group:
             return None
         if all(member.depth == 1 for member in self.members.values()):
             return "one switch on all wires"
-        if self.rule.name in UNIVERSAL:
-            return UNIVERSAL[self.rule.name]
-        if self.is_small and all(map(_is_full, self.networks.values())):
-            return FULL
-        return None
+        return UNIVERSAL.get(self.rule.name) if isinstance(self.rule, Family) else None
+
+    @cached_property
+    def universality(self) -> str | None:
+        """Why the topology represents every rotation, or has the dimension of all; else None."""
+        if self.proof or self.parameters < self.group:
+            return self.proof
+        full = self.is_small and self.dimension == self.group  # an upper bound, which is fast
+        return FULL if full and all(map(_is_full, self.networks.values())) else None
 
 
 def _nonzeros(width: int, member: Member) -> int:

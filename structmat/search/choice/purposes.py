@@ -87,6 +87,8 @@ class Purpose:
 
 
 def _worse(criterion: Criterion, one: Contender, best: Contender) -> str:
+    if criterion is UNIVERSAL:
+        return "it has the dimension of all rotations, but is not known to represent each"
     if criterion is not TIME:
         return f"{criterion.text(one)} instead of {criterion.text(best)}"
     if one.depth != best.depth:
@@ -133,11 +135,11 @@ TIME = Criterion(
 )
 PARAMETERS = _counted("parameters", "parameters")
 DEPTH = _counted("depth", "stages")
-DIMENSION = Criterion(
+DIMENSION = Criterion(  # an upper bound; of two full ones, a universal topology is preferred
     "dimension",
-    lambda one: -one.dimension,
-    lambda one: -min(one.parameters, one.group),
-    lambda one: f"at most {one.dimension:,} dimensions",
+    lambda one: -one.dimension - bool(one.proof),
+    lambda one: -min(one.parameters, one.group) - bool(one.proof),
+    lambda one: "every rotation" if one.proof else f"at most {one.dimension:,} dimensions",
 )
 UNIVERSAL = Criterion(
     "universal",
@@ -160,7 +162,8 @@ PURPOSES: Mapping[str, Purpose] = {
         ),
         Purpose(
             "fit",
-            "the most dimensions, then exact mixing, then the least time; 2×2 switches",
+            "the most dimensions, by an upper bound, then exact or nearly exact mixing, then the"
+            " least time; 2×2 switches",
             (DIMENSION, MIXING, TIME),
             largest=2,
             bounds=(("universal", "parameters"),),
@@ -180,6 +183,7 @@ PURPOSES: Mapping[str, Purpose] = {
             largest=2,
             bounds=(("universal", "parameters"), ("universal", "depth")),
             universal=True,
+            deepens=True,
         ),
         Purpose(
             "fast",

@@ -19,7 +19,7 @@ from structmat.search.choice.choice_table import Choice, Row
 from structmat.search.choice.contender import BUILT, FULL, NEAR, TOKENS, Contender
 from structmat.search.choice.layer_widths import Widths, layer_widths
 from structmat.search.choice.purposes import Purpose, purpose_of
-from structmat.search.dense_networks import Member, dense_member, dense_members, with_stages
+from structmat.search.dense_networks import Member, deepened, dense_member, dense_members
 from structmat.search.objectives import OBJECTIVES, Objective
 
 # Of equally good networks, those with these names are preferred, in this order.
@@ -54,8 +54,9 @@ def choose(
           budget, the best is `mixing_network(block=16)` wherever it mixes exactly, and nearly
           always elsewhere.
         - "fit": approximating matrices by 2×2 switches, which fit random matrices best at equal
-          numbers of parameters. The most dimensions within the budget are best, by an upper bound;
-          networks with more stages than density requires are included.
+          numbers of parameters. Within the budget, the most dimensions are best, by an upper bound,
+          then exact mixing, or else nearly exact mixing. Networks with more stages than density
+          requires are included, such as "butterfly * 2".
         - "mix": exact mixing, or else nearly exact mixing, with the fewest parameters, for switches
           of at most 16 wires.
         - "universal": every rotation, by 2×2 switches, with the fewest parameters, then stages.
@@ -160,27 +161,53 @@ def _contenders(
                 break
             members[width] = known
         else:
-            one = Contender(rule, members, layers, device=device, limit=purpose.largest)
-            yield one
-            if purpose.deepens and limits and (deeper := _deeper(one, limits)) is not None:
-                yield deeper
+            once = Contender(rule, members, layers, device=device, limit=purpose.largest)
+            yield once
+            if limits and purpose.deepens and _may_suit(once):
+                deeper = {str(one.rule): one for one in _deeper(once, rule, purpose, limits)}
+                yield from deeper.values()
 
 
-def _deeper(one: Contender, limits: Mapping[str, float]) -> Contender | None:
-    """Return a topology with as many more stages as are useful and within the limits, if any are.
+def _may_suit(once: Contender) -> bool:
+    """Return whether the switches are small enough, which parameters suffice to refute."""
+    limit = once.limit
+    if limit is None:
+        return once.is_small
+    few = all(2 * m.parameters <= m.depth * d * (limit - 1) for d, m in once.members.items())
+    return few and once.is_small and once.largest <= limit
 
-    More parameters than the group has dimensions are of no use.
+
+def _deeper(
+    once: Contender, rule: Family, purpose: Purpose, limits: Mapping[str, float]
+) -> Iterator[Contender]:
+    """Yield a topology with more stages: as many as a budget allows, and in whole cycles.
+
+    The stages are at most those of as many cycles as have the parameters of all rotations. To
+    represent all of them, one cycle more may be necessary. All limited quantities are proportional
+    to the number of stages, or nearly so.
     """
-    useful: dict[str, float] = {"parameters": one.group, "depth": BUILT // max(one.layers)}
-    both = {**limits, **useful}
-    most = {name: min(limits.get(name, limit), limit) for name, limit in both.items()}
-    # Every quantity is nearly proportional to the number of stages.
-    stages = int(min(limit * one.depth / getattr(one, name) for name, limit in most.items()))
-    for rule, members in with_stages(one.rule, one.layers, range(stages + 1, one.depth, -1)):
-        deeper = Contender(rule, members, one.layers, device=one.device, limit=one.limit)
-        if _fits(deeper, most):
-            return deeper
-    return None
+
+    def made(stages: int, *, cycled: bool) -> Contender | None:
+        found = deepened(rule, once.members, stages, cycled=cycled)
+        if found is None:
+            return None
+        one = Contender(*found, once.layers, device=once.device, limit=once.limit)
+        return one if _fits(one, limits) else None
+
+    full = max(-(-math.comb(d, 2) // member.parameters) for d, member in once.members.items())
+    room = min((limit / getattr(once, name) for name, limit in limits.items()), default=math.inf)
+    room = min(room, full + purpose.universal, BUILT / (once.depth * max(once.layers)))
+    cycles = range(full, full + 2) if purpose.universal else [int(room)]
+    for times in cycles:
+        if times <= room and (one := made(times * once.depth, cycled=True)):
+            yield one
+    if purpose.universal:
+        return
+    for cycled in (True, False):
+        stages = range(int(room * once.depth), once.depth, -1)
+        longest = next(filter(None, (made(count, cycled=cycled) for count in stages)), None)
+        if longest is not None:
+            yield longest
 
 
 def _suits(one: Contender, purpose: Purpose) -> bool:
@@ -202,7 +229,7 @@ def _fits(one: Contender, limits: Mapping[str, float]) -> bool:
 
 def _order(one: Contender, key: tuple[float, ...]) -> tuple[Any, ...]:
     """Return the sort key; of equal topologies, the default comes first, then well-known ones."""
-    spec, name = str(one.rule), one.rule.name
+    spec, name = str(one.rule), one.rule.families[0].name
     known = _WELL_KNOWN.index(name) if name in _WELL_KNOWN else len(_WELL_KNOWN)
     return key, spec != DEFAULT, known, len(spec), spec
 
@@ -335,7 +362,7 @@ def _notes(
     )
     return (
         f"{number} {listed}; density is proved.",
-        f"Mixing of 0 is proved by unique paths; other values are computed, and at most {NEAR}"
-        " counts as nearly exact. The dimension is a proved upper bound.",
+        f"Mixing of 0 is proved by unique paths, or computed (below 1e-12); at most {NEAR} counts"
+        " as nearly exact. The dimension is a proved upper bound.",
         seconds,
     )

@@ -136,7 +136,7 @@ def joined(
     return study
 
 
-def check_options(goals: Sequence[Objective], sampler: str | None, timeout: float | None) -> None:
+def check_options(goals: Sequence[Objective], sampler: str | None, timeout: Any) -> None:
     """Raise an error for no objectives or two of one name, an unknown sampler, or a bad timeout."""
     names = [goal.name for goal in goals]
     if not names:

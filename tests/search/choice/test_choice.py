@@ -97,6 +97,43 @@ def test_fit_uses_the_budget_and_has_the_largest_dimension_of_all_rows(budget):
 
 
 @FAST
+@given(st.integers(2, 20).map(lambda half: 2 * half), st.integers(1, 4), st.integers(0, 30))
+def test_a_fit_is_never_given_fewer_dimensions_than_a_cycled_network(width, times, extra):
+    """The bound of the best is compared with that of cycles of the butterfly and its relatives."""
+    specs = [
+        f"{spec} * {times}" for spec in ("mixed_radix(largest=2)", "shuffle(block=2)", "gossip")
+    ]
+    nets = [sm.parse(spec)(width) for spec in specs]
+    nets = [net for net in nets if brute_force.largest(net) == 2 and sm.is_dense(net)]
+    budget = max(net.parameters for net in nets) + extra
+    choice = sm.choose(width, purpose="fit", budget=budget, rows=2)
+    assert all(row.parameters <= budget for row in choice.rows)
+    assert sm.is_dense(choice.best.network)
+    assert choice.best.dimension >= max(sm.dimension(net, largest=200).lower for net in nets)
+
+
+def test_cycles_are_chosen_for_fits_as_deep_as_the_budget_allows():
+    """The cycled butterfly has the lowest error in docs/fitting.md at the same parameters."""
+    assert sm.choose(512, purpose="fit", budget=11_520, rows=1).best.spec == "butterfly * 5"
+    choice = sm.choose(32, purpose="fit", budget={"depth": 12}, rows=1)
+    assert choice.best.spec == "(butterfly * 3)[:12]"
+    assert choice.best.mixing == 0
+    assert choice.best.evidence["mixing"] == "proved"
+    assert brute_force.deviation(choice.best.network) < 1e-12
+    several = sm.choose([8, 32], purpose="fit", budget={"depth": 12}, rows=1).best
+    assert {net.depth for net in several.networks.values()} <= set(range(9, 13))
+
+
+def test_cycles_represent_every_rotation_if_they_have_the_dimension():
+    choice = sm.choose(16, purpose="universal", largest=4, budget={"depth": 9})
+    cycled = [row for row in choice.rows if "*" in row.spec]
+    assert cycled
+    for row in cycled:
+        assert row.evidence["universal"] == "not proved"
+        assert sm.dimension(row.network).value == math.comb(16, 2)
+
+
+@FAST
 @given(st.integers(4, 30))
 def test_a_function_is_minimised_over_all_dense_networks(width):
     def heaviest(net):
