@@ -249,7 +249,7 @@ def test_compositions_satisfy_the_contract_of_families(spec):
         ("butterfly[:]", "only leading stages"),
         ("butterfly[:0]", "stages=0: stages must be an integer ≥ 1"),
         ("butterfly[:-1]", "stages=-1"),
-        ("butterfly[:benes]", "stages=None: stages must be an integer ≥ 1"),
+        ("butterfly[:benes]", "leading stages are counted by an integer, as in butterfly"),
         ("mirror", r"mirror is applied to a spec, as in mirror\(butterfly\)"),
         ("reverse()", "reverse is applied to a spec"),
         ("mirror(butterfly, benes)", "mirror takes one spec"),

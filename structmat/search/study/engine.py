@@ -26,7 +26,6 @@ from structmat.search.study.result import SearchResult
 from structmat.search.study.settings import (
     check_budget,
     check_options,
-    check_target,
     checked_space,
     joined,
     settings_of,
@@ -154,7 +153,6 @@ def search(
     needs = requirements(several(require), **options)
     check_options(goals, sampler, timeout)
     check_budget(size, needs, field)
-    check_target(size, target)
     space = checked_space(size, needs, proposals, families, start)
     chosen = sampler or ("tpe" if len(goals) == 1 else "nsga2")
     settings = settings_of(space, goals, needs, options, chosen)

@@ -147,25 +147,8 @@ def check_options(goals: Sequence[Objective], sampler: str | None, timeout: Any)
         )
     if sampler is not None and sampler not in _SAMPLERS:
         raise StructmatError(f"sampler={abbreviated(sampler)}{suggest(str(sampler), _SAMPLERS)}")
-    if timeout is not None and not (isinstance(timeout, numbers.Real) and timeout >= 0):
+    if timeout is not None and not (isinstance(timeout, numbers.Real) and float(timeout) >= 0):
         raise StructmatError(f"timeout={abbreviated(timeout)}: it must be a number of seconds ≥ 0")
-
-
-def check_target(width: int, target: Any) -> None:
-    """Raise an error for a target that is not a matrix, or matrices, of this width.
-
-    Raises
-    ------
-    StructmatError
-    """
-    if target is None:
-        return
-    shape = getattr(target, "shape", None) or np.shape(target)
-    if len(shape) not in (2, 3) or tuple(shape[-2:]) != (width, width):
-        raise StructmatError(
-            f"target of shape {tuple(shape)}: it must be a matrix of shape {(width, width)}, or a"
-            " stack of such matrices"
-        )
 
 
 def check_budget(width: int, needs: Iterable[Requirement], field: str) -> None:
