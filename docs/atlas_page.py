@@ -1,4 +1,4 @@
-"""Make the table of the atlas for its page: HTML that reads without scripts, filtered with one."""
+"""Make the table of the atlas page: HTML that is readable without scripts; one adds filters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from structmat.search.atlas.questions import EVIDENCE
 from structmat.search.atlas.record_file import Record, packaged
 
 HEAD = ("purpose", "width", "block", "value", "bound", "", "stages", "topology", "holder", "basis")
-UNDERSCORE = "\\_"  # not the beginning of an index
+UNDERSCORE = "\\_"  # escaped, so that it is not Markdown emphasis
 STATES = {True: "met", False: "open", None: "no bound"}
 
 
@@ -30,7 +30,7 @@ def page() -> Iterator[str]:
 
 
 def table(records: tuple[Record, ...]) -> str:
-    """Return the table as HTML, one row for the records that differ by their block only."""
+    """Return the table as HTML, with one row for records that differ only by their block."""
     merged: dict[tuple[str, ...], tuple[Record, list[int]]] = {}
     for record in records:
         merged.setdefault(tuple(record.row()), (record, []))[1].append(record.block)

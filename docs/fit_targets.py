@@ -67,10 +67,10 @@ OF_A_MODEL = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is fitted."""
+    """The sizes of the study."""
 
     widths: tuple[int, ...] = (768, 1000)
-    budgets: tuple[int, ...] = (5, 10, 20, 40)  # parameters a wire
+    budgets: tuple[int, ...] = (5, 10, 20, 40)  # parameters per wire
     seeds: int = 3
     sweeps: int = 60
     layers: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
@@ -89,13 +89,13 @@ QUICK = Sizes(
     epochs=1,
     topologies=OF_A_MODEL[:1],
 )
-RATE = 5e-5  # of finetuning all weights
+RATE = 5e-5  # learning rate for finetuning all weights
 KINDS = ("attention.self.query", "intermediate.dense")
 SHORT = {KINDS[0]: "query", KINDS[1]: "intermediate"}
 
 
 def of_size(width: int, parameters: int) -> dict[str, Rule]:
-    """Return for each topology its rule whose size is nearest to a budget, if it is near enough."""
+    """Return, for each topology, the rule with the size nearest to a budget, if near enough."""
     found: dict[str, Rule] = {}
     for spec in (*BY_DEPTH, *CYCLED):
         rule = sm.parse(spec)
@@ -272,15 +272,15 @@ def tables(record: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"Width {width:,}: median relative Frobenius error for {record['sizes']['seeds']} Haar"
             " random matrices, by the number of parameters; sizes may differ from the number in"
-            f" the head by {NEAR:.0%}:\n\n{_random(record, width)}"
+            f" the head by up to {NEAR:.0%}:\n\n{_random(record, width)}"
         )
     yield (
-        f"How finetuning changes the weights of {PACKAGED}, medians over layers and seeds:\n\n"
+        f"How finetuning changes the weights of {PACKAGED}; medians over layers and seeds:\n\n"
         f"{_layers(record)}"
     )
     yield (
-        "What networks explain, in per cent, medians over layers and seeds: of ‖R − I‖², by a fit"
-        f" to R, and of ‖W′ − W‖², by a fit to the weight:\n\n{_model(record)}"
+        "Shares that networks account for, in per cent, medians over layers and seeds: of ‖R − I‖²,"
+        f" by a fit to R, and of ‖W′ − W‖², by a fit to the weight:\n\n{_model(record)}"
     )
 
 

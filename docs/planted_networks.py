@@ -1,7 +1,8 @@
-"""Learned topologies against others: `python docs/planted_networks.py`.
+"""Compare learned topologies with others: `python docs/planted_networks.py`.
 
-It prints the table of docs/learned-topologies.md, in a few minutes. Each target is a matrix of a
-random network whose topology is not given to the method. An argument is the number of seeds.
+The program prints the table of docs/learned-topologies.md within a few minutes. Each target is a
+matrix of a random network whose topology is not given to the method. The optional argument is the
+number of seeds.
 """
 
 import sys
@@ -17,7 +18,7 @@ from structmat.search.objectives import objective
 SHAPES = ((8, 3, 2), (16, 3, 2), (16, 2, 4))  # width, depth, block
 SEEDS = 4
 RANDOM = 8  # random networks to compare with
-SWAPS = 80  # of a climb by edits, which takes about as long as learning
+SWAPS = 80  # steps of hill climbing by edits, which take about as long as learning
 
 Matrix = npt.NDArray[np.float64]
 
@@ -37,7 +38,7 @@ def climbed(net: sm.Network, target: Matrix, swaps: int, seed: int) -> sm.Networ
 
 
 def errors(width: int, depth: int, block: int, seed: int) -> list[float]:
-    """Return the errors for one target: learned twice, with edits, edits only, and random."""
+    """Return the errors for one target, in the order of the columns of the table."""
     hidden = sm.random(width, block, depth, rng=1000 + seed)
     target = sm.Rotation(hidden, sm.random_blocks(hidden, seed)).matrix()
 

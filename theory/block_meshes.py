@@ -17,7 +17,7 @@ SO(2h); so the set of matrices depends only on the list of T31, for the numbers 
 triangle of D bundles represents every rotation, by nulling block rows as above, and the brick-wall
 has the same list.
 
-Ruler. The recursion of T12, ended at d = b, where any rotation is one switch. With f(d) =
+Ruler. The recursion of T12 ends at d = b, where one switch represents any rotation. With f(d) =
 4·f(d/2) + d/2 and f(b) = b(b−1)/2, the number of parameters is d(d−1)/2; with s(d) = 2·s(d/2) + 1
 and s(b) = 1, the number of stages is 2d/b − 1.
 

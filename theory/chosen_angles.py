@@ -1,14 +1,13 @@
-"""With chosen angles, 2×2 switches spread energy exactly at every width, not only at powers of two.
+"""With chosen angles, 2×2 switches spread energy evenly at every width, not only at powers of two.
 
 Statement. Let each 2×2 block be fixed, with squared entries [[1−λ, λ], [λ, 1−λ]], and reverse the
 sign of every wire before every stage at random. Then E R_ij² = W_ij, where W is the product of
-these matrices; the averages of T9 are the case λ = 1/2 of this. (1) For every d there are a network
-of N(d) switches and numbers λ with W = J/d, where N(1) = 0 and N(d), for d ≥ 2, is the minimum over
-0 < a < d of N(a) + N(d−a) + d − gcd(a, d). (2) W = J/d needs at least max(d − 1, (d/2)·log₂ d)
-switches; at least d − 1 of them have λ = 1/2, and, unless d is a power of two, at least one has
-not. So N(d) is the least at powers of two and at d = 3, where it is 3. (3) No choice of angles and
-signs makes all entries of R itself equal in modulus unless there is a real Hadamard matrix of order
-d.
+these matrices; the averages of T9 are the case λ = 1/2. (1) For every d there are a network of N(d)
+switches and numbers λ with W = J/d, where N(1) = 0 and N(d), for d ≥ 2, is the minimum over 0 < a <
+d of N(a) + N(d−a) + d − gcd(a, d). (2) W = J/d needs at least max(d − 1, (d/2)·log₂ d) switches; at
+least d − 1 of them have λ = 1/2, and, unless d is a power of two, at least one does not. So N(d) is
+the minimum at powers of two, and at d = 3, where it is 3. (3) No choice of angles and signs makes
+all entries of R itself equal in modulus unless there is a real Hadamard matrix of order d.
 
 Proof. With independent signs, the expectation of R_ij² is the sum over the paths of the squares of
 the entries on them, because products of two different paths contain some sign once. (1) Mix a wires

@@ -40,7 +40,7 @@ def check() -> str:
 
 
 def thorough() -> str:
-    """Compute them at all these depths, up to 32 wires."""
+    """Compute dimensions and ratios at all these depths, up to 32 wires."""
     cases = _compare((1 << n, m) for n in (3, 4, 5) for m in range(n + 1, 2 * n + 1))
     return f"{cases} networks of up to 32 wires"
 

@@ -1,4 +1,4 @@
-"""Perfect mixing at width pq takes (q − 1)·E(p) + M(p) + p·M(q) parameters or fewer.
+"""Perfect mixing at width pq takes at most (q − 1)·E(p) + M(p) + p·M(q) parameters.
 
 Statement. Let M(d) be the fewest parameters of a network that mixes d wires perfectly (T9), and
 E(k) the fewest of a network on at most 2k wires after which k wires carry equal averages of the
@@ -10,7 +10,7 @@ p(p−1)/2 + d·(log₂(2p) + a/2) parameters. By T9, a prime p must divide some
 switch cannot be avoided.
 
 At 13,696 = 2⁷·107 wires, (1) and (2) give 105,931 parameters, of which 5,671 belong to the only
-switch of radix 107; the rest of the switches have radix 2 and 3. T9 implies that at least 94,100
+switch of radix 107; the other switches have radix 2 and 3. T9 implies that at least 94,100
 are needed.
 
 Proof. (1) Let all pq wires be free. In each of q − 1 rounds, take as many of the free wires as the
@@ -22,7 +22,7 @@ stochastic, so the rows of each group sum to (1/p, …, 1/p). Now mix each group
 becomes the mean of the q rows of its group, with entries 1/(pq). (2) On each of r disjoint sets of
 wires, average ⌈k/r⌉ wires alike. Then ⌈k/r⌉ switches of radix r, each on one of these wires of
 every set, give all of them the mean of r rows, the same for all. With r = 2 throughout there are k'
-< 2k wires and (k'/2)·log₂ k' switches or fewer. (3) Use (1) with q = 2^a, E(p) ≤ p·log₂(2p), a
+< 2k wires and at most (k'/2)·log₂ k' switches. (3) Use (1) with q = 2^a, E(p) ≤ p·log₂(2p), a
 single switch for M(p), and butterflies for M(q).
 
 Source: derived here.
@@ -75,7 +75,7 @@ def parameters(width: int, largest: int = 3) -> tuple[int, int]:
 def mixer(width: int, largest: int = 3, groups: int = 0) -> sm.Network:
     """Return the network of parts (1) and (2), with each switch in the earliest stage possible.
 
-    The number of groups p is that with the fewest parameters, if it is not given.
+    By default, the number of groups p is the one with the fewest parameters.
     """
     return packed(width, _mixed(range(width), largest, groups))
 

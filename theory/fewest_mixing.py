@@ -3,7 +3,7 @@
 Statement. Of all networks on d wires whose averages multiply to J/d, with any radices, mixed radix
 with the prime factors of d, of (d/2)·Σ(p − 1) parameters, has the fewest.
 
-Refutation. It has not at any composite width with a prime factor p ≥ 5, nor at 54. Mixed radix
+Refutation. It does not at any composite width with a prime factor p ≥ 5, nor at 54. Mixed radix
 satisfies (1) of T49 with equality if p(p−1)/2 takes the place of E(p), so with q = d/p it suffices
 that E(p) < p(p−1)/2. For p = 5, join six wires in pairs, then one wire of each pair by a switch of
 radix 3, and the others by another: E(5) ≤ 9 < 10. For p = 7, E(7) ≤ 12 < 21. For p ≥ 11, E(p) ≤ (p
@@ -14,9 +14,9 @@ By T49, 10 wires take at most 24 parameters (mixed radix 25), 14 take 40 (49), 5
 1,000 take 5,275 (7,500), and 1,032 take 6,703 (24,252). At powers of two the statement is true by
 T9, and at primes, where only a single switch on all wires mixes perfectly; at 6, too: by T9 some
 radix is 3 or 6, and since a switch of radix 3 adds at most 3·log₂ 3 < 4.76 bits for its 3
-parameters, and no switch more than 2 bits a parameter, 8 parameters add less than the 6·log₂ 6 >
-15.5 bits needed. At 9, 12, 18 and 24 it is open: mixed radix has 18, 24, 45 and 60 parameters, and
-at least 16, 23, 39 and 56 are needed (T56).
+parameters, and no switch adds more than 2 bits per parameter, 8 parameters add less than the 6·log₂
+6 > 15.5 bits needed. At 9, 12, 18 and 24 it is open: mixed radix has 18, 24, 45 and 60 parameters,
+and at least 16, 23, 39 and 56 are needed (T56).
 
 Source: derived here.
 """
@@ -42,9 +42,9 @@ TINY = 1e-9  # far above rounding errors, far below the differences that occur h
 def fewest(width: int, most: int) -> float:
     """Return the fewest parameters of a network that mixes perfectly, or inf if above `most`.
 
-    The search goes through all sequences of switches, cheapest first. A state is W up to an order
-    of its rows and columns. It is abandoned if more entropy is missing from it than the parameters
-    that are left can add, by the proof of T9.
+    The search goes through all sequences of switches, cheapest first. A state is W up to the order
+    of its rows and columns. It is abandoned if, by the proof of T9, the remaining parameters cannot
+    add the entropy that is missing.
     """
     subsets = [
         list(wires)

@@ -1,10 +1,10 @@
-"""The derivative is orthonormal at all blocks exactly if no input has two paths to an output.
+"""The derivative is orthonormal at all blocks if and only if no input has two paths to an output.
 
 Statement. Let J be the derivative of R with respect to rotations of its blocks, R to R·exp(εK),
 with one row for each generator (see `jacobian`). (1) If there is at most one path from each input
 to each output, the rows of J are orthonormal at all blocks. All its singular values are 1, no
-parameter is redundant, and the set of matrices, locally, has the metric of the product of the
-groups SO(r) of its switches; it is flat if all radices are 2. (2) Otherwise the rows of J are not
+parameter is redundant, and the set of matrices is locally isometric to the product of the groups
+SO(r) of its switches; it is flat if all radices are 2. (2) Otherwise the rows of J are not
 orthonormal at almost all blocks. (3) At the identity, the non-zero singular values are √k, one for
 each pair of wires that share a switch in k > 0 stages.
 

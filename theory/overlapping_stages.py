@@ -1,20 +1,20 @@
 """Stages of few large switches share pairs of wires, which bounds the dimension of m stages.
 
-Statement. Let k_1, …, k_m be the numbers of parts of the stages, switches and idle wires, and let
-no part have more than b of the d wires. Let P(k) be the largest number of pairs of wires in common
-parts, over partitions into k parts of at most b wires, and N(k, l) the largest Σ t(a, k) over the
-sizes a of partitions into l such parts, where t(a, k) is the number of edges of Turán's graph, the
-complete k-partite graph on a nodes with parts as equal as possible. Then the dimension is at most
-P(k_1) + N(k_1, k_2) + N(k_2, k_3) + …, and for m = 2 at most P(k_2) + N(k_2, k_1), too. Both P and
-N are attained by partitions in which all parts but one have 1 or b wires.
+Statement. Let k_1, …, k_m be the numbers of parts of the stages, where a part is a switch or an
+idle wire, and let no part have more than b of the d wires. Let P(k) be the largest number of pairs
+of wires in common parts, over partitions into k parts of at most b wires, and N(k, l) the largest Σ
+t(a, k) over the sizes a of partitions into l such parts, where t(a, k) is the number of edges of
+Turán's graph, the complete k-partite graph on a nodes with parts as equal as possible. Then the
+dimension is at most P(k_1) + N(k_1, k_2) + N(k_2, k_3) + …, and for m = 2 at most P(k_2) + N(k_2,
+k_1), too. Both P and N are attained by partitions in which all parts but one have 1 or b wires.
 
 Proof. By T2, the dimension is at most Σ|E_t| − Σ|E_t ∩ E_(t+1)| = |E_1| + Σ|E_(t+1) ∖ E_t|. A part
 of a wires in stage t + 1 is divided among the k_t parts of stage t, and its pairs that are not in
-E_t are those in different parts of stage t: at most t(a, k_t), the most edges of a k_t-partite
-graph. For m = 2 the two stages may exchange their roles. The sizes that maximise a sum of a convex
-function, with a given sum and 1 ≤ a ≤ b, are extreme: moving a wire from a smaller to a larger part
-does not decrease the sum. C(a, 2) is convex, and so is t(·, k), since t(a + 1, k) − t(a, k) =
-a − ⌊a/k⌋ does not decrease with a.
+E_t are those in different parts of stage t: at most t(a, k_t), the largest number of edges of a
+k_t-partite graph. For m = 2 the two stages may exchange their roles. The sizes that maximise a sum
+of a convex function, with a given sum and 1 ≤ a ≤ b, are extreme: moving a wire from a smaller to a
+larger part does not decrease the sum. C(a, 2) is convex, and so is t(·, k), since t(a + 1, k) −
+t(a, k) = a − ⌊a/k⌋ does not decrease with a.
 
 Source: P. Turán 1941 for t(a, k); the bound is derived here.
 """

@@ -1,4 +1,4 @@
-"""The lines of an affine space over b elements give SO(d) its dimension in (d−1)/(b−1) stages.
+"""The lines of affine space over b elements reach the dimension of SO(d) in (d−1)/(b−1) stages.
 
 Statement. Let b be a power of a prime and d = b^n. The lines of the n-dimensional affine space over
 the field of b elements form (d−1)/(b−1) classes of parallel lines, each a partition of the d points
@@ -27,7 +27,7 @@ STATUS = "proved"
 
 
 def check() -> str:
-    """Count how often each two wires meet, and compute dimensions."""
+    """Count how often every two wires meet, and compute dimensions."""
     cases = 0
     for block in (2, 3, 4, 5, 7, 8, 9, 16):
         width = block

@@ -1,4 +1,4 @@
-"""A dense network of radices up to b has s·b^(m−1) ≥ d, where s = ⌊d/⌈d/b⌉⌋ bounds a switch.
+"""A dense network of radices up to b in m stages satisfies s·b^(m−1) ≥ d with s = ⌊d/⌈d/b⌉⌋.
 
 Statement. If no switch has more than b wires and every input influences every output after m
 stages, then s·b^(m−1) ≥ d with s = ⌊d/⌈d/b⌉⌋. The least such m is ⌈log_b d⌉ or one more; for b = 2

@@ -1,10 +1,10 @@
 """Perfect mixing with (d/2)·log₂ d parameters means unique paths: 1 topology at d = 4, 3 at d = 8.
 
 Statement. A network on d = 2^n wires mixes perfectly with (d/2)·log₂ d parameters, the fewest (T9),
-exactly if, up to moving switches past idle wires, it has n stages of d/2 switches of radix 2 and
-one path from each input to each output. All such networks have (d/2)·log₂ d dimensions and the same
-moments E[R_ij²] = 1/d and d²·E[R_ij⁴] = (3/2)^n. Up to relabelling the wires of each column, the
-butterfly is the only one on 4 wires. On 8 wires there are three: the butterfly; the network in
+if and only if, up to moving switches past idle wires, it has n stages of d/2 switches of radix 2
+and one path from each input to each output. All such networks have (d/2)·log₂ d dimensions and the
+same moments E[R_ij²] = 1/d and d²·E[R_ij⁴] = (3/2)^n. Up to relabelling the wires of each column,
+the butterfly is the only one on 4 wires. On 8 wires there are three: the butterfly; the network in
 which stages 1 and 2 form one ring of eight switches, and stages 2 and 3 two rings of four; and the
 reverse of that.
 
@@ -24,13 +24,13 @@ between a switch of one stage and one of the next. Every switch of stages t and 
 edges between them, and no edge is double, because there would be two paths. So these edges form
 cycles, of even length at least four, through the d/2 switches of either stage. For d = 4 there is
 one cycle of four. For d = 8 there are two of four or one of eight, on each side of the middle
-stage, of switches A, B, C, D. A switch of stage 1 leads to two of these, which must have no
-switch of stage 3 in common, because all four are to be reached, once. If stages 2 and 3 form two
-rings of four, two pairs of middle switches, say {A, B} and {C, D}, share both their switches of
-stage 3, and stage 1 joins one of A, B to one of C, D, which can be done by two rings of four or by
-one of eight, A C B D; all choices are equal up to relabelling. If they form a ring of eight, A and
-B, B and C, C and D, D and A share a switch of stage 3, so stage 1 joins A to C and B to D, in two
-rings of four.
+stage, whose switches are A, B, C, D. A switch of stage 1 leads to two of these, which must have no
+switch of stage 3 in common, because all four of them must be reached, each exactly once. If stages
+2 and 3 form two rings of four, two pairs of middle switches, say {A, B} and {C, D}, share both
+their switches of stage 3, and stage 1 joins one of A, B to one of C, D, which can be done by two
+rings of four or by one of eight, A C B D; all choices are equal up to relabelling. If they form a
+ring of eight, A and B, B and C, C and D, D and A share a switch of stage 3, so stage 1 joins A to C
+and B to D, in two rings of four.
 
 Source: networks with unique paths are called banyans, L. R. Goke and G. J. Lipovski 1973; that not
 all are isomorphic to the butterfly is classical, see J.-C. Bermond, J.-M. Fourneau and A.
@@ -65,7 +65,7 @@ def rings(net: sm.Network) -> tuple[tuple[int, ...], ...]:
 
 
 def all_unique(width: int) -> list[sm.Network]:
-    """Return the networks of log₂ d stages of pairs with unique paths that begin as the butterfly.
+    """Return the networks of log₂ d stages of pairs with unique paths that begin as a butterfly.
 
     All others are equal to one of them up to a relabelling of the wires.
     """

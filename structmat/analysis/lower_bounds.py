@@ -105,9 +105,9 @@ def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> 
     largest radix b:
 
     - dense: at least ⌈log_b d⌉ stages, because an output depends on at most b^m inputs; and, with
-      s = ⌊d/⌈d/b⌉⌋, so many that s·b^(m−1) ≥ d, because the smallest switch of the first stage, or
-      an idle wire, has at most s wires, and each further stage multiplies the number of outputs
-      that an input influences by at most b.
+      s = ⌊d/⌈d/b⌉⌋, enough stages that s·b^(m−1) ≥ d, because the smallest switch of the first
+      stage (or an idle wire) has at most s wires, and each further stage multiplies the number of
+      wires that an input influences by at most b.
     - dense: at least 2d − 4 parameters (for d < 4: 0, 1, 3), at any depth. This is the gossip
       problem: a switch acts as a telephone call among its wires, and has at least as many
       parameters as there are two-party calls that replace it.
@@ -117,10 +117,10 @@ def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> 
     - mixing perfectly: at least (d/2)·log₂ d parameters. The total entropy of the rows of the
       product of the averaging matrices increases from 0 to d·log₂ d, by at most
       r·log₂ r ≤ r(r−1) at each switch. If p^a divides d, some path from an input to an output
-      passes switches whose radices have a factors p in total, so switches that contain odd primes
-      cannot be avoided: the bound is (d/2)·log₂ d + Σ e(p), where the sum has each odd prime factor
-      of d as often as it divides d, and e(p) = p(p − 1 − log₂ p)/2.
-    - universal: at least d(d−1)/2 parameters, and as many stages as these need.
+      passes switches whose radices contain the factor p at least a times in total, so switches
+      with odd prime factors cannot be avoided: the bound is (d/2)·log₂ d + Σ e(p), where the sum is
+      over the odd prime factors p of d with multiplicity, and e(p) = p(p − 1 − log₂ p)/2.
+    - universal: at least d(d−1)/2 parameters, and as many stages as so many parameters need.
 
     Unitary blocks have r² parameters each. The bounds on the depth and the non-zeros are the same;
     those on the parameters are:
@@ -244,8 +244,9 @@ def lower_bounds(net: Network | int, *, block: int = 2, field: str = "real") -> 
 def mixing_depth_bound(width: int, block: int) -> int:
     """Return a lower bound on the number of stages of a network that mixes perfectly.
 
-    Such a network is dense. And if p^a divides the width, some path passes switches whose radices
-    have a factors p in total, of which a radix of at most b has at most ⌊log_p b⌋.
+    Such a network is dense. Moreover, if p^a divides the width, some path passes switches whose
+    radices contain the factor p at least a times in total, and a radix of at most b contains it at
+    most ⌊log_p b⌋ times.
 
     Raises
     ------
@@ -272,14 +273,15 @@ def mixing_obstacle(width: int, block: int) -> str | None:
     Examples
     --------
     >>> mixing_obstacle(12, 4), mixing_obstacle(12, 2)
-    (None, 'no network of radices up to 2 mixes 12 wires perfectly: 3 divides none of them')
+    (None, 'no network of radices up to 2 mixes 12 wires perfectly: the prime factor 3 \
+divides none of them')
     """
     largest = max(prime_factors(width), default=1)
     if largest <= block:
         return None
     return (
-        f"no network of radices up to {block} mixes {width} wires perfectly: {largest} divides none"
-        " of them"
+        f"no network of radices up to {block} mixes {width} wires perfectly: the prime factor"
+        f" {largest} divides none of them"
     )
 
 

@@ -72,7 +72,7 @@ def mean_deviation(
     width : int
         d, at least 3.
     product, transposed : functions
-        They return W x and Wᵀ x for columns x (width,) or (width, k).
+        Functions that return W x and Wᵀ x for columns x, (width,) or (width, k).
 
     Examples
     --------
@@ -101,7 +101,7 @@ def mean_deviation(
 
 
 def mixes_exactly(net: Network) -> bool:
-    """Return whether a network mixes perfectly, W = J/d, in rational arithmetic.
+    """Decide in rational arithmetic whether a network mixes perfectly, that is, W = J/d.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def mixes_exactly(net: Network) -> bool:
     """
     net = checked(net, "mixes_exactly")
     rows = np.eye(net.width, dtype=int).astype(object)  # integers of any size
-    for stage in net.stages:  # rows of integers: W times the product of all these factors
+    for stage in net.stages:  # the rows are those of W times the product of all these factors
         factor = math.lcm(*(bank.radix for bank in stage.banks))
         after = rows * factor
         after[stage.moves[:, 1]] = rows[stage.moves[:, 0]] * factor

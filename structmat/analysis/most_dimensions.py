@@ -11,7 +11,7 @@ from structmat.errors import checked_integer
 
 Counts = npt.NDArray[np.int64]
 
-_WIDEST = 1024  # the largest width for which the overlap of stages is considered; d² numbers
+_WIDEST = 1024  # the largest width for which the overlap of stages, d² numbers, is considered
 
 
 def most_dimensions(width: int, block: int, depth: int) -> int:
@@ -19,22 +19,22 @@ def most_dimensions(width: int, block: int, depth: int) -> int:
 
     The dimension is at most that of SO(d), and by T2 at most the number of pairs of wires that meet
     in the first stage, plus, for each further stage, the number of pairs that meet in it and not in
-    the stage before. With few switches per stage, fewer than b, two stages cannot avoid to share
-    pairs: a switch of a wires splits into at most k parts, where k is the number of parts of the
-    other stage, and so has at most t(a, k) new pairs, the number of edges of Turán's graph. A stage
-    of k parts, counting idle wires, has the most pairs, and the most new ones, if all parts but one
-    have 1 or b wires, because both are convex functions of the sizes. The bound is the maximum over
+    the stage before. With fewer than b switches per stage, two stages inevitably share pairs: the
+    other stage, of k parts, splits a switch of a wires into at most k parts, so the switch has at
+    most t(a, k) new pairs, the number of edges of Turán's graph. A stage of k parts, counting idle
+    wires, has the most pairs, and the most new ones, if all parts but one have 1 or b wires,
+    because both numbers are convex functions of the sizes. The bound is the maximum over
     the numbers of parts of all stages.
 
     Parameters
     ----------
     width, block, depth : int
-        d ≥ 1, b ≥ 2 and m ≥ 0. Above width 1,024, only the number of parameters is bounded.
+        d ≥ 1, b ≥ 2 and m ≥ 0. Above width 1,024, the bound is the largest number of parameters.
 
     Raises
     ------
     StructmatError
-        If a number is too small.
+        If a number is below these limits.
 
     References
     ----------
@@ -65,7 +65,7 @@ def most_dimensions(width: int, block: int, depth: int) -> int:
 
 
 def _turan(size: int, parts: int) -> Counts:
-    """Return t(a, k) for a = 0, …, size: the pairs of a things that are not in one of k parts."""
+    """Return t(a, k) for a = 0, …, size: the pairs of a elements that k parts can separate."""
     number = np.arange(size + 1)
     each, more = number // parts, number % parts
     within = more * (each + 1) * each // 2 + (parts - more) * each * (each - 1) // 2

@@ -68,9 +68,9 @@ def simplified(net: Network) -> Network:
     """Return the network of `normal_form`, in which every switch is in the earliest possible stage.
 
     It represents the same matrices, and has no idle stage, no switch contained in a neighbouring
-    one, and at most as many stages. Networks that differ only in the order of switches without
-    common wires have the same result, which is the normal form of Cartier and Foata of a word in
-    the switches.
+    one, and at most as many stages. The result is the same for networks that differ only in the
+    order of switches without common wires: it is the Cartier–Foata normal form of a word in the
+    switches.
 
     Parameters
     ----------
@@ -93,7 +93,9 @@ def simplified(net: Network) -> Network:
     [[[[2, 3]]], [[[0, 1, 2]]]]
     """
     if not net.is_straight:
-        raise WiringError(f"simplified of {net}: it must be straight; see Network.straightened")
+        raise WiringError(
+            f"simplified({net}): the network must be straight; see Network.straightened"
+        )
     stages: list[list[list[int]]] = []
     level = dict.fromkeys(range(net.width), 0)  # the number of stages that each wire has passed
     for gate in normal_form(net):

@@ -52,13 +52,13 @@ def add(commands: Any) -> None:
         "--recompute",
         action="store_true",
         help="compute the selected records again from their networks, and report differences; with"
-        " --write also find the best networks of all families again",
+        " --write, also search all families again, and write the records",
     )
     task.add_argument(
         "--submit",
         metavar="TOPOLOGY",
         help="measure a network, such as the best of a search, and list the records that it"
-        " improves; with --write it replaces them",
+        " improves; with --write, replace them",
     )
     parser.add_argument(
         "--holder",
@@ -140,7 +140,7 @@ def _check(records: Sequence[Record], options: argparse.Namespace) -> None:
 def _rebuild(
     records: Sequence[Record], wanted: tuple[Any, ...], options: argparse.Namespace
 ) -> None:
-    """Find the best networks of all families again, and keep better ones that still hold."""
+    """Find the best networks of all families again; keep records that are better and correct."""
     width, block, purpose = wanted
     places = [
         (name, size, radix)
@@ -160,7 +160,7 @@ def _rebuild(
             if before is not None and not is_better(record, before) and mismatch(before) is None:
                 record = before
             if record.value is None and record.reason is None:
-                raise StructmatError(f"{' '.join(map(str, place))}: no family serves the purpose")
+                raise StructmatError(f"{' '.join(map(str, place))}: no family serves this purpose")
             changed += record != before
             merged[place] = record
             if steps is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from structmat._util.files import write_text
 from structmat.cli.commands import command, print_json
+from structmat.cli.output_files import check_target
 from structmat.errors import FileError
 
 
@@ -45,8 +46,8 @@ def add(commands: Any) -> None:
 
 def _audit(options: argparse.Namespace) -> None:
     page: Path | None = options.html
-    if page is not None and not page.parent.is_dir():
-        raise FileError(f"--html {page}: there is no directory {page.parent}; create it first")
+    if page is not None:
+        check_target(page, (), option="--html")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
     from structmat.audit import audit
 

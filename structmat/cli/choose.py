@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         nargs="+",
         required=True,
         metavar="N",
-        help="one width, or the widths of several layers for which one topology is chosen",
+        help="one width, or the widths of several layers, for which one topology is chosen",
     )
     parser.add_argument(
         "--purpose",
@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="[QUANTITY=]LIMIT",
-        help=f"the maximum of {', '.join(QUANTITIES)}: parameters by default; may be repeated",
+        help=f"the maximum of {', '.join(QUANTITIES)} (default: parameters); may be repeated",
     )
     parser.add_argument(
         "--largest",
@@ -49,7 +49,9 @@ def add(commands: Any) -> None:
         metavar="R",
         help="the largest radix (default: 16 for finetune and mix, 2 for fit and universal)",
     )
-    parser.add_argument("--rows", type=int, default=8, metavar="K", help="rows (default: 8)")
+    parser.add_argument(
+        "--rows", type=int, default=8, metavar="K", help="number of rows (default: 8)"
+    )
     parser.add_argument(
         "--device",
         choices=tuple(RATES),
@@ -59,7 +61,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="measure the time of the listed networks here, and sort by it",
+        help="measure the time of the listed networks on this machine, and use it to order them",
     )
 
 

@@ -19,11 +19,14 @@ def check_target(
     Raises
     ------
     FileError
-        If the suffix is wrong, the path is a directory, or its parent directory does not exist.
+        If the suffix is none of `endings`, where there are any; the path is a directory, a device
+        or a pipe; or its parent directory does not exist.
     """
-    if path.suffix.lower() not in endings:
+    if endings and path.suffix.lower() not in endings:
         raise FileError(f"{option} {path}: {rule}")
     if path.is_dir():
         raise FileError(f"{option} {path}: is a directory; give a file in it")
+    if path.exists() and not path.is_file():
+        raise FileError(f"{option} {path}: is not a regular file; give the name of a file")
     if not path.parent.is_dir():
         raise FileError(f"{option} {path}: there is no directory {path.parent}; create it first")

@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="as --objective, but maximised",
+        help="like --objective, but maximised",
     )
     parser.add_argument(
         "--require",
@@ -89,12 +89,12 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="SPEC",
-        help="a family with options, or a network file, for the first trials; may be repeated",
+        help="a family with options, or a network file, to try first; may be repeated",
     )
     parser.add_argument(
         "--sampler",
         choices=("tpe", "nsga2", "random"),
-        help="how Optuna samples (default: tpe for one objective, nsga2 for several)",
+        help="the Optuna sampler (default: tpe for one objective, nsga2 for several)",
     )
     parser.add_argument(
         "--field",
@@ -117,7 +117,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--show",
         action="store_true",
-        help="run no trial; only show what the storage holds, also while others run",
+        help="run no trial; only show the trials in the storage, even while other processes run",
     )
     parser.add_argument(
         "--plot",

@@ -15,7 +15,7 @@ from structmat.families import Claims, Rule
 from structmat.families.resolution import Builder, Fixed, network, rule
 
 _GRID = 64  # maximum width at which the grid graph is drawn wire by wire; more wires are bundled
-_PATTERN = 4096  # maximum width of a matrix pattern that is drawn in a few seconds
+_PATTERN = 4096  # maximum width of a sparsity pattern that is drawn in a few seconds
 _PANELS = 64  # maximum number of stages whose patterns are legible
 _EDGES = 2 * 10**7  # maximum number of free entries of the factors that are drawn in seconds
 _WIRES = 2 * 10**7  # maximum of width × stages for building in seconds

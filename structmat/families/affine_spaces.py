@@ -50,9 +50,9 @@ def affine(width: int, block: int = 2, depth: int | None = None) -> Network:
     The wires are the points of the n-dimensional affine space over the field of b elements, and the
     switches of a stage are the lines of one direction. Two points are on exactly one line, so the
     (d−1)/(b−1) stages join every two wires exactly once: the network has the d(d−1)/2 dimensions of
-    SO(d) in the smallest number of stages that any network of radices up to b can have, and none of
-    its d(d−1)/2 parameters is redundant, also with fewer stages. Whether it covers every rotation
-    is open. The first n stages are `mixed_radix` with n radices b, and are dense.
+    SO(d) in the smallest number of stages possible with radices up to b. None of its d(d−1)/2
+    parameters is redundant, nor is any parameter of its leading stages. Whether it covers every
+    rotation is open. The first n stages are `mixed_radix` with n radices b, and are dense.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def affine(width: int, block: int = 2, depth: int | None = None) -> Network:
 
 
 def _directions(size: int, dimensions: int) -> Iterator[Index]:
-    """Yield a vector for each direction, whose first non-zero entry is 1; the axes come first."""
+    """Yield a vector with first non-zero entry 1 for each direction; the axes come first."""
     axes = np.eye(dimensions, dtype=np.int64)
     yield from axes
     for pivot in range(dimensions):
@@ -110,9 +110,8 @@ def _directions(size: int, dimensions: int) -> Iterator[Index]:
 def _field(size: int) -> tuple[Index, Index]:
     """Return the tables of addition and multiplication of the field of this size.
 
-    Element Σ c_k·p^k stands for the polynomial Σ c_k·x^k over the integers modulo p. The products
-    are those modulo the first polynomial for which they make a field: every non-zero element has an
-    inverse.
+    Element Σ c_k·p^k stands for the polynomial Σ c_k·x^k over the integers modulo p. Products are
+    taken modulo the first polynomial with which every non-zero element has an inverse.
     """
     prime, degree = prime_factors(size)[0], len(prime_factors(size))
     powers = prime ** np.arange(degree)

@@ -17,15 +17,15 @@ class Known:
     ----------
     claims : Claims
     leading : function from a number of stages to Claims
-        The claims about the leading stages, if they are fewer than all, apart from what follows
-        from the claims about all stages (see `first`).
+        The claims about a number of leading stages, fewer than all, except those that follow from
+        the claims about all stages (see `first`).
     """
 
     claims: Claims
     leading: Callable[[int], Claims]
 
     def first(self, stages: int) -> Claims:
-        """Return the claims about the leading stages, or about all if they are fewer.
+        """Return the claims about the leading stages, or about all if there are fewer.
 
         Examples
         --------

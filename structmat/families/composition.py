@@ -1,4 +1,4 @@
-"""Rules from a width to a network, and their composition: products, repetitions and the like."""
+"""Rules that map a width to a network, and their composition by products, repetition and more."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEEPEST = 32  # maximum number of nested operations
 
 
 class Rule(ABC):
-    """A rule from a width to a network: a `Family`, or a `Composition` of families.
+    """A rule that maps a width to a network: a `Family`, or a `Composition` of families.
 
     Rules are immutable, hashable values. Call a rule with a width to build the network; `str`
     converts it to its spec, which `structmat.parse` reads. The operations are those of `Network`,
@@ -89,7 +89,7 @@ class Rule(ABC):
 
     @abstractmethod
     def map(self, function: Callable[[Family], Rule]) -> Rule:
-        """Return the rule with each family replaced by the value of a function."""
+        """Return the rule with each family replaced by the value of `function` for it."""
 
     def with_options(self, **options: Any) -> Rule:
         """Return the rule with the given options of its family set.
@@ -179,7 +179,7 @@ class Rule(ABC):
         return Composition("mirror", (self,))
 
     def __getitem__(self, which: slice) -> Rule:
-        """Return the rule for the leading stages, `rule[:k]`, or for all if they are fewer than k.
+        """Return the rule for the k leading stages, `rule[:k]`, or for all if there are fewer.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class Composition(Rule):
     """A rule made from others by an operation, as in "butterfly * 2" or "mirror(baseline)".
 
     Compositions are made by `structmat.parse` and by the operations of a `Rule`, which choose the
-    same form for the same composition: products are flat, and consecutive repetitions are one.
+    same form for the same composition: products are flat, and nested repetitions are combined.
 
     Attributes
     ----------
@@ -272,11 +272,10 @@ class Composition(Rule):
         return all(family.accepts(width) for family in self.families)
 
     def claims(self, width: int) -> Claims:
-        """Return what follows from the claims of the families.
+        """Return the claims that follow from those of the families.
 
-        A product is dense if one of its factors is, because every switch joins all its wires: each
-        wire after the stages before is influenced by some input, and each wire before the stages
-        after influences some output.
+        A product is dense if one of its factors is: each wire at the beginning of this factor is
+        influenced by some input, and each wire at its end influences some output.
 
         Raises
         ------
@@ -308,7 +307,7 @@ class Composition(Rule):
         return tuple(family for rule in self.rules for family in rule.families)
 
     def map(self, function: Callable[[Family], Rule]) -> Rule:
-        """Return the composition with each family replaced by the value of a function.
+        """Return the composition with each family replaced by the value of `function` for it.
 
         Examples
         --------
@@ -381,7 +380,7 @@ def _bracketed(rule: Rule, *operations: str) -> str:
     return str(rule)
 
 
-# For networks and for rules.
+# The operations, which apply to networks and to rules.
 _APPLIED: dict[str, Callable[[list[Any], int], Any]] = {
     "then": lambda parts, _: reduce(matmul, parts),
     "repeat": lambda parts, count: parts[0].repeat(count),

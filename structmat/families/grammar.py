@@ -11,7 +11,7 @@ A spec is one of
     SPEC[:STAGES]               the leading stages
     (SPEC)
 
-with Python's precedence: [:k] before **, before * and @, which are read from left to right.
+with Python's precedence: [:k] binds most tightly, then **, then * and @ from left to right.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from structmat.families.registry import canonical, entry
 from structmat.families.spec import checked_family
 
 _LONGEST = 2**16  # characters; Python's parser uses some hundred bytes per character
-_DEEPEST = 100  # maximum number of nested operations that are read
+_DEEPEST = 100  # maximum number of nested operations that are parsed
 _FORM = 'a spec looks like "butterfly(block=8, depth=2)" or "butterfly * 2"'
 # Called as methods of the rule, because a Family overrides some.
 _FUNCTIONS = {"reverse": methodcaller("inverse"), "mirror": methodcaller("mirror")}
@@ -40,16 +40,16 @@ def parse(spec: str) -> Rule:
     tuples of these. Names from the literature are accepted, too: boft and fft (butterfly), oft
     (block_diagonal), gsoft (shuffle of depth 2), clements (brickwall) and reck (triangle). Specs
     are composed by operators: `a @ b` is a product, in which b acts first, as for matrices;
-    `a * 2` a repetition; `reverse(a)` the stages in reverse order; `mirror(a)` a followed by its
-    reverse, with a common middle stage; and `a[:3]` the three leading stages. As options of any
-    family, `reverse=True`, `repeat=2` and `mirror=True` mean the same, applied in this order. A
-    spec is parsed, not evaluated; operators have the precedence of Python's.
+    `a * 2` is a repetition; `reverse(a)` has the stages in reverse order; `mirror(a)` is a followed
+    by its reverse, with a common middle stage; and `a[:3]` has the three leading stages. As
+    options of any family, `reverse=True`, `repeat=2` and `mirror=True` mean the same, applied in
+    this order. A spec is parsed, not evaluated; operators have the same precedence as in Python.
 
     Raises
     ------
     SpecError
-        If the spec does not parse, has an unknown name or option, or lacks a required option; if it
-        has more than 65,536 characters, 256 families or 32 nested operations.
+        If the spec cannot be parsed, has an unknown name or option, or lacks a required option; or
+        if it has more than 65,536 characters, 256 families or 32 nested operations.
 
     Examples
     --------
@@ -124,6 +124,8 @@ def _rule(tree: ast.expr, spec: str, depth: int) -> Rule:
             return _composed(spec, mul, _rule(tree.left, spec, depth + 1), times)
         case ast.Subscript(whole, ast.Slice(lower=None, upper=ast.expr() as stop, step=None)):
             leading = slice(_literal(stop))
+            if leading.stop is None:
+                _refuse(spec, "leading stages are counted by an integer, as in butterfly[:3]")
             return _composed(spec, getitem, _rule(whole, spec, depth + 1), leading)
         case ast.Subscript():
             _refuse(spec, "only leading stages can be selected, as in butterfly[:3]")

@@ -24,7 +24,7 @@ def _neighbours(width: int, first: int, last: int) -> Stage:
 def _brickwall_refuses(width: int, depth: int | None, block: int) -> str | None:
     half = _half(block)
     if depth is not None and checked_integer(depth, "depth", 1) > 1 and width == block:
-        return f"width must be at least {3 * half} where there is a second stage"
+        return f"width must be at least {3 * half} for a depth above 1"
     if width < block:
         return f"width must be at least {block}"
     return None if width % half == 0 else f"width must be a multiple of {half}"
@@ -33,7 +33,9 @@ def _brickwall_refuses(width: int, depth: int | None, block: int) -> str | None:
 def _half(block: int) -> int:
     size = checked_integer(block, "block", 2)
     if size % 2:
-        raise StructmatError(f"block={size}: neighbours are half-blocks, so block must be even")
+        raise StructmatError(
+            f"block={size}: a block joins two bundles of equal size, so block must be even"
+        )
     return size // 2
 
 
@@ -155,7 +157,7 @@ def _round_robin_claims(width: int) -> Claims:
 def round_robin(width: int) -> Network:
     """Join every two wires exactly once, in the rounds of a tournament.
 
-    Wires i and j meet in round (i + j) mod r, where r is the smallest number of rounds. For odd d,
+    Wires i and j meet in round (i + j) mod r, where r is the number of rounds. For odd d,
     r is d, and one wire per round is idle; for even d, r is d − 1, and the last wire meets the
     one that would otherwise meet itself. The network has d(d−1)/2 parameters, none of them
     redundant at the identity, where the Jacobian is invertible; whether the network covers every

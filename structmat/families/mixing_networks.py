@@ -23,14 +23,15 @@ from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Bank, Stage
 
-_LEAST = 25  # a grid with a smaller product of the sizes of odd switches is avoided
+_LEAST = 25  # a grid is avoided if the product of the sizes of its odd switches is smaller
 
 
 class Grid(NamedTuple):
     """A grid of points with mixed-radix coordinates, and the wires on its points.
 
-    Every point has `each` wires. Some points, no two of them on a line along a coordinate, differ
-    from this by one: `odd` points have one wire more, or, if `odd` is negative, one wire fewer.
+    Every point has `each` wires, except for the odd points, no two of which are on a line along a
+    coordinate: `odd` points have one wire more or, if `odd` is negative, −`odd` points have one
+    wire fewer.
     """
 
     radices: tuple[int, ...]
@@ -109,14 +110,14 @@ def grid(width: int, block: int) -> Grid:
 def _shortfall(one: Grid) -> int:
     """Return by how much the product of the sizes of the odd switches is below 25.
 
-    For two stages, σ is at most 1/√(p·q), where p and q are these sizes.
+    For two stages, the value of `mixing` is at most 1/√(p·q), where p and q are these sizes.
     """
     step = 1 if one.odd > 0 else -1
     return max(0, _LEAST - math.prod(one.each * radix + step for radix in one.radices))
 
 
 def _uneven_grids(width: int, block: int, depth: int) -> Iterator[Grid]:
-    """Yield the grids of some depth on which some points, but few enough, differ by one wire."""
+    """Yield the grids of this depth with few enough odd points."""
     for first in combinations_with_replacement(range(2, block + 1), depth - 1):
         size = math.prod(first)
         for each in range(1, block // first[-1] + 1):
@@ -162,22 +163,23 @@ def mixing_network(width: int, block: int) -> Network:
     factor of d exceeds b.
 
     At other widths, the wires are placed on the points of a mixed-radix grid whose number of points
-    is near the width or a fraction of it. Every point has the same number of wires, except for some
-    that have one more or one fewer, no two of which are on a line along a coordinate. Each stage
-    joins the wires on each line along one coordinate. The network is therefore dense after its last
-    stage, and the radices of a stage differ by one at most. Of the grids with the fewest stages,
-    the one with the fewest parameters is chosen. With two stages,
-    `structmat.mixing` is at most 1/√(p·q), where p and q are the sizes of the odd switches of the
-    stages, because the numbers of wires that two switches share differ from a constant by a partial
-    permutation matrix. Grids with p·q < 25 are avoided, so it is at most 0.2 for b ≥ 8. With more
-    stages it is smaller: for b = 16, at most 0.13 at all widths that were measured.
+    is near the width or near a fraction of it. Every point has the same number of wires, except for
+    some odd points that have one wire more or one fewer; no two of them are on a line along a
+    coordinate. Each stage joins the wires on each line along one coordinate. The network is
+    therefore dense after its last stage, and the radices of a stage differ by one at most. Of the
+    grids with the fewest stages, the one with the fewest parameters is chosen. With two stages,
+    `structmat.mixing` is at most 1/√(p·q), where p and q are the sizes of the switches of the two
+    stages that contain an odd point: the matrix of the numbers of wires that two switches share is
+    a constant matrix plus or minus a partial permutation matrix. Grids with p·q < 25 are avoided,
+    so the value is at most 0.2 for b ≥ 8. With more stages it is smaller: for b = 16, at most 0.13
+    at all widths that were measured.
 
     Parameters
     ----------
     width : int
         At least 2.
     block : int
-        The largest radix, at least 4. If the width is at most this, the network is one switch.
+        The largest radix, at least 4. If it is at least the width, the network is one switch.
 
     Raises
     ------

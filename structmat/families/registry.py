@@ -398,7 +398,7 @@ def blamed(who: object, width: int) -> Iterator[None]:
 
 
 def entry(name: str) -> Entry:
-    """Return the registered family of this name.
+    """Return the registered family with this name.
 
     Raises
     ------

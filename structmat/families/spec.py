@@ -141,7 +141,7 @@ class Family(Rule):
         return (self,)
 
     def map(self, function: Callable[[Family], Rule]) -> Rule:
-        """Return the value of a function of this family."""
+        """Return the value of `function` for this family."""
         return function(self)
 
     def repeat(self, times: int) -> Rule:
@@ -192,7 +192,7 @@ def _kept(name: str, key: str, value: Any) -> Any:
 
 
 def checked_family(name: str, options: dict[str, Any], spec: str) -> Rule:
-    """Return the family of this name, or alias, with these options, the universal ones applied.
+    """Return the family with this name or alias and these options, and apply the universal ones.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The options that every family takes: `reverse`, `repeat` and `mirror`.
 
-They are applied in this order. A family that repeats or reverses its stages itself, by an option of
-the same name, therefore gives the same network: repeating and reversing commute.
+They are applied in this order. If a family has an option repeat or reverse of its own, the result
+is the same network, because repetition and reversal commute.
 """
 
 from __future__ import annotations

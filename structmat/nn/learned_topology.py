@@ -56,9 +56,9 @@ class LearnedTopology:
     losses : tuple of float
         The losses of all starts, of which the best is kept, before the final fit to a target.
     history : tuple of float
-        The loss of this start before each step, and after the last; in the last quarter of the
-        steps the permutations are hardened. For a target scaled to the norm √d, as the target of
-        `Fit.scaled_error`, the losses here and in `losses` are the errors.
+        The loss of the best start before each step, and after the last; in the last quarter of the
+        steps the permutations are hardened. For a target, the losses here and in `losses` are the
+        relative errors after scaling the target to norm √d, as in `Fit.scaled_error`.
     """
 
     rotation: Rotation
@@ -91,8 +91,8 @@ def learn_topology(
     divide the width, the remaining wires are idle. Adam trains the logits of the permutations,
     perturbed by decreasing Gumbel noise, together with the generators of exponential blocks; in the
     last quarter of the steps the permutations are hardened, and only the generators are trained.
-    Several starts are trained at once, and the best result is kept. For a target, its blocks are
-    the start of a `structmat.fit`.
+    Several starts are trained at once, and the best result is kept. For a target, a
+    `structmat.fit` then starts at its blocks.
 
     The problem has many local minima. Compare the result with other networks of the same size, and
     use more starts, before drawing conclusions.
@@ -102,17 +102,17 @@ def learn_topology(
     width : int
         At least 2. Memory is proportional to starts × depth × width².
     target_or_loss : (width, width) array, tensor or Rotation, or function
-        A real or complex matrix that R should approximate; or a function from R, a tensor (width,
-        width), to a real tensor with one element, which is minimised. With soft permutations, R is
-        not orthogonal; the loss should not reward that.
+        A real or complex matrix that R should approximate; or a function from R, a (width, width)
+        tensor, to a real tensor with one element, which is minimised. With soft permutations, R is
+        not exactly orthogonal, and the loss should not reward this.
     depth : int
         The number of stages, at least 1.
     block : int
         The radix of the switches, from 2 to the width.
     starts, steps : int
     straight_through : bool
-        Whether the permutations are hardened in every step, and their gradients are those of the
-        soft ones (a straight-through estimator). By default soft permutations are used.
+        Whether the permutations are hardened in every step, and their gradients are passed on to
+        the soft ones (a straight-through estimator). By default soft permutations are used.
     dtype : torch dtype, optional
         The dtype of R; complex for unitary blocks. By default that of the target, in double
         precision, and float64 for a loss.
@@ -157,7 +157,7 @@ def learn_topology(
     stages, several = checked_integer(depth, "depth", 1), checked_integer(starts, "starts", 1)
     count = checked_integer(steps, "steps", 4)
     if size > wires:
-        raise WidthError(f"width={wires}: it must be at least {size}, the block")
+        raise WidthError(f"width={wires}: it must be at least the block, {size}")
     if not isinstance(straight_through, bool):
         raise StructmatError(
             f"straight_through={abbreviated(straight_through)}: it must be True or False"
@@ -225,8 +225,8 @@ def proposals(
     Returns
     -------
     callable (width, rng, networks) → Network
-        It ignores the networks that the search has found. It can be pickled if the target or the
-        loss can.
+        The function ignores the networks that the search has found. It can be pickled if the target
+        or the loss can.
 
     Examples
     --------
@@ -255,9 +255,10 @@ def _proposed(
 
 
 def sinkhorn(logits: Tensor, rounds: int = _ROUNDS) -> Tensor:
-    """Return exp(logits) with its rows and columns normalised in turn to sum 1.
+    """Return exp(logits) with its rows and columns normalised in turn to sum to 1.
 
-    It converges to a doubly stochastic matrix. After any number of rounds, the columns sum to 1.
+    The result converges to a doubly stochastic matrix; after any number of rounds ≥ 1, the columns
+    sum to 1.
 
     Parameters
     ----------
@@ -312,7 +313,7 @@ def stages_product(permutations: Tensor, blocks: Tensor) -> Tensor:
     Parameters
     ----------
     permutations : (..., depth, d, d)
-        Rows n·b + k are the places in block n, and columns are wires. Rows beyond the blocks are
+        Row n·b + k is place k of block n, and columns are wires. Rows beyond the blocks are
         ignored: their wires are idle.
     blocks : (..., depth, n, b, b)
 
@@ -340,7 +341,7 @@ def stages_product(permutations: Tensor, blocks: Tensor) -> Tensor:
 
 
 def _drawn(logits: Tensor, share: float, source: torch.Generator) -> Tensor:
-    """Return soft permutations after a share of the soft steps, which are drawn with noise.
+    """Draw soft permutations with noise, after a share of the soft steps.
 
     The temperature decreases geometrically, and the Gumbel noise linearly to 0.
     """
@@ -359,7 +360,7 @@ def _is_loss(value: Any) -> bool:
 
 
 def _matrix(target: Any) -> Array:
-    """Return the target as an array, which `scaled` checks."""
+    """Return the target as an array; `scaled` checks it."""
     if isinstance(target, Rotation):
         target = target.matrix()
     if isinstance(target, Tensor):

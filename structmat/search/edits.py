@@ -1,7 +1,7 @@
 """Edits of a straight network: small changes of its switches and stages, as values.
 
 A free topology is any sequence of stages, each of which partitions the wires into switches and idle
-wires. Edits connect all free topologies of a width, so that a search by random edits can reach any.
+wires. Edits connect all free topologies of a width, so random edits can reach each of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Edit:
     start : int
         The first stage that is replaced.
     before, after : tuple of Stage
-        The stages that are replaced, and those that replace them; none to insert or remove stages.
+        The stages that are replaced, and those that replace them. `before` is empty if the edit
+        only inserts stages, and `after` if it only removes some.
     text : str
         The edit in words.
     """
@@ -150,7 +151,7 @@ def join_switches(net: Network, stage: int, first: int, second: int) -> Edit:
 
 
 def add_stage(net: Network, position: int, stage: Stage) -> Edit:
-    """Return the edit that inserts a stage, which becomes the stage of this number.
+    """Return the edit that inserts a stage, which becomes stage number `position`.
 
     Raises
     ------
@@ -191,9 +192,9 @@ def random_edit(
 ) -> Edit:
     """Return a random edit that changes a network.
 
-    One of the seven kinds of edits that are possible is chosen with equal probability, then its
-    stage and wires. An added stage is a copy of another stage or a random partition. Every network
-    whose switches have at most `largest` wires can be reached from every other one.
+    The seven kinds of edits are tried in random order, with a random stage and random wires, until
+    one of them is possible. An added stage is a copy of another stage or a random partition. Every
+    network whose switches have at most `largest` wires can be reached from every other one.
 
     Parameters
     ----------
@@ -204,7 +205,7 @@ def random_edit(
         The maximum radix, at least 2. If the network has larger switches, edits make none larger
         than these.
     deepest : int, optional
-        The maximum number of stages to which a stage is added.
+        The maximum depth: no stage is added to a network that has so many stages.
 
     Raises
     ------
@@ -225,13 +226,13 @@ def random_edit(
         if edit := _KINDS[int(k)](net, source, most, deep):
             return edit
     raise WiringError(
-        f"{net}: there is no edit with deepest={deep}; a network needs at least 2 wires, and 1"
-        " stage or the permission to add one"
+        f"{net}: there is no edit with deepest={deep}; a network needs at least 2 wires, and a"
+        " stage or room for one"
     )
 
 
 def random_partition(width: int, block: int, rng: np.random.Generator | int | None = None) -> Stage:
-    """Return a stage of blocks of b that partition the wires uniformly at random.
+    """Return a stage of switches of b wires that partition the wires uniformly at random.
 
     If b does not divide the width, the remaining wires form one smaller switch; a single remaining
     wire is idle. A block above the width gives one switch on all wires.
@@ -433,9 +434,7 @@ def _change(net: Network, stage: int, switches: Iterable[Iterable[int]], text: s
 def _straight(net: Network) -> Network:
     net = checked(net, "an edit")
     if not net.is_straight:
-        raise WiringError(
-            f"{net}: edits apply to straight networks; use its attribute straightened().network"
-        )
+        raise WiringError(f"{net}: edits apply to straight networks; use straightened().network")
     return net
 
 

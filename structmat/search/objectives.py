@@ -1,4 +1,4 @@
-"""Objectives and requirements of a search: named measures of a network, or functions of the user.
+"""Objectives and requirements of a search: named measures of a network, or user functions.
 
 An objective is a number to be minimised or maximised. A requirement is a condition with a measure
 of its violation, which is zero where the condition holds.
@@ -49,7 +49,7 @@ _DIRECTIONS = ("minimize", "maximize")
 _STARTS = 2  # random starts of a fit
 _VECTORS, _RUNS = 256, 7  # vectors of a timed product, and its repetitions
 _ROWS = 2048  # rows of the reachability matrix held in memory at once
-_ROUNDING = 1e-12  # values of this distance, relative above 1, count as equal
+_ROUNDING = 1e-12  # values that differ by at most this, relatively above 1, count as equal
 _COMPARISON = re.compile(r"\s*(\w+)\s*(<=|>=|==|≤|≥)\s*(\S+)\s*")
 _NO_TARGET = "it needs a target; give target=, the matrix to approximate"
 _CONDITIONS = (
@@ -68,7 +68,7 @@ class Objective:
     name : str
     direction : {"minimize", "maximize"}
     cost : int
-        How long it takes: 0 for counts, 1 for milliseconds, 2 for seconds at a width of some
+        How long it takes: 0 for counts, 1 for milliseconds, 2 for seconds at a width of a few
         hundred, 3 for more. A search measures cheap objectives first.
     function : Network → number
     description : str
@@ -150,7 +150,7 @@ class Requirement:
         """Return by how much a network violates the condition: 0 if and only if it satisfies it.
 
         For a comparison, it is the distance of the measure from the limit, relative to the limit if
-        that is above 1; for "dense", the share of pairs of wires that are not connected; for
+        that is above 1; for "dense", the share of (input, output) pairs not connected; for
         "universal", the share of the dimensions that are missing; for a function, its value, or 1
         instead of False.
 
@@ -187,7 +187,7 @@ def objective(
     direction: str | None = None,
     rng: int = 0,
 ) -> Objective:
-    """Return the objective of a name, or of a function from a network to a number.
+    """Return the objective with a given name, or that of a function from a network to a number.
 
     Parameters
     ----------
@@ -201,8 +201,8 @@ def objective(
     direction : {"minimize", "maximize"}, optional
         By default that of the objective.
     rng : int
-        The seed of all random numbers, so that measuring a network twice gives the same value,
-        except its time.
+        The seed of all random numbers: measuring a network twice gives the same value, except for
+        its time.
 
     Raises
     ------
@@ -264,8 +264,8 @@ def requirement(
     given : str, callable or Requirement
         "dense"; "universal", which requires the dimension of SO(d), or of U(d) (some matrices may
         still be out of reach); a comparison of an objective with a number by <=, >= or ==, such as
-        "mixing<=0.01", in which numbers within 10⁻¹² are equal; or a function that returns whether
-        a network satisfies the requirement, or a number that is positive if it does not.
+        "mixing<=0.01", in which numbers within 10⁻¹² count as equal; or a function that returns
+        whether a network satisfies the requirement, or a number that is positive if it does not.
     field, target, rng
         As for `objective`.
 
@@ -294,7 +294,7 @@ or a comparison of an objective with a number by <=, >= or ==, such as mixing<=0
         return Requirement(_title(given), 3, given)
     if not isinstance(given, str):
         raise ObjectiveError(
-            f"requirement {abbreviated(given)}: it must be a text, a function of a network, or a"
+            f"requirement {abbreviated(given)}: it must be text, a function of a network, or a"
             " Requirement"
         )
     if given.strip() == "dense":
@@ -413,14 +413,15 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
         for name, direction, cost, function, description in (
             ("parameters", "minimize", 0, _parameters, "number of parameters of all blocks"),
             ("depth", "minimize", 0, _depth, "number of stages"),
-            ("nonzeros", "minimize", 0, _nonzeros, "number of non-zeros of all factors"),
+            ("nonzeros", "minimize", 0, _nonzeros, "number of non-zeros in all factors"),
             ("radix", "minimize", 0, _radix, "number of wires of the largest switch"),
             (
                 "error_tolerance",
                 "minimize",
                 0,
                 component_error,
-                "relative error of R for independent errors in all parameters, divided by theirs",
+                "relative error of R caused by independent errors in all parameters, divided by the"
+                " size of these errors",
             ),
             ("density", "maximize", 1, _density, "share of pairs (input, output) connected"),
             ("mixing", "minimize", 1, spread.mixing, "deviation from perfect mixing, 0 to 1"),
@@ -438,7 +439,13 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
                 _time,
                 f"seconds to rotate {_VECTORS} vectors with numpy on this machine",
             ),
-            ("dimension", "maximize", 2, _dimension, "dimension of the set of its matrices"),
+            (
+                "dimension",
+                "maximize",
+                2,
+                _dimension,
+                "dimension of the set of matrices that the network represents",
+            ),
             (
                 "fourth_moment",
                 "minimize",
@@ -491,7 +498,7 @@ def _excess(net: Network, *, measured: Objective, sign: str, limit: float) -> fl
     return {"<=": distance, ">=": -distance, "==": abs(distance)}[sign]
 
 
-# Functions of the user ---------------------------------------------------------------------------
+# User functions ----------------------------------------------------------------------------------
 
 
 def _named(name: str) -> Objective:
@@ -524,7 +531,10 @@ def _number(what: str, value: Any) -> float:
     rule = "it must return a finite number"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ObjectiveError(f"{what} returned {abbreviated(given)}: {rule}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer or a fraction
+        raise ObjectiveError(f"{what} returned {abbreviated(given)}: {rule}") from None
     if not math.isfinite(number):
         raise ObjectiveError(f"{what} returned {number}: {rule}")
     return number

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from structmat.analysis.isomorphism import isomorphism
 from structmat.errors import SpecError, StructmatError, WidthError, abbreviated
 from structmat.families import Family, Rule, parse
-from structmat.families.registry import entry, nearby
+from structmat.families.registry import canonical, entry, nearby
 from structmat.families.variants import accepts
 from structmat.linalg.blocks import identity_blocks, random_blocks
 from structmat.linalg.factors import matrix_of
@@ -68,7 +68,8 @@ def check_family(
     """
     _check_named(family)
     sizes = _sizes(widths)
-    given = None if family.isidentifier() else parse(family)
+    is_name = family.isidentifier() and canonical(family)[0] == family
+    given = None if is_name else parse(family)
     for known in map(entry, {one.name for one in given.families} if given else {family}):
         _check(
             known.summary.endswith("."), f"{known.name}: its docstring must begin with a sentence"

@@ -189,7 +189,7 @@ def test_repeated_switches_have_the_moments_of_one_switch(width, times):
 )
 def test_moments_agree_with_samples(net, dtype, special):
     """Means of n independent draws have errors of order σ/√n; all entries are within 5 σ/√n."""
-    draws = 1500
+    draws = 500
     rng = np.random.default_rng(1)
     squares = np.array(
         [

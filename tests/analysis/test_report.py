@@ -318,7 +318,7 @@ def test_networks_are_compared_at_their_own_widths(tmp_path):
 # Expensive parts ------------------------------------------------------------------------------
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(networks(max_width=6))
 def test_expensive_parts_agree_with_the_functions(net):
     found = sm.report(net)

@@ -58,7 +58,7 @@ def test_bash_completes_commands_options_and_families(completed):
     assert completed("structmat show ") >= families
     for line in ("structmat show mon", "structmat compare benes mon", "structmat bench mon"):
         assert completed(line) == {name for name in families if name.startswith("mon")}
-    assert completed("structmat finetune --topology mix") == {"mixed_radix"}
+    assert completed("structmat finetune --topology mixe") == {"mixed_radix"}
 
 
 def test_bash_completes_files(completed, tmp_path):

@@ -77,5 +77,5 @@ def test_an_unwritable_page_is_a_one_line_error(folder, capsys):
     (folder / "page").mkdir()
     assert main(["audit", "ours", "--html", "page"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("structmat audit: --html page: cannot be written")
+    assert err.startswith("structmat audit: --html page: is a directory; give a file in it")
     assert err.count("\n") == 1

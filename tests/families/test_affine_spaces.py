@@ -59,7 +59,7 @@ def test_leading_stages_have_no_redundant_parameter_and_are_dense_early(space, d
         assert net == sm.mixed_radix(width, radices=(block,) * depth)
 
 
-def test_it_meets_the_bound_on_the_depth_of_full_dimension():
+def test_the_depth_attains_the_lower_bound_for_full_dimension():
     for width, block in SPACES:
         rows = sm.lower_bounds(width, block=block).rows
         [bound] = [r.least for r in rows if (r.goal, r.quantity) == ("universal", "depth")]

@@ -97,7 +97,7 @@ def test_the_claims_of_a_composition_are_true(drawn):
 
 
 @given(expressions(), st.integers(1, 3))
-def test_claims_are_kept_where_they_follow_from_the_families(drawn, times):
+def test_compositions_claim_what_follows_from_the_claims_of_their_families(drawn, times):
     expression, width = drawn
     rule = rule_of(expression)
     once = rule.claims(width)
@@ -180,7 +180,7 @@ def test_every_family_takes_the_universal_options(case, reverse, mirror, repeat)
         ("((gsoft(block=4)))", "shuffle(depth=2, block=4)"),
     ],
 )
-def test_equal_compositions_have_one_form(spec, canonical):
+def test_equal_compositions_have_the_same_form(spec, canonical):
     assert str(sm.parse(spec)) == canonical
     assert sm.parse(canonical) == sm.parse(spec)
 
@@ -210,7 +210,7 @@ def test_the_cycled_butterfly_is_a_spec():
         "torus(mirror=True)",
     ],
 )
-def test_compositions_keep_the_contract_of_families(spec):
+def test_compositions_satisfy_the_contract_of_families(spec):
     assert check_family(spec, range(1, 17))
 
 
@@ -349,7 +349,7 @@ def test_claims_of_the_deepest_nesting_take_no_longer_than_its_parts():
     assert rule.claims(64).parameters == rule(64).parameters
 
 
-def test_parts_of_a_product_are_not_built_once_it_is_too_large(monkeypatch):
+def test_building_a_product_stops_when_it_is_too_large(monkeypatch):
     monkeypatch.setattr("structmat.families.registry._ENTRIES", {})
     monkeypatch.setattr("structmat.networks.network._MOST", 1000)
     built = []

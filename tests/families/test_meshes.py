@@ -145,7 +145,7 @@ def test_a_brickwall_of_blocks_reaches_a_random_rotation():
 
 
 def test_an_odd_block_of_a_brickwall_is_refused():
-    with pytest.raises(StructmatError, match="block=3: neighbours are half-blocks"):
+    with pytest.raises(StructmatError, match="block=3: a block joins two bundles"):
         sm.brickwall(9, block=3)
 
 
@@ -169,8 +169,8 @@ def test_wide_meshes_have_all_their_switches():
     [
         (lambda: sm.brickwall(1), "brickwall.width=1, block=2.: width must be at least 2; nearest"),
         (lambda: sm.brickwall(9, block=4), "width must be a multiple of 2; nearest are 8 and 10"),
-        (lambda: sm.brickwall(4, depth=2, block=4), "at least 6 where there is a second stage"),
-        (lambda: sm.brickwall(2, depth=2), "at least 3 where there is a second stage; nearest is"),
+        (lambda: sm.brickwall(4, depth=2, block=4), "at least 6 for a depth above 1"),
+        (lambda: sm.brickwall(2, depth=2), "at least 3 for a depth above 1; nearest is"),
         (lambda: sm.families.triangle(1), "width must be at least 2"),
         (lambda: sm.families.round_robin(1), "width must be at least 2"),
         (lambda: sm.ruler(12), "width must be 2.n with n ≥ 1; nearest are 8 and 16"),

@@ -96,7 +96,7 @@ def test_the_depth_is_at_most_one_above_the_bound_where_mixing_is_not_exact(widt
 
 @given(st.integers(17, 400), st.integers(6, 16))
 def test_the_wires_of_a_grid_differ_by_one_and_odd_points_share_no_line(width, block):
-    """The network agrees with the grid from which it is made, by a count of wires on each point."""
+    """Count the wires on each point."""
     made = grid(width, block)
     counts = np.bincount(made.wires, minlength=made.points)
     assert counts.sum() == width
@@ -109,7 +109,7 @@ def test_the_wires_of_a_grid_differ_by_one_and_odd_points_share_no_line(width, b
 
 @given(st.integers(17, 300))
 def test_no_grid_of_equal_depth_and_mixing_has_fewer_parameters(width):
-    """An exhaustive search over two radices, written independently."""
+    """Search exhaustively over two radices, independently of the implementation."""
     found = grid(width, 16)
     if len(found.radices) != 2 or not found.odd:
         return
@@ -132,7 +132,7 @@ def test_no_grid_of_equal_depth_and_mixing_has_fewer_parameters(width):
 
 
 @given(st.integers(2, 400), st.integers(2, 30), st.integers(1, 5), st.integers(1, 5))
-def test_the_best_factorization_is_the_best_of_all(number, largest, scale, power):
+def test_no_factorization_is_better_than_the_best_factorization(number, largest, scale, power):
     costs = {r: (scale * r % 7, r**power) for r in range(2, largest + 1)}
     every = [f for f in factorizations(number) if max(f) <= largest]
     if largest_prime(number) > largest:

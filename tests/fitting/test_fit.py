@@ -144,7 +144,7 @@ def test_a_worse_refinement_step_is_rejected(monkeypatch):
 DTYPES = [np.float32, np.complex64, float, complex]
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(networks(max_width=8), seeds(), st.sampled_from(DTYPES), st.booleans())
 @example(net=sm.block_diagonal(8, 4), seed=0, dtype=np.float32, special=False)
 @example(net=sm.block_diagonal(8, 4), seed=0, dtype=np.complex64, special=True)
@@ -159,7 +159,7 @@ def test_no_error_is_below_the_lower_bound_in_any_precision(net, seed, dtype, sp
     assert (np.diff(found.history) <= 0).all()
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(networks(max_width=8), seeds(), st.sampled_from(DTYPES), st.integers(-60, -1))
 def test_the_best_blocks_do_not_depend_on_the_scale_of_the_target(net, seed, dtype, power):
     """Bitwise equal for powers of two, which scale without rounding."""
@@ -181,7 +181,7 @@ def test_the_best_blocks_do_not_depend_on_the_scale_of_the_target(net, seed, dty
 @pytest.mark.parametrize("dtype", [np.float32, float, complex])
 @pytest.mark.parametrize("net", [sm.butterfly(8), sm.ruler(8), sm.benes(8)], ids=str)
 def test_targets_of_extreme_norm_are_fitted_accurately(net, dtype):
-    sizes = [1e-30, 1e30] if dtype == np.float32 else [1e-299, 1e-200, 1e-30, 1e30, 1e200, 1e300]
+    sizes = [1e-30, 1e30] if dtype == np.float32 else [1e-299, 1e-200, 1e200, 1e300]
     for target in (np.eye(8), haar(8), stagewise.matrix_of(net, sm.random_blocks(net, rng=0))):
         plain = sm.fit(net, target.astype(dtype), rng=0)
         for size in sizes:
@@ -194,7 +194,7 @@ def test_targets_of_extreme_norm_are_fitted_accurately(net, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, float, np.complex64])
-@pytest.mark.parametrize("net", [sm.butterfly(256), sm.butterfly(128, 64), sm.monarch(221)])
+@pytest.mark.parametrize("net", [sm.butterfly(128), sm.butterfly(64, 32), sm.monarch(143)])
 def test_an_exactly_representable_matrix_with_noise_is_not_fitted_exactly(net, dtype):
     """The noise is 100 ulps, or 1e-5 in single precision; without it, the fit is exact."""
     blocks = sm.random_blocks(net, rng=0, dtype=np.result_type(dtype, float))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import statistics
 
 import numpy as np
 import pytest
@@ -63,6 +64,10 @@ def test_small_rotations_are_reached_as_far_as_pairs_of_wires_meet(record):
     for row in record["model"]:
         expected = row["pairs"] / (384 * 383 / 2)
         assert row["of_rotation"] == pytest.approx(expected, rel=0.5)
+    for spec in record["sizes"]["topologies"]:  # medians, as the page says
+        rows = [row for row in record["model"] if row["topology"] == spec]
+        median = statistics.median(row["of_rotation"] for row in rows)
+        assert median == pytest.approx(rows[0]["pairs"] / (384 * 383 / 2), rel=0.1)
 
 
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 2**32 - 1))

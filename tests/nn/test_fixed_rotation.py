@@ -60,8 +60,10 @@ def test_a_fixed_rotation_agrees_with_the_numpy_rotation(net, seed, dtype, kind,
         near(ours, theirs, dtype, net.depth)
 
 
-@pytest.mark.parametrize("width", [2, 17, 37, 48, 768, 1000])
-@pytest.mark.parametrize("field", ["real", "complex"])
+@pytest.mark.parametrize(
+    ("width", "field"),
+    [(n, "real") for n in (2, 17, 37, 48, 768, 1000)] + [(n, "complex") for n in (2, 37, 768)],
+)
 def test_fixed_rotators_are_correct_for_any_number_of_vectors(width, field):
     r = sm.rotator(width, rng=width, field=field)
     q = FixedRotation(r)

@@ -212,7 +212,7 @@ def test_proposals_depend_only_on_the_generator_and_can_be_pickled():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((3, np.eye(3)), {"block": 4}, r"^width=3: it must be at least 4, the block$"),
+        ((3, np.eye(3)), {"block": 4}, r"^width=3: it must be at least the block, 4$"),
         ((1, np.eye(1)), {}, r"^width=1: width must be an integer ≥ 2$"),
         ((4, np.eye(4)), {"depth": 0}, r"^depth=0: depth must be an integer ≥ 1$"),
         ((4, np.eye(4)), {"block": 1}, r"^block=1: block must be an integer ≥ 2$"),

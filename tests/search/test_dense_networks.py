@@ -35,7 +35,7 @@ def test_the_listed_networks_are_dense_within_the_budget_and_sorted(width, data)
     assert keys == sorted(set(keys))
 
 
-@settings(max_examples=40, deadline=None)  # it lists twice and builds all
+@settings(max_examples=40, deadline=None)  # each example lists twice and builds all networks
 @given(st.integers(2, 40), st.data())
 def test_a_smaller_budget_gives_a_prefix_of_the_list(width, data):
     budget = data.draw(st.integers(0, pairs(width)))

@@ -1,4 +1,4 @@
-"""Edits give straight networks of the same width, can be undone, and connect all of them."""
+"""Edits return straight networks of the same width, can be undone, and connect all networks."""
 
 import itertools
 
@@ -68,7 +68,7 @@ def test_radices_stay_within_the_limit_over_many_edits(net, seed):
 
 
 @given(straight.filter(lambda net: net.depth), st.data())
-def test_each_edit_makes_the_change_that_it_names(net, data):
+def test_each_edit_makes_the_change_that_its_name_promises(net, data):
     stage = data.draw(st.integers(0, net.depth - 1))
     one, two = data.draw(st.permutations(range(net.width)))[:2]
     first, second = switch_of(net, stage, one), switch_of(net, stage, two)
@@ -186,7 +186,7 @@ def test_invalid_edits_are_rejected(edit, message):
         edit()
 
 
-def test_an_edit_says_what_it_does():
+def test_an_edit_and_its_errors_describe_the_change():
     edit = move_wire(NET, 1, 3, 0)
     assert str(edit) == "move wire 3 of stage 1 to the switch of wire 0"
     assert str(edit.inverse) == f"undo: {edit}"

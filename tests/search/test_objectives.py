@@ -1,4 +1,4 @@
-"""Objectives measure what the analyses compute; requirements hold where their violation is 0."""
+"""Objectives agree with the analyses; requirements hold if and only if their violation is 0."""
 
 import math
 import pickle
@@ -49,7 +49,7 @@ def test_named_objectives_agree_with_the_analyses(net, field):
     assert measured("time", net, field=field) > 0
 
 
-def test_the_fit_error_is_that_of_fit_for_one_target_or_several():
+def test_fit_error_agrees_with_fit_for_one_target_or_several():
     targets = np.stack(
         [ROTATION.matrix(), *np.linalg.qr(np.random.default_rng(0).normal(size=(2, 8, 8)))[0]]
     )
@@ -98,7 +98,7 @@ def test_a_comparison_holds_where_its_violation_is_zero(net, limit, sign):
 
 
 @given(networks(max_width=6), fields)
-def test_dense_and_universal_count_what_is_missing(net, field):
+def test_violations_of_dense_and_universal_are_the_missing_shares(net, field):
     dense, universal = requirement("dense"), requirement("universal", field=field)
     assert dense.satisfied(net) == sm.is_dense(net)
     assert dense.violation(net) == pytest.approx(1 - np.mean(sm.reach(net)))
@@ -123,7 +123,7 @@ def test_cheap_requirements_come_first():
     assert requirements([]) == ()
 
 
-# Functions of the user ------------------------------------------------------------------------
+# User functions -------------------------------------------------------------------------------
 
 
 def switches(net):
@@ -242,7 +242,7 @@ def test_unknown_objectives_are_rejected(given_, message):
         ("dept<=4", r"^objective 'dept': unknown; did you mean depth"),
         ("fit_error<=0.1", r"^objective fit_error: it needs a target"),
         ("", "it must be dense"),
-        (None, r"^requirement None: it must be a text, a function of a network, or a Requir"),
+        (None, r"^requirement None: it must be text, a function of a network, or a Requir"),
     ],
 )
 def test_unknown_requirements_are_rejected(given_, message):

@@ -1,1 +1,1 @@
-"""The atlas: the best known topologies and their proved bounds, computed and improved."""
+"""The atlas of the best known topologies and their proved bounds, and its computation."""

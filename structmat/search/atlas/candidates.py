@@ -22,12 +22,12 @@ from structmat.search.atlas.stored_topology import Topology
 _GRAPHS = 64  # the largest width at which families defined by a graph are tried
 _SHALLOW = 24  # the largest width at which more depths are tried, for full dimension
 _COMPOSED = 8  # the largest width at which families are repeated and mirrored
-_SPARE = 3  # stages beyond the bound that are tried there
+_SPARE = 3  # stages beyond the bound that are tried up to that width
 _FITTED = 8  # networks that are fitted for one record
 
 _DOUBLED = ("butterfly", "mixed_radix", "knodel", "gossip")  # repeated and mirrored, too
 
-# Of equal networks, those of the first of these families hold the record.
+# Of equal networks, the one whose family comes first in this list holds the record.
 _NAMES = (
     "block_diagonal",
     "mixed_radix",
@@ -50,12 +50,12 @@ _NAMES = (
 def candidates(width: int) -> tuple[Topology, ...]:
     """Return networks of all families with radices up to 16, as topologies that are not built yet.
 
-    Blocks are 2 to 16; radices those of smallest sum for each number of stages; depths the default
-    and the smallest that a dense network can have, and up to width 24 also those at which a network
-    may have full dimension. Graphs are tried up to width 64, repeated up to three times; seeds are
-    0. Networks with one digit a stage, and those of gossip, are also repeated and mirrored, up to
-    width 8. Parts of the brick-wall and of the round-robin network have half of the dimension of
-    SO(d).
+    The blocks are 2 to 16, the radices are those with the smallest sum for each number of stages,
+    and the seeds are 0. The depths are the default and the smallest that a dense network can have;
+    up to width 24, also depths at which a network may have full dimension. Families defined by a
+    graph are tried up to width 64, with up to three repetitions. The butterfly, mixed-radix, Knödel
+    and gossip networks are also repeated and mirrored, up to width 8. The last candidate is a part
+    of the brick-wall or the round-robin network with half of the dimension of SO(d).
 
     Examples
     --------
@@ -100,7 +100,7 @@ def candidates(width: int) -> tuple[Topology, ...]:
 def _size(topology: Topology) -> tuple[float, float]:
     """Return the parameters and the depth, without building the network if they are claimed.
 
-    A network that cannot be built, such as a random graph that was not found, is infinite.
+    Both are infinite for a network that cannot be built, such as a random graph that was not found.
     """
     claims = topology.claims
     if claims.parameters is not None and claims.depth is not None:
@@ -169,7 +169,7 @@ def best_known(purpose: str, width: int, block: int) -> Record:
     for topology in _ordered(asked, width, block):
         if best.value is not None and _is_final(best, topology):
             break
-        if asked.quantity in ("error", "ratio"):  # which take long: measure each network once
+        if asked.quantity in ("error", "ratio"):  # these take long: measure each network once
             if topology.network in tried:
                 continue
             tried.add(topology.network)
@@ -230,7 +230,7 @@ def measured(topology: Topology, purpose: str, block: int) -> Record | None:
 def is_better(record: Record, than: Record) -> bool:
     """Return whether a record is better: by its value, then by its parameters, then by its depth.
 
-    Of two measured values that are equal in this order, the first stays.
+    A record is not better than one with the same value, parameters and depth.
     """
     if record.value is None or than.value is None:
         return than.value is None and record.value is not None

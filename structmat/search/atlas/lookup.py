@@ -1,4 +1,4 @@
-"""Selection of records of the atlas, as a table."""
+"""The selection of atlas records, as a table."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _nearest(width: Any) -> str:
 
 
 def summary(records: Sequence[Record]) -> list[Mapping[str, Any]]:
-    """Return, for each purpose, the number of records, of those that meet their bound, and others.
+    """Return, for each purpose, how many records there are, and how many are met, open, impossible.
 
     Examples
     --------

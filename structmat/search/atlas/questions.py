@@ -1,6 +1,6 @@
 """The questions that the atlas answers: what a record minimises or maximises, and its bound.
 
-Bounds and requirements are proved; the theorems are those of theory/ (the Theory page).
+The theorems that prove the bounds are those of theory/ (the Theory page).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ CONDITIONED_WIDTHS = tuple(range(3, 17))
 _EXACT = 64  # the largest width for perfect mixing in exact arithmetic, and for ranks
 _ZERO = 1e-12  # σ₂ of a larger network that counts as zero; non-zero values here are above 1e-3
 _RANKED = 500  # `largest` of `dimension`: a rank of up to 500 takes a fraction of a second
-_SAMPLES = 9  # targets, or draws of blocks; the 2nd and the 8th of nine enclose the median
+_SAMPLES = 9  # targets, or draws of blocks; the 2nd and the 8th of nine enclose the true median
 _SWEEPS = 100
 
 # Families without a redundant parameter up to their default depth (a brick-wall only with 2×2
-# switches), and those that cover all of SO(d) at that depth; with the claims that prove it.
+# switches), and those that cover all of SO(d) at that depth, with the theorems that prove it.
 _WITHOUT_REDUNDANCY = {
     "affine": "T2",
     "brickwall": "T31",
@@ -74,11 +74,12 @@ class Measured(NamedTuple):
 
 
 EVIDENCE: Mapping[str, str] = {
-    "closed form": "proved for the family, by its claims and the theorems that they rest on",
+    "closed form": "proved for the family, by its claims and the theorems on which they rest",
     "exact": "computed exactly for this network: reachability, rational averages, or a dimension",
-    "rank": "a proved lower bound on the dimension: a rank modulo a prime, or pairs of wires",
+    "rank": "a proved lower bound on the dimension: a rank modulo a prime, or the number of pairs"
+    " of wires that share a switch",
     "rounding": "computed in floating point: zero up to rounding",
-    "measured": "the median of nine random draws, with an interval of 96% confidence",
+    "measured": "the median of nine random draws, with a 96% confidence interval",
 }
 
 
@@ -249,7 +250,7 @@ def _fewest(quantity: str, holds: Callable[[Topology], str | None]) -> Any:
 
 
 def _covering(least: Callable[[int], int]) -> Callable[[Topology], str | None]:
-    """Return the requirement of at least this dimension."""
+    """Return the requirement that the dimension is at least this function of the width."""
 
     def holds(topology: Topology) -> str | None:
         if topology.network.parameters < least(topology.width):
@@ -298,7 +299,7 @@ def _conditioned(net: Network) -> Measured:
 
 
 def _median(values: Sequence[float]) -> Measured:
-    """Return the median of nine values; by the binomial distribution the interval has 96.1 %."""
+    """Return the median of nine values, with its 96.1 % interval by the binomial distribution."""
     low, middle, high = (float(f"{sorted(values)[k]:.4g}") for k in (1, _SAMPLES // 2, 7))
     return Measured(middle, "measured", (low, high))
 

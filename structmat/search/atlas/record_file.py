@@ -83,7 +83,7 @@ class Record:
 
     @property
     def reason(self) -> str | None:
-        """The proof that no network serves the purpose, if there is none."""
+        """Why no network serves the purpose; None if one may."""
         return self.question.obstacle(self.width, self.block)
 
     @property
@@ -108,7 +108,7 @@ class Record:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record by name, as a JSON-serialisable dict."""
+        """Return the values of the record by name, as a JSON-serialisable dict."""
         return {
             "purpose": self.purpose,
             "title": self.question.title,
@@ -129,7 +129,7 @@ class Record:
         }
 
     def row(self) -> list[str]:
-        """Return the cells of a table, without the block."""
+        """Return the cells of a table row, without the block."""
         if self.topology is None:
             return [self.purpose, f"{self.width:,}", "none", "", "", "", "", "", f"{self.reason}"]
         name = str(self.topology)
@@ -171,7 +171,7 @@ def checked_purpose(purpose: Any) -> str:
 
 @functools.cache
 def packaged() -> tuple[Record, ...]:
-    """Return the records of the data file of the package.
+    """Return the records of the data file in the package.
 
     Raises
     ------

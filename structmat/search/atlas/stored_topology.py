@@ -1,4 +1,4 @@
-"""Topologies as the atlas stores them: a spec, the first switches of one, or a network."""
+"""Topologies as the atlas stores them: a spec, the first switches of its network, or a network."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ class Topology:
 
     @functools.cached_property
     def claims(self) -> Claims:
-        """What the family claims about the network; nothing for a part of one."""
+        """The claims of the family about the network; empty for a part of it."""
         if self.spec is None or self.switches is not None:
             return Claims()
         return parse(self.spec).claims(self.width)
 
     @functools.cached_property
     def name(self) -> str:
-        """The name of the family, or nothing."""
+        """The name of the family, or an empty string."""
         return "" if self.spec is None else str(getattr(parse(self.spec), "name", ""))
 
     @functools.cached_property

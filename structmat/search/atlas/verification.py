@@ -1,4 +1,4 @@
-"""Records computed again from their networks, and records that another network improves."""
+"""The verification of records from their networks, and the records that a network improves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from structmat.search.atlas.record_file import Record
 from structmat.search.atlas.stored_topology import Topology
 
 _LONGEST = 20_000  # characters of the JSON text of a network without a spec
-_CLOSE = 1e-6  # relative difference of measured values that are computed again
+_CLOSE = 1e-6  # relative difference allowed between a measured value and its interval
 
 
 # Computing again --------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def submitted(records: Sequence[Record], topology: Any, *, holder: str = "search
 
 
 def _key_of_size(topology: Topology, record: Record) -> tuple[float, int, int]:
-    """Return the key of a network if it served the purpose; the best possible where unknown."""
+    """Return the key that a network would have if it served the purpose, or a lower bound on it."""
     net = topology.network
     counts = {"parameters": net.parameters, "depth": net.depth}
     value = counts.get(record.question.quantity, -math.inf)
@@ -132,7 +132,7 @@ def _stored(net: Network) -> Topology:
     if len(text) > _LONGEST:
         raise StructmatError(
             f"a network of {len(text):,} characters as JSON: the atlas stores up to {_LONGEST:,};"
-            " give a family that makes it"
+            " give the spec of a family instead"
         )
     return Topology(net.width, stored=text)
 

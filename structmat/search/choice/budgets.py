@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +48,7 @@ depth, time, relative_time and memory
                 f"budget: no quantity {abbreviated(name)}{suggest(str(name), QUANTITIES, fallback)}"
             )
         real = isinstance(limit, numbers.Real) and not isinstance(limit, bool)
-        if not real or not math.isfinite(limit) or limit < 0:
+        if not real or not 0 <= limit <= sys.float_info.max:
             raise StructmatError(
                 f"budget {name}={abbreviated(limit)}: it must be a finite number ≥ 0"
             )

@@ -26,7 +26,7 @@ class Row:
     Attributes
     ----------
     rule : Rule
-        The topology; `str` gives its spec.
+        The topology; `str(rule)` is its spec.
     widths : tuple of int
     parameters, depth, largest : int
         The parameters of all layers, the stages at the width with the most, and the largest radix.
@@ -37,12 +37,12 @@ class Row:
         `structmat.mixing` at the width with the largest; None if it was not needed for the ranking,
         or the network is too large.
     time, relative_time : float
-        Seconds of all layers for 2,048 vectors in float32, modelled or measured, and its ratio to
-        the modelled time of dense matrices.
+        Seconds for all layers: modelled for 2,048 vectors in float32, or measured for 256 in
+        float64; and the ratio of this time to the modelled time of dense matrices.
     memory : int
-        Bytes of training with Adam for 2,048 vectors: parameters, blocks, and inputs of stages.
+        Bytes for training with Adam on 2,048 vectors: parameters, blocks, and inputs of stages.
     reason : str
-        Why it is the first, or why the first is better.
+        Why this row is the first, or why the first row is better.
     evidence : dict from str to str
         How each property is known: "proved", "computed", "modelled" or "measured".
     also : tuple of str
@@ -108,8 +108,8 @@ class Choice:
     rows : tuple of Row
         The best first.
     bounds : tuple of structmat.analysis.lower_bounds.Bound
-        Lower bounds for any network of these widths, with the values of the best; parameters are
-        summed over the layers.
+        Lower bounds for any network of these widths, with the values of the best row; parameters
+        are summed over the layers.
     notes : tuple of str
         What was proved, computed, modelled or measured.
     """

@@ -21,16 +21,17 @@ TOKENS = 2048  # vectors for which time and memory are modelled
 BUILT = 2**22  # maximum of width × stages of a network that is built
 _ROUNDING = 1e-12  # values of `mixing` below this are 0
 _OPTIMIZER = 4  # numbers that Adam keeps for a parameter: value, gradient and two moments
-_PAIRS = ("brickwall", "round_robin", "ruler", "triangle")  # of 2×2 switches, too many to build
+# Families with 2×2 switches, and with so many stages that wide networks are not built.
+_PAIRS = ("brickwall", "round_robin", "ruler", "triangle")
 
-FULL = "it has the dimension of all rotations"  # which does not prove that it represents each
+FULL = "it has the dimension of SO(d)"  # which does not prove that it represents every rotation
 _RANKED = 1000  # parameters up to which the dimension is computed as a rank
 
 # Families that represent every rotation, with the reason.
 UNIVERSAL: Mapping[str, str] = {
-    "brickwall": "Clements et al. null any matrix with it",
+    "brickwall": "Clements et al. decompose any rotation with it",
     "ruler": "recursive cosine–sine decomposition",
-    "triangle": "Reck et al. null any matrix with it",
+    "triangle": "Reck et al. decompose any rotation with it",
 }
 
 
@@ -45,7 +46,7 @@ class Contender:
     device : str
         As for `structmat.linalg.throughput.modelled_seconds`.
     limit : int, optional
-        The largest radix that is of interest.
+        The largest radix that the purpose allows.
     """
 
     def __init__(
@@ -141,9 +142,10 @@ class Contender:
     def is_exact(self) -> bool:
         """Whether mixing is proved to be exact, because all paths are unique.
 
-        If each stage has switches of one radix on all wires, there are as many paths from an input
-        as the product of the radices. If that is the width and the network is dense, there is one
-        path to each output, and each output gets the same share. Further stages do not change that.
+        If each stage has switches of one radix on all wires, the number of paths from an input is
+        the product of the radices. If that is the width and the network is dense, there is one path
+        to each output, and every output receives the same share of the energy on average. Further
+        stages do not change that.
         """
         return self.is_small and all(
             _has_unique_paths(net) or _has_unique_paths(net[: self.members[d].dense_at or 0])
@@ -152,7 +154,7 @@ class Contender:
 
     @cached_property
     def mixing(self) -> float:
-        """The value of `structmat.mixing`, at the width with the largest."""
+        """The value of `structmat.mixing`, the largest over all widths."""
         if self.is_exact:
             return 0.0
         if not self.is_small:
@@ -203,7 +205,7 @@ class Contender:
 
 
 def _nonzeros(width: int, member: Member) -> int:
-    """Return the non-zeros of all stages: r² of a switch are 2·r(r−1)/2 + r, 1 of an idle wire."""
+    """Return the non-zeros of all stages: r² = 2·r(r−1)/2 + r a switch, and 1 an idle wire."""
     return 2 * member.parameters + member.depth * width
 
 

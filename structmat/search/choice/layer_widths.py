@@ -18,23 +18,23 @@ def layer_widths(given: Any) -> Widths:
     ----------
     given : int, iterable of int, mapping from a name to an int, or model
         A model is anything with `named_modules()`, as torch modules have. Its linear layers are the
-        modules with a weight matrix and an integer `in_features`, or `nf`, as transformers calls
-        the outputs of its `Conv1D`; their width is the number of inputs. The output embedding of a
-        language model is left out, as in PEFT's "all-linear".
+        modules with a weight matrix and an integer `in_features` or, like the `Conv1D` of
+        transformers, an integer `nf`; their width is the number of inputs. The output embedding of
+        a language model is left out, as in PEFT's "all-linear".
 
     Raises
     ------
     StructmatError
-        If there is no width, or one is not an integer from 2 to 2^22, or a model has no linear
-        layer.
+        If there is no width, or one is not an integer from 2 to 2^22; if a model has no linear
+        layer, or one whose width is unknown until its first call.
 
     Examples
     --------
     >>> layer_widths(768), layer_widths([768, 3072, 768]), layer_widths({"query": 64})
     ({768: 1}, {768: 2, 3072: 1}, {64: 1})
     """
-    if hasattr(given, "named_modules"):
-        found = [width for width in _inputs(given) if width > 1]  # 1 has nothing to rotate
+    if hasattr(given, "named_modules") and not isinstance(given, type):
+        found = [width for width in _inputs(given) if width > 1]  # a single input cannot be rotated
         if not found:
             raise StructmatError(
                 f"{type(given).__name__}: it has no linear layers; give the widths to rotate"
@@ -59,10 +59,16 @@ def _counted(widths: Iterable[Any]) -> Widths:
 def _inputs(model: Any) -> Iterable[int]:
     """Yield the number of inputs of each linear layer of a model, except its output embedding."""
     output = _output_embedding(model)
-    for _, module in model.named_modules():
+    for name, module in model.named_modules():
         if module is output:
             continue
-        shape = getattr(getattr(module, "weight", None), "shape", None)
+        try:
+            shape = getattr(getattr(module, "weight", None), "shape", None)
+        except RuntimeError:  # a lazy layer of torch
+            raise StructmatError(
+                f"layer {abbreviated(name)}: its width is unknown before the first call; run the"
+                " model once"
+            ) from None
         if shape is None:
             continue
         if isinstance(getattr(module, "in_features", None), int):

@@ -17,7 +17,7 @@ _MIXING = ("exact mixing", "nearly exact mixing", "uneven mixing")
 
 @dataclass(frozen=True)
 class Criterion:
-    """A number to be minimised, in the order in which a purpose compares topologies.
+    """A number by which a purpose compares topologies: a smaller one is better.
 
     Attributes
     ----------
@@ -45,13 +45,13 @@ class Purpose:
     summary : str
         What is preferred, in one sentence.
     order : tuple of Criterion
-        Compared one after the other.
+        In order of priority; a later one decides between topologies that are equal in the others.
     straight : bool
         Whether identity blocks must give the identity matrix.
     largest : int or None
-        The default of the largest radix.
+        The default limit on the largest radix.
     bounds : tuple of (str, str)
-        The goals and quantities whose lower bounds are of interest.
+        The goals and quantities whose lower bounds are shown.
     universal : bool
         Whether all rotations must be represented.
     deepens : bool
@@ -196,7 +196,7 @@ PURPOSES: Mapping[str, Purpose] = {
 
 
 def purpose_of(given: Any) -> Purpose:
-    """Return the purpose of a name, or of an objective or function of a network.
+    """Return the purpose with a given name, or that of an objective or a function of a network.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from typing import Any
 
 from structmat._util.text_table import counted
 from structmat.analysis.lower_bounds import Bound, lower_bounds
-from structmat.errors import StructmatError, checked_integer, suggest
+from structmat.errors import StructmatError, abbreviated, checked_integer, suggest
 from structmat.families import Family, parse
 from structmat.linalg.throughput import RATES
 from structmat.search.choice.budgets import checked_budget, in_units
@@ -22,8 +22,10 @@ from structmat.search.choice.purposes import Purpose, purpose_of
 from structmat.search.dense_networks import Member, deepened, dense_member, dense_members
 from structmat.search.objectives import OBJECTIVES, Objective
 
-# Names in this order are preferred for equally good networks.
+# Of equally good networks, those with these names are preferred, in this order.
 _WELL_KNOWN = ("butterfly", "mixed_radix", "mixing_network", "shuffle", "block_diagonal")
+
+_WIDEST = 2**19  # wider networks take minutes to list, and most are not built (see BUILT)
 
 DEFAULT = "mixing_network(block=16)"  # for finetuning, without a budget
 
@@ -45,7 +47,7 @@ def choose(
     width : int, iterable of int, mapping from a name to an int, or torch model
         One width, or several for which one topology is chosen; for a model, the inputs of its
         linear layers, without the output embedding of a language model. Numbers of parameters, time
-        and memory are totals over all layers, and the depth and the mixing are the largest.
+        and memory are totals over all layers; depth and mixing are the largest over the widths.
     purpose : str, structmat.search.objectives.Objective or callable
         - "finetune": straight networks, with switches of at most 16 wires. Exact mixing is best,
           then nearly exact mixing (`structmat.mixing` at most 0.2), then the least time. Without a
@@ -72,7 +74,8 @@ def choose(
     device : {"cpu", "compiled", "cuda"}
         The kind of machine for which time is modelled.
     measure : bool
-        Measure the time of the listed networks on this machine, with numpy, and sort by it.
+        Measure the time of the listed networks on this machine, with numpy, and use it in place of
+        the modelled time to order them.
 
     Returns
     -------
@@ -81,8 +84,8 @@ def choose(
     Raises
     ------
     StructmatError
-        If a width, the purpose or an option is invalid, or no network fits the budget; the message
-        then states the least that would do.
+        If a width is not an integer from 2 to 524,288; if the purpose or an option is invalid; or
+        if no network fits the budget, and the message then states the least that would do.
     ObjectiveError
         If the objective or function fails, or returns no finite number.
 
@@ -103,8 +106,13 @@ finetune is within it; the least is 1,532 parameters, for gossip
     wanted = purpose_of(purpose)
     limits = checked_budget(budget)
     count = checked_integer(rows, "rows", 1)
-    if device not in RATES:
-        raise StructmatError(f"device={device!r}: unknown{suggest(str(device), RATES)}")
+    if str(device) not in RATES:
+        raise StructmatError(f"device={abbreviated(device)}: unknown{suggest(str(device), RATES)}")
+    if (widest := max(layers)) > _WIDEST:
+        raise StructmatError(
+            f"width={widest:,}: topologies are compared up to width {_WIDEST:,}; take {DEFAULT},"
+            " which is the default for finetuning"
+        )
     if largest is not None:
         wanted = replace(wanted, largest=checked_integer(largest, "largest", 2))
     within = [one for one in _contenders(layers, wanted, limits, device) if _fits(one, limits)]
@@ -218,7 +226,7 @@ def _fits(one: Contender, limits: Mapping[str, float]) -> bool:
 
 
 def _order(one: Contender, key: tuple[float, ...]) -> tuple[Any, ...]:
-    """Return what to sort by: of equal topologies, the default one, then the best known."""
+    """Return the sort key; of equal topologies, the default comes first, then well-known ones."""
     spec, name = str(one.rule), one.rule.families[0].name
     known = _WELL_KNOWN.index(name) if name in _WELL_KNOWN else len(_WELL_KNOWN)
     return key, spec != DEFAULT, known, len(spec), spec
@@ -228,12 +236,13 @@ def _ranked(contenders: list[Contender], purpose: Purpose) -> Iterator[Contender
     """Yield the suitable topologies in order, and build and measure no more than necessary.
 
     A topology is first sorted by lower bounds on its values that need no network, and by its values
-    as soon as it comes first. Topologies with the networks of an earlier one are added to `also`.
+    as soon as it comes first. A topology with the same networks as an earlier one is added to the
+    `also` of that one.
     """
     order = [_order(one, purpose.least_key(one)) for one in contenders]
     queue = [(key, k, False) for k, key in enumerate(order)]
     heapq.heapify(queue)
-    last: list[Contender] = []  # those with the values of the one before
+    last: list[Contender] = []  # those with the same values as the previous one
     while queue:
         (key, *_), k, known = heapq.heappop(queue)
         one = contenders[k]

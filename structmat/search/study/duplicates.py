@@ -12,7 +12,7 @@ from structmat.networks.network import Network
 from structmat.networks.stage import Stage
 from structmat.search.objectives import Objective, Requirement
 
-# Objectives that do not depend on the names of the wires, nor on a sample.
+# Objectives that depend neither on the labels of the wires nor on random samples.
 INVARIANT = frozenset(
     {
         "parameters",
@@ -29,14 +29,14 @@ INVARIANT = frozenset(
         "universal",
     }
 )
-_ROUNDS = 4  # of refinement; more would distinguish few more networks
+_ROUNDS = 4  # rounds of refinement; further rounds would distinguish few more networks
 _WIDEST = 64  # the maximum width at which networks are compared up to a relabelling
 
 
 def are_invariant(measures: Iterable[Objective | Requirement]) -> bool:
-    """Return whether objectives and requirements do not depend on the names of the wires.
+    """Return whether objectives and requirements do not depend on the labels of the wires.
 
-    Of functions of the user it is not known.
+    User functions are assumed to depend on them.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def key(net: Network, *, relabelled: bool) -> str:
     if not relabelled or not _is_comparable(net):
         return _digest(repr(_canonical(net)))
     # Row i refines the colours of the wires after wire i has been distinguished from the others.
-    # Without that, all wires of networks of full stages would have the same colour.
+    # Without this, all wires of a network of full stages would have the same colour.
     colour = np.eye(net.width, dtype=np.uint64)
     for _ in range(_ROUNDS):
         own = mixed_keys(colour)
@@ -87,7 +87,7 @@ def key(net: Network, *, relabelled: bool) -> str:
 
 
 def equivalent(a: Network, b: Network, *, relabelled: bool) -> bool:
-    """Return whether two networks of one key are equivalent.
+    """Return whether two networks with the same key are equivalent.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def _radices(stage: Stage) -> list[tuple[int, int]]:
 
 
 def _canonical(net: Network) -> tuple[object, ...]:
-    """Return the switches of each stage in order, with the wires of each in order of reading."""
+    """Return the switches of each stage, and the wires of each switch, in ascending order."""
     return (
         net.width,
         *(

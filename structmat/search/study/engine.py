@@ -55,15 +55,16 @@ def search(
     """Search for networks of a width that are good by one or more objectives.
 
     Each trial proposes a network, measures the requirements, the cheap ones first, and, if they are
-    satisfied, the objectives. Optuna chooses among families and their options and the sizes of free
-    networks, from what the earlier trials measured; the others are edits of the best networks so
-    far. A network that is equivalent to an earlier one is not measured again. An objective that
-    fails or returns no finite number marks its trial as failed, and the search goes on.
+    satisfied, the objectives. Based on the earlier trials, Optuna chooses the source of a network,
+    the family and its options, and the size of a free network; edits are applied to the best
+    networks so far. A network that is equivalent to an earlier one is not measured again. If an
+    objective fails or does not return a finite number, its trial is marked as failed, and the
+    search continues.
 
     With a storage, any number of processes on any number of machines can work on one search, join
     it and leave it: each calls this function with the same arguments. A process that is killed
-    loses only the trial that it was running, which another one tries again. If the processes and
-    the search have ended, a repeated call continues the search where it stopped.
+    loses only the trial that it was running, which another process tries again. If all processes
+    have ended, calling the function again continues the search where it stopped.
 
     Parameters
     ----------
@@ -88,20 +89,21 @@ def search(
         so far), or functions of (width, rng, best), which return a topology; `rng` is a numpy
         Generator, and `best` is a list of networks, the best first.
     families : sequence of specs or families, optional
-        The families of which networks are proposed: a name stands for all values of its options, a
-        spec for itself. By default all families.
+        The families of which networks are proposed: a name stands for the family with any options;
+        a spec fixes its options, except for a depth, a number of repetitions or a seed that it does
+        not give. By default all families.
     start : sequence of topologies
         The networks of the first trials.
     sampler : {"tpe", "nsga2", "random"}, optional
-        The sampler of Optuna; by default "tpe" for one objective, and "nsga2" for several. With
-        "random", proposals do not depend on earlier trials, only on the seed and their number.
+        The Optuna sampler; by default "tpe" for one objective, and "nsga2" for several. With
+        "random", proposals depend only on the seed and their number, not on earlier trials.
     field : {"real", "complex"}
         Whether the blocks are orthogonal or unitary.
     target : array or Rotation, optional
-        What "fit_error" approximates.
+        The matrix, or matrices, that "fit_error" approximates.
     rng : int
         The seed. With one process and objectives that are functions of the network, it determines
-        the result, also of a search that was interrupted and continued.
+        the result, even if the search was interrupted and continued.
     timeout : float, optional
         The number of seconds after which this process starts no further trial.
     progress : bool
@@ -110,7 +112,7 @@ def search(
     Returns
     -------
     SearchResult
-        All trials of the search. After a KeyboardInterrupt, those that finished.
+        All finished trials of the search, also after a KeyboardInterrupt.
 
     Raises
     ------
@@ -210,12 +212,12 @@ def stored(storage: str | os.PathLike[str], name: str = "search") -> SearchResul
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"; it has {', '.join(map(repr, names))}" if names else "; it is empty"
+    return f"; it contains {', '.join(map(repr, names))}" if names else "; the storage is empty"
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Silence the log of Optuna and its warnings about experimental features."""
+    """Silence Optuna's log and its warnings about experimental features."""
     import optuna
 
     before = optuna.logging.get_verbosity()

@@ -28,7 +28,7 @@ class Journal(BaseJournalBackend):
 
     - A line is written completely or not at all. If the disk is full, the part that was written is
       removed, and a part left by a killed process is removed before the next line is written.
-      Otherwise, the next line would be appended to it, and nobody could read the journal any more.
+      Otherwise, the next line would be appended to it, and the journal would become unreadable.
     - The lock is held by the operating system, which releases it when a process is killed. A lock
       file would remain, and the other processes would wait for half a minute.
 
@@ -59,7 +59,7 @@ class Journal(BaseJournalBackend):
             if os.fstat(file.fileno()).st_size < position:
                 raise FileError(
                     f"{self._path}: the journal became shorter while it was in use; do not replace"
-                    " the file of a search that runs"
+                    " the file of a running search"
                 )
             file.seek(position)
             lines = file.read().split(b"\n")[:-1]  # what follows the last line end is incomplete
@@ -108,7 +108,7 @@ class Journal(BaseJournalBackend):
             log = None
         if not isinstance(log, dict) or "op_code" not in log:
             raise FileError(
-                f"{self._path}: line {number} is not that of a search journal; give another file"
+                f"{self._path}: line {number} is not a line of a search journal; give another file"
             )
         return log
 

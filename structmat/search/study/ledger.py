@@ -19,8 +19,8 @@ ERROR = "error"  # why a trial failed
 UNUSED = "unused"  # a trial that turned out to be unnecessary
 SAME = "same_as"  # the number of the proposal with an equivalent network
 
-_ATTEMPTS = 3  # after which a proposal that ends the process that tries it is given up
-GIVEN_UP = f"the process that measured the network ended without a result, {_ATTEMPTS} times"
+_ATTEMPTS = 3  # attempts after which a proposal that ends every process is given up
+GIVEN_UP = f"{_ATTEMPTS} processes that measured the network ended without a result"
 
 Attempts: TypeAlias = Sequence["FrozenTrial"]
 
@@ -71,7 +71,7 @@ def number_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
 
 
 def outcome(attempts: Attempts) -> FrozenTrial | None:
-    """Return the attempt that finished a proposal, the last one if it is given up, or None."""
+    """Return the attempt that finished a proposal, or the last if it is given up, else None."""
     for trial in attempts:
         failed = ERROR in trial.user_attrs and trial.state.is_finished()
         if failed or trial.state.name == "COMPLETE":
@@ -86,7 +86,7 @@ def is_lost(attempts: Attempts) -> bool:
 
 
 def is_waiting(attempts: Attempts) -> bool:
-    """Return whether a proposal waits for a process that tries it again."""
+    """Return whether a proposal waits for a process to try it again."""
     return outcome(attempts) is None and any(one.state.name == "WAITING" for one in attempts)
 
 
@@ -99,7 +99,7 @@ def is_needless(trial: FrozenTrial, attempts: Attempts) -> bool:
 
 
 def proposal_of(trial: FrozenTrial) -> Mapping[str, Any]:
-    """Return the stored network of a trial with its key, source and parent, empty if there is none.
+    """Return the stored network of a trial with its key, source and parent, or an empty mapping.
 
     Examples
     --------

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def drawn(result: SearchResult, ax: Axes | None = None) -> Axes:
     """Draw the front of the first two objectives, or the best value so far of a single one.
 
-    With more than two objectives, the front is that of all of them, so it need not be a staircase.
+    With more than two objectives, the Pareto front is that of all of them, so the points that are
+    drawn need not form a staircase.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Proposals of networks for the trials of a search: of families, free, or edits of others."""
+"""Networks proposed for the trials of a search: from families, free networks, and edits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Source: TypeAlias = str | Proposer
 SOURCES = ("families", "free", "edits")
 _LARGEST = 16  # the largest radix of free networks, unless a requirement allows another
 _WIRES = 2**20  # the maximum of width × stages of a proposal
-_DRAWS = 16  # edits that are drawn for one proposal, of which the first suitable one is taken
+_DRAWS = 16  # edited networks drawn for one proposal; the first suitable one is taken
 _SEED = 2**31
 
 
@@ -53,7 +53,7 @@ class Proposal(NamedTuple):
 
     @property
     def topology(self) -> str:
-        """The spec if there is one, and else the JSON text of the network."""
+        """The spec if there is one, otherwise the JSON text of the network."""
         return self.spec or self.network.to_json()
 
 
@@ -76,7 +76,7 @@ class Space:
     starts : tuple of topologies
         The networks of the first trials.
     sources : tuple
-        "families", "free" and "edits", or functions of the user.
+        "families", "free" and "edits", or user functions.
     largest, deepest : int
         The maximum radix and number of stages of free networks.
     """
@@ -90,9 +90,9 @@ class Space:
 
     @cached_property
     def variants(self) -> Mapping[str, tuple[str, ...]]:
-        """The specs of each family that have a network of this width, by its name.
+        """The specs that have a network of this width, by the name of their family.
 
-        Depths and seeds are not among the options; `family` chooses them.
+        Depths and seeds are not among their options; they are chosen for each proposal.
         """
         asked = [known.name for known in catalogue()] if self.families is None else self.families
         found = {str(one): tuple(_variants(str(one), self.width)) for one in asked}
@@ -134,12 +134,12 @@ def proposal(
         Good networks of earlier trials, the best first; empty if the proposals must not depend on
         the earlier trials.
     suits : Network → number
-        0 if a network is new and satisfies the cheap requirements, and else by how much it fails.
+        0 if a network is new and satisfies the cheap requirements, otherwise its violation.
 
     Raises
     ------
     StructmatError
-        If a function of the user fails or does not return a network of this width.
+        If a user function fails or does not return a network of this width.
     """
     if number < len(space.started):
         return space.started[number]
@@ -194,7 +194,7 @@ def _edit(
     """Return the most suitable of some random edits of an elite, or of a start or free network."""
     parent: int | None = None
     if elites:
-        elite = elites[int(len(elites) * rng.random() ** 2)]  # rather one of the best
+        elite = elites[int(len(elites) * rng.random() ** 2)]  # favours the best
         parent, net = elite.number, network_of(elite.topology, space.width)
     elif space.started:
         net = space.started[rng.integers(len(space.started))].network
@@ -220,7 +220,7 @@ def _edit(
 def _proposed(
     source: Proposer, width: int, rng: np.random.Generator, elites: Sequence[Elite]
 ) -> Proposal:
-    """Return the proposal of a function of the user; name the function in its errors."""
+    """Return the proposal of a user function; name the function in its errors."""
     name = _name(source)
     best = [network_of(elite.topology, width) for elite in elites]
     try:
@@ -274,7 +274,7 @@ or a function (width, rng, best) → network
 
 
 def limits(width: int, requirements: Iterable[str]) -> tuple[int, int]:
-    """Return the maximum radix and depth of free networks that the requirements allow.
+    """Return the maximum radix and depth that the requirements allow for free networks.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The trials of a study of Optuna as the result of a search."""
+"""The trials of an Optuna study as the result of a search."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read(
     *,
     interrupted: bool = False,
 ) -> SearchResult:
-    """Return the result of a study; `known` keeps the finished trials."""
+    """Return the result of a study; `known` caches the finished trials."""
     settings = study.user_attrs[SETTINGS]
     goals = tuple(Goal(*pair) for pair in settings["objectives"])
     book = ledger.numbered(trials)

@@ -55,7 +55,7 @@ class Trial:
     topology : str or None
         The spec of the network, or its JSON text; None if making it failed.
     values : dict from name to float
-        The objectives, of a feasible network.
+        The values of the objectives; empty unless the network is feasible.
     violation : float
         The sum of the violations of the requirements. A requirement that was not measured, because
         the network violates a cheaper one, counts as 1.
@@ -159,9 +159,10 @@ class SearchResult:
 
     @cached_property
     def front(self) -> tuple[Trial, ...]:
-        """The Pareto front: the trials that no other is better than in all objectives.
+        """The Pareto front, in order of the first objective.
 
-        Several networks with equal values are all on it. It is in order of the first objective.
+        A trial is on the front if no other trial is at least as good in every objective and better
+        in one. Of several networks with equal values, all or none are on it.
         """
         costs = self._costs(self.ranking)
         return tuple(
@@ -175,14 +176,14 @@ class SearchResult:
         Raises
         ------
         StructmatError
-            If no network satisfies the requirements; the message says how close the nearest is.
+            If no network satisfies the requirements; the message states how close the nearest is.
         """
         if self.ranking:
             return self.ranking[0]
         raise StructmatError(self._shortfall())
 
     def save(self, path: str | Path) -> Path:
-        """Save the best network as JSON, for `structmat.network` and all commands.
+        """Save the best network as JSON, which `structmat.network` and all commands accept.
 
         Raises
         ------
@@ -302,7 +303,7 @@ class SearchResult:
         )
 
     def _costs(self, trials: Sequence[Trial]) -> npt.NDArray[np.float64]:
-        """Return the values of the objectives, with signs by which smaller is better."""
+        """Return the values of the objectives, with signs such that smaller values are better."""
         rows = [[goal.sign * trial.values[goal.name] for goal in self.goals] for trial in trials]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.goals))
 

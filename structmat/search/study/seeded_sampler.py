@@ -1,4 +1,4 @@
-"""Samplers of Optuna whose random numbers depend only on a seed and the number of the proposal."""
+"""Optuna samplers whose random numbers depend only on a seed and the number of the proposal."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
 
 
 class SeededSampler(BaseSampler):
-    """A sampler that is made anew for each trial, with a seed for this trial.
+    """A sampler that is created anew for each trial, with a seed of its own.
 
-    A sampler with one seed gives the same numbers again after an interruption. With a seed for each
-    trial, a search that is continued proposes what an uninterrupted one would have proposed, and
-    the random sampler makes the same proposals for any number of processes.
+    A sampler with a single seed would repeat its numbers after an interruption. With a seed for
+    each trial, a search that is continued proposes what an uninterrupted one would have proposed,
+    and the random sampler makes the same proposals for any number of processes.
 
     Parameters
     ----------

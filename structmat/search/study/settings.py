@@ -45,7 +45,7 @@ def checked_space(
             f"families={abbreviated(listed)}: none has a network of width {width}; give others, or"
             ' proposals=["free", "edits"]'
         )
-    _ = space.started  # raises the errors of the given networks now
+    _ = space.started  # raises an error now if a given network is invalid
     return space
 
 
@@ -114,7 +114,7 @@ def joined(
 
 
 def check_options(goals: Sequence[Objective], sampler: str | None, timeout: float | None) -> None:
-    """Raise an error for objectives of the same name, or an unknown sampler."""
+    """Raise an error for no objectives or two of one name, an unknown sampler, or a bad timeout."""
     names = [goal.name for goal in goals]
     if not names:
         raise ObjectiveError('objectives is empty: give at least one, such as "parameters"')
@@ -132,7 +132,7 @@ def check_budget(width: int, needs: Iterable[Requirement], field: str) -> None:
     least: dict[str, tuple[int, str]] = {}
     if "dense" in names and field == "real":
         fewest = parse("gossip").claims(width).parameters
-        least["dense"] = fewest or 0, ", which gossip has"
+        least["dense"] = fewest or 0, ", attained by gossip"
     if "universal" in names:
         least["universal"] = _UNIVERSAL[field](width), ", the dimension of the group"
     for name in names:
@@ -141,7 +141,7 @@ def check_budget(width: int, needs: Iterable[Requirement], field: str) -> None:
             if subject == "parameters" and limit and float(limit) < fewest:
                 raise StructmatError(
                     f"{name}: a {need} network of width {width:,} has at least {fewest:,}"
-                    f" parameters{why}; allow so many"
+                    f" parameters{why}; allow at least as many"
                 )
 
 

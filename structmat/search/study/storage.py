@@ -28,7 +28,7 @@ _SERVERS = ("postgresql", "mysql", "mariadb")
 
 
 def opened(storage: str | os.PathLike[str] | None, *, create: bool = True) -> BaseStorage:
-    """Open a storage; use it within `reported`, which words its errors.
+    """Open a storage; use it within `reported`, which rewords its errors.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def named(storage: str | os.PathLike[str] | None) -> str:
 
 @contextmanager
 def reported(storage: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Turn the errors of a storage into one line, without the password of a database.
+    """Reword the errors of a storage in one line, without the password of a database.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _database(url: URL) -> BaseStorage:
                 ' with: pip install "psycopg[binary]"'
             ) from None
         except NoSuchModuleError:
-            raise FileError(f"there is no database {url.drivername}; {_FORM}") from None
+            raise FileError(f"database {url.drivername} is not supported; {_FORM}") from None
         except Exception as error:
             again = _is_database_error(error) and attempt + 1 < _TRIES
             refused = isinstance(error, OperationalError) and "exists" not in str(error)

@@ -1,4 +1,4 @@
-"""The work of one process for a search: it proposes networks, measures them, and records them."""
+"""The work of one process in a search: it proposes networks, measures them, and records them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from structmat.networks.network import Network
 
-_ELITES = 16  # earlier networks that are edited
+_ELITES = 16  # the best earlier networks, of which edits are proposed
 _CHEAP = 1  # the cost up to which requirements are measured before a network is proposed
-_PAUSES = (0.01, 1.0)  # seconds between looks at the storage, doubled from the first to the last
+_PAUSES = (0.01, 1.0)  # seconds between polls of the storage, doubled from the first to the last
 _PATIENCE = 10.0  # seconds to wait for the proposals of earlier trials
 
 
 class Work:
-    """What this process does for a search.
+    """The work of this process in a search.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Work:
         self._known: dict[int, Trial] = {}
 
     def run(self, total: int, timeout: float | None, steps: Any) -> bool:
-        """Work until so many trials are finished; return whether the user interrupted it."""
+        """Work until `total` trials are finished; return whether the user interrupted the work."""
         end = None if timeout is None else time.monotonic() + timeout
         pause = _PAUSES[0]
         try:
@@ -103,7 +103,7 @@ class Work:
         return self._study.get_trials(deepcopy=False)
 
     def _release(self, book: dict[int, list[optuna.trial.FrozenTrial]], total: int) -> None:
-        """Have the proposals of processes that ended tried again."""
+        """Queue the proposals of processes that have ended, so that they are tried again."""
         from optuna.trial import TrialState, create_trial
 
         for number, tried in book.items():
@@ -118,7 +118,7 @@ class Work:
                 self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=again))
 
     def _give_up(self, number: int) -> None:
-        """Mark a trial as failed without an error, unless it has finished."""
+        """Mark a trial as failed, unless it has already finished."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
@@ -176,7 +176,7 @@ class Work:
             trial.set_user_attr(ledger.ERROR, str(error))
             self._give_up(trial.number)
         except UpdateFinishedTrialError:
-            return  # this process was taken for one that ended, and the trial is run again
+            return  # this process was thought to have ended, and the trial is run again
 
     def _proposed(
         self, trial: optuna.Trial, number: int, trials: Sequence[optuna.trial.FrozenTrial]
@@ -187,7 +187,10 @@ class Work:
         return proposal(self._space, trial, number, rng, elites, partial(self._unsuitable, keys))
 
     def _unsuitable(self, keys: set[Any], net: Network) -> float:
-        """Return 0 if a network is new and satisfies the cheap requirements, or by how much not."""
+        """Return 0 if a network is new and satisfies the cheap requirements, else the violation.
+
+        The violation of a network that is only not new is the smallest positive number.
+        """
         cheap = sum(need.violation(net) for need in self._needs if need.cost <= _CHEAP)
         if cheap > 0:
             return cheap

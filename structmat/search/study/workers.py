@@ -1,4 +1,4 @@
-"""The processes that take part in a search: their identity, and how the end of one is noticed."""
+"""The processes that take part in a search: who they are, and which of them have ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 INTERVAL = 15.0  # seconds between the heartbeats of a trial
-GRACE = 90.0  # seconds without a heartbeat after which a process on another machine has ended
+GRACE = 90.0  # seconds without a heartbeat after which a process on another machine is lost
 
 WORKER, BEAT = "worker", "beat"  # user attributes of a trial
 
@@ -25,7 +25,7 @@ _active: set[tuple[str, int]] = set()  # the study and number of the trials that
 
 @contextmanager
 def working(trial: Trial) -> Iterator[None]:
-    """Sign a trial as that of this process, and record heartbeats while the context lasts."""
+    """Mark a trial as run by this process, and record heartbeats while the context lasts."""
     mine = trial.study.study_name, trial.number
     stop = Event()
     beats = Thread(target=_beat, args=(trial, stop), daemon=True)
@@ -47,16 +47,16 @@ def _beat(trial: Trial, stop: Event) -> None:
         count += 1
         try:
             trial.set_user_attr(BEAT, count)
-        except Exception:  # the storage is away, or the trial has been given up
+        except Exception:  # the storage cannot be reached, or the trial has been given up
             continue
 
 
 class Watch:
-    """The observation of the trials of other processes by this one.
+    """Observe the trials of other processes, and detect the processes that have ended.
 
-    A process on this machine has ended if the operating system does not know it any more. One on
-    another machine is taken to have ended if its heartbeat has not changed for `GRACE` seconds. The
-    time is that of the observer, so the clocks of the machines need not agree.
+    A process on this machine has ended if the operating system no longer knows it. One on another
+    machine is assumed to have ended if its heartbeat has not changed for `GRACE` seconds. These are
+    measured by the clock of the observer, so the clocks of the machines need not agree.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ def _host() -> str:
 
 
 def _since(process: int) -> str | None:
-    """Return when a process started, in the kernel's units, since numbers are used again."""
+    """Return when a process started, in the kernel's units, because process numbers are reused."""
     try:
         about = Path(f"/proc/{process}/stat").read_text("ascii", "replace")
     except OSError:

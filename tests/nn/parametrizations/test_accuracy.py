@@ -151,7 +151,8 @@ def weighted(radix, *, unitary):
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 def test_values_and_two_derivatives_agree_with_mpmath(kind, dtype, radix, unitary):
     eps, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
-    for size in SIZES:
+    # Half of the sizes for larger blocks in single precision: multiple precision is slow.
+    for size in SIZES if dtype == torch.float64 or radix < 3 else SIZES[1::2]:
         if not tiny / 1e3 < size < torch.finfo(dtype).max / 10:
             continue
         if kind == "cayley_neumann" and size > (1e8 if dtype == torch.float32 else 1e30):

@@ -1,4 +1,4 @@
-"""The atlas: complete, never better than its bounds, computed again, and safe against damage."""
+"""The atlas is complete, never better than its bounds, reproducible, and safe against damage."""
 
 import json
 import math
@@ -45,7 +45,7 @@ def test_every_purpose_has_a_record_at_each_width_and_block():
 
 
 def test_no_record_is_better_than_its_bound():
-    """The formulas are those of the theorems, not of the library."""
+    """Compute the bounds by the formulas of the theorems, not by the library."""
     for (purpose, width, block), record in NAMED.items():
         found, pairs = value(purpose, width, block), math.comb(width, 2)
         radix = min(block, width)
@@ -102,7 +102,7 @@ def test_records_of_different_purposes_and_blocks_agree():
             assert found == sorted(found, reverse=True)
 
 
-def test_known_answers():
+def test_records_have_known_values():
     assert all(value("dense", w, b) == 2 * w - 4 for w in WIDTHS if w > 3 for b in BLOCKS)
     assert all(value("universal", w, b) == math.comb(w, 2) for w in WIDTHS for b in BLOCKS)
     for power in range(1, 13):
@@ -117,13 +117,13 @@ def test_known_answers():
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_random_sample_is_computed_again(seed):
+def test_computing_random_records_again_finds_no_difference(seed):
     cheap = [r for r in RECORDS if r.width <= 256 and r.evidence != "measured"]
     for record in np.random.default_rng(seed).choice(np.array(cheap, dtype=object), 20):
         assert mismatch(record) is None
 
 
-def test_a_measured_value_is_computed_again():
+def test_computing_a_measured_value_again_finds_no_difference():
     for purpose, width in [("fit", 4), ("conditioning", 6)]:
         assert mismatch(NAMED[purpose, width, 4]) is None
 
@@ -131,7 +131,7 @@ def test_a_measured_value_is_computed_again():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(SMALL))
 def test_networks_serve_their_purpose(record):
-    """The same by functions that the atlas does not use."""
+    """Check by functions that the atlas does not use."""
     net = record.network
     assert net.width == record.width
     assert max(bank.radix for bank in net.banks) <= record.block
@@ -148,7 +148,7 @@ def test_networks_serve_their_purpose(record):
         assert sm.dimension(net).lower >= least.get(record.purpose, pairs)
 
 
-def test_the_sources_of_the_bounds_are_claims():
+def test_the_sources_of_the_bounds_are_theorems_of_theory():
     known = {claim.NUMBER: f"{claim.__name__.rpartition('.')[2]}.py" for claim in theory.claims()}
     for question in QUESTIONS.values():
         for number, file in re.findall(r"(T\d+) \((\w+\.py)\)", question.source):
@@ -201,7 +201,7 @@ def test_best_prefers_the_smallest_block_of_equal_values():
         (lambda: sm.atlas(8).best("speed"), "purpose='speed': unknown"),
         (
             lambda: sm.atlas(10, block=4).best("mixing"),
-            "4 mixes 10 wires perfectly: 5 divides none",
+            "4 mixes 10 wires perfectly: the prime factor 5 divides none",
         ),
         (lambda: sm.atlas(40).best("fit"), "fit: no record is in this selection"),
     ],
@@ -224,7 +224,7 @@ def test_the_summary_counts_records():
 
 
 @given(networks(wired=False), st.data())
-def test_the_first_switches_of_a_network(net, data):
+def test_leading_keeps_the_first_switches_of_a_network(net, data):
     switches = [row for bank in net.banks for row in bank.reads.tolist()]
     count = data.draw(st.integers(0, len(switches)))
     kept = leading(net, count)
@@ -309,7 +309,7 @@ def test_a_damaged_file_is_refused(tmp_path, edit, message):
     assert "structmat atlas --recompute --write" in str(caught.value) or "version" in message
 
 
-def test_a_missing_file_says_how_to_compute_it(tmp_path):
+def test_the_error_for_a_missing_file_names_the_command_that_computes_it(tmp_path):
     with pytest.raises(FileError, match=r"No such file.*compute it again by structmat atlas"):
         read(tmp_path / "none.json")
 
@@ -320,7 +320,7 @@ def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path):
         write([one()], tmp_path / "file" / "atlas.json")
 
 
-def test_a_wrong_spec_is_found_when_it_is_computed_again():
+def test_computing_a_record_again_detects_a_wrong_spec():
     difference = mismatch(one(topology=Topology(8, "butterfy")))
     assert "no family 'butterfy'" in difference.reason
     assert "dense, width 8, block 2" in str(difference)

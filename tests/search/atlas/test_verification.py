@@ -1,4 +1,4 @@
-"""Records: compared with all candidates and all small networks; submitted, and checked again."""
+"""Records are compared with all candidates and small networks, submitted, and verified."""
 
 import itertools
 import math
@@ -38,7 +38,7 @@ def test_no_candidate_is_better_than_the_best(width, block, purpose):
 
 @pytest.mark.parametrize(("width", "depth"), [(2, 2), (3, 3), (4, 2)])
 def test_no_small_network_beats_a_record(width, depth):
-    """Compare with every network of so few wires and stages."""
+    """Compare with every network of this width and depth."""
     best = dict.fromkeys(itertools.product(QUICK, BLOCKS), math.inf)
     for net in every_network(width, depth):
         dimension = sm.dimension(net).lower
@@ -95,7 +95,7 @@ def test_a_measured_value_outside_its_interval_differs():
 
 
 def poorer(purpose, width, block, spec):
-    """The records, with one replaced by that of another network."""
+    """Return the records, with one replaced by that of another network."""
     return with_records(RECORDS, [measured(Topology(width, spec), purpose, block)])
 
 

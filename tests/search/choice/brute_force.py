@@ -1,6 +1,6 @@
-"""Choices compared with all families, from networks that are built and measured independently.
+"""Compare choices with all families, from networks that are built and measured independently.
 
-`python -m tests.search.choice.brute_force` does this at 300 widths; the tests do it at a few.
+`python -m tests.search.choice.brute_force` compares at 300 widths; the tests do so at a few.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from structmat.search.choice.ranking import DEFAULT, choose
 from structmat.search.dense_networks import dense_member, dense_members
 
 MODELS = (192, 384, 768, 1000, 1024, 1032, 1536, 2304, 3072, 4096, 4304, 11008, 13696, 14336, 29568)
-VECTORS, SPEED, ARITHMETIC, BLOCKS, LAUNCH = 2048, 5e10, 3e11, 2e10, 1.5e-5  # of the model
+VECTORS, SPEED, ARITHMETIC, BLOCKS, LAUNCH = (
+    2048,
+    5e10,
+    3e11,
+    2e10,
+    1.5e-5,
+)  # parameters of the time model
 
 
 def averaging(net):
@@ -72,7 +78,7 @@ def mixing_class(sigma):
 
 
 def values(net, purpose):
-    """Return what a purpose compares, or None if the network does not suit it."""
+    """Return the values that a purpose compares, or None if the network does not suit it."""
     parameters = sum(b.count * math.comb(b.radix, 2) for b in net.banks)
     if purpose == "finetune":
         if largest(net) > 16 or not net.is_straight:
@@ -105,7 +111,7 @@ def best(width, purpose, budget=None):
 
 
 def least_depth(width):
-    """Return the fewest stages of all straight dense networks of small switches."""
+    """Return the smallest depth of a straight dense network of small switches."""
     nets = (rule(width) for rule in sm.dense_networks(width))
     return min(net.depth for net in nets if net.is_straight and largest(net) <= 16)
 

@@ -1,4 +1,4 @@
-"""`choose` gives the best dense network within the budget, and says why."""
+"""`choose` returns the best dense network within the budget, with the reasons."""
 
 import json
 import math
@@ -56,7 +56,7 @@ def test_the_default_is_chosen_at_every_width(width):
 
 @FAST
 @given(st.integers(2, 40), st.sampled_from(sorted(PURPOSES)))
-def test_rows_are_sorted_and_contain_what_was_counted(width, purpose):
+def test_rows_are_sorted_and_agree_with_their_networks(width, purpose):
     choice = sm.choose(width, purpose=purpose, rows=5)
     wanted = PURPOSES[purpose]
     assert len({row.spec for row in choice.rows}) == len(choice.rows)
@@ -88,7 +88,7 @@ def test_universal_networks_represent_every_rotation(width):
 
 
 @pytest.mark.parametrize("budget", [150, 320])
-def test_a_fit_uses_the_budget_and_is_no_worse_than_other_networks_of_2x2_switches(budget):
+def test_fit_uses_the_budget_and_has_the_largest_dimension_of_all_rows(budget):
     """The dimension of the best is computed as a rank, and is at least that of other rows."""
     choice = sm.choose(32, purpose="fit", budget=budget, rows=4)
     covered = [sm.dimension(row.network).value for row in choice.rows]
@@ -157,7 +157,7 @@ def sm_negative_depth(net):
     return -net.depth
 
 
-def test_the_demo_trains_what_is_chosen_within_the_parameters_of_lora():
+def test_the_demo_trains_the_topology_chosen_for_as_many_parameters_as_lora():
     layers = [384] * 5 + [1536]  # of a block of all-MiniLM-L6-v2
     lora = 4 * (4 * 768 + 2 * 1920)
     best = sm.choose(layers, budget=lora, rows=1).best
@@ -169,7 +169,7 @@ def test_the_demo_trains_what_is_chosen_within_the_parameters_of_lora():
 
 @FAST
 @given(st.integers(8, 48), st.integers(1, 8))
-def test_a_limit_on_the_stages_is_kept_or_the_least_is_named(width, depth):
+def test_a_limit_on_the_stages_is_respected_or_the_error_names_the_minimum(width, depth):
     possible = brute_force.least_depth(width)
     if possible > depth:
         with pytest.raises(StructmatError, match=f"the least is {possible} stages?, for"):
@@ -178,7 +178,7 @@ def test_a_limit_on_the_stages_is_kept_or_the_least_is_named(width, depth):
         assert all(row.depth <= depth for row in sm.choose(width, budget={"depth": depth}).rows)
 
 
-def test_limits_on_time_and_memory_are_kept():
+def test_limits_on_time_and_memory_are_respected():
     free = sm.choose(64, purpose="mix").best
     for name in ("time", "relative_time", "memory"):
         limit = getattr(free, name) * 0.9
@@ -217,7 +217,7 @@ def layer(inputs, outputs):
 
 
 class Model:
-    """What `choose` needs of a torch model, without torch."""
+    """The part of a torch model that `choose` uses, without torch."""
 
     def __init__(self, **modules):
         self.modules = modules
@@ -267,7 +267,7 @@ def test_a_rule_for_several_widths_accepts_each():
 # The table --------------------------------------------------------------------------------------
 
 
-def test_the_table_names_reasons_bounds_and_what_is_known():
+def test_the_table_shows_reasons_bounds_and_evidence():
     choice = sm.choose(96, rows=8)
     text, page = str(choice), choice._repr_html_()
     for row in choice.rows:
@@ -343,3 +343,27 @@ def test_bad_input_is_rejected_in_one_line(width, options, message):
 def test_functions_must_return_a_finite_number(function):
     with pytest.raises(ObjectiveError, match="objective <lambda>"):
         sm.choose(6, purpose=function)
+
+
+# Limits that are no parameters, and values out of range ------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [{"depth": 10}, {"depth": 10, "parameters": 10**40}])
+def test_fitting_uses_all_stages_that_the_budget_allows(budget):
+    best = sm.choose(32, purpose="fit", budget=budget).best
+    assert best.depth <= 10
+    assert best.dimension >= sm.parse("shuffle(block=2, depth=10)")(32).parameters
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 2**22}, "topologies are compared up to width 524,288"),
+        ({"width": 8, "device": []}, "device=.*unknown"),
+        ({"width": 8, "budget": {"time": 10**400}}, "finite number"),
+        ({"width": 8, "purpose": lambda _: 10**400}, "must return a finite number"),
+    ],
+)
+def test_values_out_of_range_are_refused(options, message):
+    with pytest.raises(StructmatError, match=message):
+        sm.choose(**options)

@@ -25,7 +25,7 @@ OPTIONS = {
 
 
 def slow(net):
-    """Return the number of parameters after a while; write down the process and the network."""
+    """Return the number of parameters after a while; log the process and the network."""
     with open(LOG, "ab", buffering=0) as log:  # noqa: PTH123 (one write, so lines do not mix)
         log.write(f"{os.getpid()} {net.to_json()}\n".encode())
     time.sleep(0.05)
@@ -33,12 +33,12 @@ def slow(net):
 
 
 def quick(net):
-    """Return what `slow` returns."""
+    """Return the same as `slow`, at once."""
     return net.parameters
 
 
 def described(result):
-    """Return what must not depend on the processes: the network and the values of each trial."""
+    """Return the network and the values of each trial, which must not depend on the processes."""
     return {
         t.number: [t.state, t.topology, t.violation, [*t.values.values()]] for t in result.trials
     }
@@ -58,7 +58,7 @@ def started():
 
 
 def main():
-    """Run the processes, kill one, and print what they found."""
+    """Run the processes, kill one, and print the results."""
     source = random.Random(int(sys.argv[3]))
     children = [started() for _ in range(PROCESSES - 1)]
     log = Path(LOG)

@@ -1,4 +1,4 @@
-"""Equivalent networks share a key, and only equivalent networks are taken for equal."""
+"""Equivalent networks share a key, and no other networks count as equivalent."""
 
 import numpy as np
 from hypothesis import assume, given, settings
@@ -44,7 +44,7 @@ def test_a_relabelling_changes_the_key_only_where_labels_matter(net, seed):
 @settings(max_examples=40, deadline=None)
 @given(seeds(), st.integers(2, 4), st.integers(2, 4))
 def test_the_key_distinguishes_networks_of_full_stages(seed, depth, block):
-    """All their wires look alike from a single one, and few of these networks are isomorphic."""
+    """Few of these networks are isomorphic, but in each of them all wires look alike at first."""
     a, b = (sm.random(2 * block, block=block, depth=depth, rng=seed + k) for k in range(2))
     assume(sm.isomorphism(a, b) is None)
     assert not equivalent(a, b, relabelled=True)
@@ -54,7 +54,7 @@ def test_the_key_distinguishes_networks_of_full_stages(seed, depth, block):
 
 @settings(max_examples=40, deadline=None)
 @given(networks(wired=False, max_width=8, max_depth=3), seeds())
-def test_invariant_objectives_ignore_the_names_of_the_wires(net, seed):
+def test_invariant_objectives_do_not_depend_on_the_labels_of_the_wires(net, seed):
     assume(net.width > 1)
     other = net.relabel(np.random.default_rng(seed).permutation(net.width))
     for name in OBJECTIVES:

@@ -1,4 +1,4 @@
-"""`search` finds known networks, repeats itself from a seed, and survives failures."""
+"""`search` finds known networks, is reproducible from a seed, and survives failures."""
 
 import itertools
 import json
@@ -19,14 +19,14 @@ from structmat.search.study.engine import stored
 
 
 def outcomes(result):
-    """Return what a search found, without how many processes it took."""
+    """Return the outcomes of the trials, which do not depend on the number of processes."""
     return [(t.state, t.topology, t.values, t.violation, t.parent) for t in result.trials]
 
 
-# Known answers, from free networks and edits only: the families are not proposed -------------
+# Known answers, from free networks and edits only ----------------------------------------------
 
 
-def test_it_finds_a_dense_network_with_the_parameters_of_gossip():
+def test_a_dense_network_with_as_few_parameters_as_gossip_is_found():
     found = sm.search(
         8,
         "parameters",
@@ -43,7 +43,9 @@ def test_it_finds_a_dense_network_with_the_parameters_of_gossip():
 
 
 @pytest.mark.parametrize(("width", "stages", "trials", "seed"), [(8, 3, 10, 0), (16, 4, 80, 3)])
-def test_it_finds_a_network_that_mixes_exactly_as_the_butterfly(width, stages, trials, seed):
+def test_a_network_of_the_size_of_the_butterfly_that_mixes_exactly_is_found(
+    width, stages, trials, seed
+):
     switches = width // 2 * stages
     found = sm.search(
         width,
@@ -64,7 +66,7 @@ def test_it_finds_a_network_that_mixes_exactly_as_the_butterfly(width, stages, t
     assert np.linalg.svd(energies, compute_uv=False)[1] < 1e-12
 
 
-def test_it_finds_a_network_with_the_dimension_of_the_ruler():
+def test_a_network_with_the_dimension_of_the_ruler_is_found():
     found = sm.search(
         8,
         "dimension",
@@ -84,7 +86,7 @@ def test_it_finds_a_network_with_the_dimension_of_the_ruler():
     ("objectives", "sampler"),
     [("parameters", None), (["parameters", "mixing"], None), ("depth", "random")],
 )
-def test_the_result_depends_on_the_seed_only_also_after_an_interruption(
+def test_the_result_depends_only_on_the_seed_even_after_an_interruption(
     tmp_path, objectives, sampler
 ):
     def run(trials, **options):
@@ -99,7 +101,7 @@ def test_the_result_depends_on_the_seed_only_also_after_an_interruption(
     assert stored(tmp_path / "parts") == parts[-1]
 
 
-def test_an_interrupted_search_keeps_its_trials_and_goes_on(tmp_path):
+def test_an_interrupted_search_keeps_its_trials_and_can_be_continued(tmp_path):
     calls = itertools.count()
 
     def interrupted(net):
@@ -127,7 +129,7 @@ def test_no_trial_starts_after_the_timeout():
 # Requirements and objectives ---------------------------------------------------------------------
 
 
-def test_expensive_objectives_are_not_measured_where_a_cheap_requirement_is_violated():
+def test_expensive_objectives_are_not_measured_if_a_cheap_requirement_is_violated():
     measured = []
 
     def expensive(net):
@@ -147,7 +149,7 @@ def test_expensive_objectives_are_not_measured_where_a_cheap_requirement_is_viol
         assert (trial.state == "feasible") is (sm.is_dense(net) and net.depth <= 3)
 
 
-def test_the_front_is_that_of_all_pairs():
+def test_the_front_agrees_with_a_comparison_of_all_pairs():
     goals = ["parameters", objective("dimension"), "depth"]
     found = sm.search(6, goals, trials=40, rng=2)
     assert [t.values for t in found.front] == [
@@ -189,7 +191,7 @@ def failing(net):
     return float("nan") if net.depth == 3 else net.depth
 
 
-def test_a_failing_objective_marks_its_trial_and_the_search_goes_on():
+def test_the_trial_of_a_failing_objective_is_marked_and_the_search_continues():
     found = sm.search(8, failing, trials=40, proposals="families")
     messages = {t.message for t in found.trials if t.state == "failed"}
     assert messages == {
@@ -249,7 +251,7 @@ def test_complex_blocks_and_targets_are_passed_on():
     ("terminal", "progress", "shown"),
     [(True, True, True), (True, False, False), (False, True, False)],
 )
-def test_a_progress_bar_is_shown_on_a_terminal_only(monkeypatch, terminal, progress, shown):
+def test_a_progress_bar_is_shown_only_on_a_terminal(monkeypatch, terminal, progress, shown):
     seen = []
 
     class Bar:
@@ -306,7 +308,7 @@ def test_the_picture_shows_the_best_values(goals):
         assert list(best.get_ydata()) == [t.values["mixing"] for t in found.front]
 
 
-def test_without_a_feasible_network_the_nearest_is_named():
+def test_the_error_without_a_feasible_network_names_the_nearest():
     found = sm.search(8, "depth", require=["dense", "depth<=1", "radix<=2"], trials=5)
     for ask in (lambda: found.best, found.plot, lambda: found.save("none.json")):
         with pytest.raises(
@@ -348,7 +350,7 @@ def test_invalid_arguments_are_refused(options, message):
         sm.search(**{"width": 8, "objectives": "depth", "trials": 1, **options})
 
 
-def test_without_optuna_the_extra_is_named(monkeypatch):
+def test_the_error_without_optuna_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r'pip install "structmat\[search\]"'):
         sm.search(8, "depth")

@@ -1,4 +1,4 @@
-"""The journal is complete whatever interrupts the writer, and says what is wrong with a file."""
+"""The journal stays complete whatever interrupts the writer, and faulty files are explained."""
 
 import errno
 import json
@@ -22,7 +22,7 @@ LOGS = st.lists(
 @given(
     st.lists(LOGS, max_size=5), st.binary(max_size=30).filter(lambda b: b"\n" not in b), st.data()
 )
-def test_lines_are_read_back_also_after_a_write_that_was_cut_off(
+def test_lines_are_read_back_even_after_a_write_that_was_cut_off(
     tmp_path_factory, batches, torn, data
 ):
     """The reader and the writer are different objects, as in two processes."""
@@ -42,7 +42,7 @@ def test_lines_are_read_back_also_after_a_write_that_was_cut_off(
 
 
 class Full:
-    """A file on a disk that has room for a few bytes only."""
+    """A file on a disk that has room for only a few bytes."""
 
     def __init__(self, file, room):
         self._file, self._room = file, room
@@ -91,7 +91,7 @@ class _Replaced:
         return self._context.__exit__(*error)
 
 
-def test_without_locks_of_the_system_a_lock_file_is_used(tmp_path, monkeypatch):
+def test_a_lock_file_is_used_if_the_system_has_no_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "fcntl", None)
     found = Journal(tmp_path / "a")
     found.append_logs([{"op_code": 1}])
@@ -103,12 +103,12 @@ def test_without_locks_of_the_system_a_lock_file_is_used(tmp_path, monkeypatch):
 def test_another_file_is_refused(tmp_path, text):
     path = tmp_path / "other"
     path.write_text(text)
-    with pytest.raises(FileError, match="other: line 1 is not that of a search journal"):
+    with pytest.raises(FileError, match="other: line 1 is not a line of a search journal"):
         list(Journal(path).read_logs(0))
     assert path.read_text() == text
 
 
-def test_a_journal_that_is_replaced_by_a_shorter_one_is_noticed(tmp_path):
+def test_replacing_a_journal_by_a_shorter_one_is_an_error(tmp_path):
     found = Journal(tmp_path / "a")
     found.append_logs([{"op_code": 1}])
     assert len(list(found.read_logs(0))) == 1

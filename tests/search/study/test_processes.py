@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes a
 
 
 def searched(storage, folder, *, seed, trials):
-    """Run the program; return what it printed, and the lines of the log."""
+    """Run the program; return its output, and the lines of the log."""
     log = folder / "log"
     done = subprocess.run(
         [sys.executable, str(PROGRAM), storage, str(log), str(seed), str(trials)],
@@ -30,7 +30,7 @@ def searched(storage, folder, *, seed, trials):
 
 
 def check(found, log, trials):
-    """Check that the processes together did what one does alone."""
+    """Check that the processes together found the same as one process alone."""
     assert found["codes"] == [0, 0, 0]
     assert found["running"] == 0
     assert found["together"] == found["alone"]
@@ -41,7 +41,7 @@ def check(found, log, trials):
     assert len(set(map(tuple, measured))) == len(measured)
     networks = Counter(network for _, network in measured)
     again = [network for network, times in networks.items() if times > 1]
-    assert len(again) <= 1  # only what the killed process was measuring
+    assert len(again) <= 1  # only the network that the killed process was measuring
     assert all([str(found["victim"]), network] in measured for network in again)
     assert networks.total() - len(networks) == len(again)
     states = Counter(trial[0] for trial in found["together"].values())
@@ -58,7 +58,7 @@ def test_processes_share_a_journal_and_one_is_killed(tmp_path):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Start a PostgreSQL server that listens to a socket only; return the URL of a database."""
+    """Start a PostgreSQL server that listens only on a socket; return the URL of a database."""
     tools = {name: shutil.which(name) for name in ("initdb", "pg_ctl")}
     if None in tools.values():
         pytest.skip("PostgreSQL is not installed")

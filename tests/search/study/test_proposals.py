@@ -1,4 +1,4 @@
-"""Proposals have the width and the limits that were asked for, and come from all sources."""
+"""Proposals have the given width, respect the limits, and come from all sources."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def proposed(source, width, seed, *, needs=(), elites=(), suits=lambda _: 0.0):
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["families", "free", "edits"]), st.integers(2, 20), st.integers(0, 10**6))
-def test_proposals_can_be_made_again_from_what_is_stored(source, width, seed):
+def test_proposals_can_be_rebuilt_from_the_stored_text(source, width, seed):
     made = proposed(source, width, seed)
     assert made.network.width == width
     assert made == proposed(source, width, seed)
@@ -72,7 +72,7 @@ def test_the_most_suitable_edit_of_an_elite_is_proposed(seed):
     assert made.parent in (7, 9)
     assert made.network == min(seen, key=lambda pair: pair[0])[1]
     assert len(seen) <= 16
-    assert all(missed > 0 for missed, _ in seen[:-1])  # it stops at the first suitable one
+    assert all(missed > 0 for missed, _ in seen[:-1])  # drawing stops at the first suitable edit
 
 
 @pytest.mark.parametrize("width", [2, 7, 48])

@@ -1,4 +1,4 @@
-"""Storages: what they are called, and what is said if they cannot be used."""
+"""The names of storages, and the errors of storages that cannot be used."""
 
 import subprocess
 import sys
@@ -13,12 +13,12 @@ from structmat.search.study import ledger, storage, workers
 from structmat.search.study.engine import stored
 from structmat.search.study.storage import named, reported
 
-resource = pytest.importorskip("resource", reason="Windows has no limits of resources")
+resource = pytest.importorskip("resource", reason="Windows has no resource limits")
 OPTIONS = {"require": "dense", "sampler": "random", "proposals": ["families", "free"]}
 
 
-def test_a_full_disk_is_one_line_and_loses_no_finished_trial(tmp_path):
-    """The size of files is limited in another process, for which this acts as a full disk."""
+def test_a_full_disk_is_reported_in_one_line_and_loses_no_finished_trial(tmp_path):
+    """Limit the size of files in another process, which has the same effect as a full disk."""
     path = tmp_path / "search.journal"
     first = sm.search(8, "parameters", trials=6, storage=path, **OPTIONS)
     room = path.stat().st_size + 8000
@@ -49,7 +49,7 @@ def test_a_full_disk_is_one_line_and_loses_no_finished_trial(tmp_path):
     [
         ("no/search.journal", r"no/search.journal: cannot read or write \(No such file or direct"),
         (".", r"\.: cannot read or write \(Is a directory\)"),
-        ("nodb://host/x", "there is no database nodb; a storage is the path of"),
+        ("nodb://host/x", "database nodb is not supported; a storage is the path of"),
         (
             "postgresql://ann:tr0ub@host:port/x",
             "begins with 'postgresql':// cannot be parsed; a storage is",
@@ -61,7 +61,9 @@ def test_a_full_disk_is_one_line_and_loses_no_finished_trial(tmp_path):
         ("sqlite:////no/such/folder/a.db", r"a.db: the database cannot be used \(unable to open"),
     ],
 )
-def test_a_storage_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, where, message):
+def test_a_storage_that_cannot_be_used_is_reported_in_one_line(
+    tmp_path, monkeypatch, where, message
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileError, match=message) as error:
         sm.search(8, "depth", trials=1, storage=where)
@@ -83,12 +85,12 @@ def test_passwords_are_replaced_in_names_and_messages():
         raise fault
 
 
-def test_a_missing_driver_is_named(monkeypatch):
+def test_the_error_for_a_missing_driver_names_it(monkeypatch):
     with pytest.raises(MissingExtraError, match="the driver pymssql of the database is not inst"):
         sm.search(8, "depth", trials=1, storage="mssql+pymssql://ann@host/x")
 
 
-def test_errors_of_other_kinds_pass(tmp_path):
+def test_other_errors_are_not_reworded(tmp_path):
     with pytest.raises(ZeroDivisionError, match="division"), reported(tmp_path / "a"):
         _ = 1 / 0
 
@@ -106,7 +108,7 @@ def test_a_stored_search_is_found_by_its_name(tmp_path):
         stored(path)
     assert not path.exists()
     sm.search(8, "depth", trials=1, storage=path, name="first")
-    with pytest.raises(StructmatError, match="there is no search 'search'; it has 'first'"):
+    with pytest.raises(StructmatError, match="there is no search 'search'; it contains 'first'"):
         stored(path)
     sm.search(8, "parameters", trials=1, storage=path)
     assert stored(path, "first").goals[0].name == "depth"
@@ -126,7 +128,7 @@ def test_a_stored_search_is_found_by_its_name(tmp_path):
         ({"start": ["benes"]}, r"start=\[\], not \['benes'\]"),
     ],
 )
-def test_a_search_is_joined_with_the_same_options_only(tmp_path, changed, message):
+def test_a_search_can_be_joined_only_with_the_same_options(tmp_path, changed, message):
     options = {"width": 8, "objectives": "depth", "trials": 1, **OPTIONS}
     sm.search(**options, storage=tmp_path / "a")
     with pytest.raises(StructmatError, match=message):
@@ -170,7 +172,7 @@ def test_trials_of_processes_that_ended_are_run_again(tmp_path, monkeypatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     unfinished(path, this_process(process=gone.pid, since="1"))
-    unfinished(path, this_process())  # begun by this process, which is not running it any more
+    unfinished(path, this_process())  # begun by this process, which no longer runs it
     found = sm.search(8, "depth", trials=4, storage=path, **OPTIONS)
     assert found == whole
 
@@ -179,7 +181,7 @@ def test_a_process_on_another_machine_has_ended_if_its_heartbeat_stops(tmp_path,
     path = tmp_path / "a"
     sm.search(8, "depth", trials=1, storage=path, **OPTIONS)
     unfinished(path, this_process(host="elsewhere"))
-    unfinished(path, None)  # killed before it signed
+    unfinished(path, None)  # killed before it recorded its identity
     found = sm.search(8, "depth", trials=3, storage=path, timeout=0.5, **OPTIONS)
     assert found.running == 2  # its trial may still be finished
     monkeypatch.setattr(workers, "GRACE", 0.2)

@@ -103,8 +103,11 @@ def test_every_family_agrees_with_the_reference(known):
         check(family(width), 0, 17, adjoint=len(known.name) % 2 == 0)  # as good as at random
 
 
-@pytest.mark.parametrize("adjoint", [False, True])
-@pytest.mark.parametrize("radix", [2, 3, 4, 5, 7, 8, 16, 31, 32, 64])
+# The gradients in one direction apply the other.
+@pytest.mark.parametrize(
+    ("radix", "adjoint"),
+    [(r, bool(k % 2)) for k, r in enumerate([2, 3, 4, 5, 7, 8, 16, 31, 32, 64])] + [(3, False)],
+)
 def test_every_radix_agrees_with_the_reference(radix, adjoint):
     order = np.random.default_rng(radix).permutation(3 * radix + 1)
     straight = np.arange(3 * radix).reshape(3, radix)
