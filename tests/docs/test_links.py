@@ -67,3 +67,10 @@ def test_built_pages_load_nothing_from_the_network(text, found, tmp_path):
     (tmp_path / "_static" / "a b.js").touch()
     (tmp_path / "page.html").write_text(text, "utf-8")
     assert list(links.unavailable(tmp_path / "page.html")) == found
+
+
+def test_no_page_has_the_name_of_a_page_that_sphinx_writes():
+    """Sphinx would write over it, without a warning."""
+    assert {path.stem for path in (links.ROOT / "docs").glob("*.md")}.isdisjoint(
+        {"search", "genindex"}
+    )
