@@ -24,6 +24,7 @@ SPECS = (
     "mixed_radix",
     "mixed_radix(largest=4)",
     "monarch",
+    "affine",
     "deal(block=3)",
     "mixing_network(block=4)",
     "kautz(block=2)",

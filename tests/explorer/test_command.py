@@ -66,6 +66,7 @@ def test_the_command_loads_custom_families(tmp_path, opened):
         page.select_option("#family", "benes")
         wait_for(page, "benes", 8)
         other = page.inner_text("#shell-text")
+        page.wait_for_load_state("networkidle")  # the server stops afterwards
     assert other == "structmat show benes --width 8 --full"
     name, *arguments = shlex.split(own)
     assert name == "structmat"

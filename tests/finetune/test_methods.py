@@ -69,7 +69,7 @@ def test_fifteen_stages_of_the_ruler_cover_so16_on_groups_of_16_wires(width):
 
 def test_the_ruler_needs_an_even_width():
     assert ruler_prefix(12) == sm.ruler(4).direct_sum(sm.ruler(4)).direct_sum(sm.ruler(4))
-    with pytest.raises(WidthError, match=r"ruler\(width=1\)"):
+    with pytest.raises(WidthError, match=r"ruler\(width=1, block=2\)"):
         ruler_prefix(15)
 
 
