@@ -49,7 +49,7 @@ LONG := docs tests/bench tests/cli tests/explorer tests/finetune tests/nn tests/
   tests/analysis/test_report.py tests/analysis/test_symbolic.py \
   tests/analysis/test_unitary_dimension.py tests/fitting tests/linalg/test_rotators.py \
   tests/linalg/test_transforms.py \
-  tests/search/test_dense_networks.py tests/test_browser.py tests/test_environments.py \
+  tests/search tests/test_browser.py tests/test_environments.py \
   tests/test_imports.py tests/test_notebooks.py tests/test_package.py tests/test_theory.py \
   tests/test_user_script.py
 

@@ -25,14 +25,17 @@ def run(capsys, *arguments):
 @contextmanager
 def serving(*arguments):
     """Run the command while the block runs, and return the address; then interrupt it."""
-    command = [sys.executable, "-m", "structmat", "explore", *arguments, "--no-open", "--json"]
+    # A shell's background job ignores interrupts, and so would all that it starts.
+    program = (
+        "import signal, sys; from structmat.cli import main;"
+        " signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "explore", *arguments, "--no-open", "--json"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background job ignores interrupts, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         try:
             said = "".join(iter(running.stdout.readline, "}\n")) + "}"

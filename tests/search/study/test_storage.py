@@ -22,14 +22,18 @@ def test_a_full_disk_is_reported_in_one_line_and_loses_no_finished_trial(tmp_pat
     path = tmp_path / "search.journal"
     first = sm.search(8, "parameters", trials=6, storage=path, **OPTIONS)
     room = path.stat().st_size + 8000
-    command = "-m structmat search --width 8 --objective parameters --require dense"
-    sources = "--sampler random --propose families --propose free --trials 40 --storage"
+    command = "search --width 8 --objective parameters --require dense --sampler random"
+    sources = "--propose families --propose free --trials 40 --storage"
+    program = (
+        "import resource, sys; from structmat.cli import main;"
+        f" resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}));"
+        " sys.exit(main(sys.argv[1:]))"
+    )
     done = subprocess.run(
-        [sys.executable, *command.split(), *sources.split(), str(path)],
+        [sys.executable, "-c", program, *command.split(), *sources.split(), str(path)],
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
     )
     assert (done.returncode, done.stdout) == (2, "")
     start = f"structmat search: {path}: cannot read or write (File too large); the trials that"
