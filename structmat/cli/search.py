@@ -15,6 +15,7 @@ from structmat.search.objectives import OBJECTIVES, Objective, objective
 from structmat.search.study.engine import search, stored
 from structmat.search.study.proposals import SOURCES
 from structmat.search.study.result import SearchResult
+from structmat.search.study.settings import SAMPLERS
 
 _DIRECTIONS = ("minimize", "maximize")
 
@@ -96,7 +97,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--sampler",
-        choices=("tpe", "nsga2", "random"),
+        choices=SAMPLERS,
         help="the Optuna sampler (default: tpe for one objective, nsga2 for several)",
     )
     parser.add_argument(

@@ -275,19 +275,24 @@ def _impossible(layers: Widths, purpose: Purpose, limits: Mapping[str, float], d
         others = {other: most for other, most in limits.items() if other != name}
         rest = [one for one in suited if _fits(one, others)]
         if rest:
-            best = min(rest, key=lambda one: (getattr(one, name), len(str(one.rule))))
-            least = getattr(best, name)
+            least, spec = _least(rest, name)
             if least > limit:
                 beside = " within the rest of the budget" if others else ""
-                told.append(f"the least is {in_units(name, least)}{beside}, for {best.rule}")
+                told.append(f"the least is {in_units(name, least)}{beside}, for {spec}")
     if not told:
         for name in limits:
-            best = min(suited, key=lambda one: (getattr(one, name), len(str(one.rule))))
-            told.append(f"the least is {in_units(name, getattr(best, name))}, for {best.rule}")
+            least, spec = _least(suited, name)
+            told.append(f"the least is {in_units(name, least)}, for {spec}")
     return (
         f"budget of {asked} {where}: no dense network for {purpose.name} is within it;"
         f" {'; '.join(told)}"
     )
+
+
+def _least(contenders: list[Contender], name: str) -> tuple[float, str]:
+    """Return the least value of a quantity, and the topology that has it."""
+    best = min(contenders, key=lambda one: (getattr(one, name), len(str(one.rule))))
+    return getattr(best, name), str(best.rule)
 
 
 # The table -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 from structmat.errors import ObjectiveError, StructmatError, abbreviated, suggest
 from structmat.families import Rule, parse
 from structmat.families.resolution import is_graph
+from structmat.linalg.blocks import generators_per_block
 from structmat.search.objectives import Objective, Requirement
 from structmat.search.study import storage as storages
 from structmat.search.study.proposals import Space, check_sources, limits
@@ -21,8 +22,7 @@ from structmat.search.study.records import SETTINGS, VERSION, checked_settings
 if TYPE_CHECKING:
     import optuna
 
-_SAMPLERS = ("tpe", "nsga2", "random")
-_UNIVERSAL = {"real": lambda width: width * (width - 1) // 2, "complex": lambda width: width**2}
+SAMPLERS = ("tpe", "nsga2", "random")
 
 
 def checked_space(
@@ -145,8 +145,8 @@ def check_options(goals: Sequence[Objective], sampler: str | None, timeout: Any)
         raise ObjectiveError(
             f"objectives {', '.join(names)}: each must have its own name; define functions with def"
         )
-    if sampler is not None and sampler not in _SAMPLERS:
-        raise StructmatError(f"sampler={abbreviated(sampler)}{suggest(str(sampler), _SAMPLERS)}")
+    if sampler is not None and sampler not in SAMPLERS:
+        raise StructmatError(f"sampler={abbreviated(sampler)}{suggest(str(sampler), SAMPLERS)}")
     if timeout is not None and not (isinstance(timeout, numbers.Real) and float(timeout) >= 0):
         raise StructmatError(f"timeout={abbreviated(timeout)}: it must be a number of seconds ≥ 0")
 
@@ -156,10 +156,11 @@ def check_budget(width: int, needs: Iterable[Requirement], field: str) -> None:
     names = [str(need) for need in needs]
     least: dict[str, tuple[int, str]] = {}
     if "dense" in names and field == "real":
-        fewest = parse("gossip").claims(width).parameters
-        least["dense"] = fewest or 0, ", attained by gossip"
+        attained = parse("gossip").claims(width).parameters
+        least["dense"] = attained or 0, ", attained by gossip"
     if "universal" in names:
-        least["universal"] = _UNIVERSAL[field](width), ", the dimension of the group"
+        fewest = generators_per_block(width, field=field)
+        least["universal"] = fewest, ", the dimension of the group"
     for name in names:
         subject, _, limit = name.partition("<=")
         for need, (fewest, why) in least.items():

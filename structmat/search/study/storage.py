@@ -56,8 +56,6 @@ def opened(storage: str | os.PathLike[str] | None, *, create: bool = True) -> Ba
         return _database(_parsed(str(storage)))
     from structmat.search.study.journal import Journal
 
-    if not isinstance(storage, str | os.PathLike):
-        raise FileError(f"storage={abbreviated(storage)}: {_FORM}")
     path = Path(storage)
     if not create and not path.is_file():
         raise FileError(f"{path}: there is no such journal; {_FORM}")
