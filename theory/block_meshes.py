@@ -29,12 +29,11 @@ from __future__ import annotations
 from math import comb
 
 import numpy as np
-import scipy.linalg
 
 import structmat as sm
 from structmat.linalg import factors as stagewise
 from theory._tools import rotation, rounding
-from theory.ruler_covers import plane_rotations
+from theory.ruler_covers import decomposed, plane_rotations
 
 NUMBER = "T57"
 STATUS = "proved"
@@ -42,24 +41,12 @@ STATUS = "proved"
 
 def ruler_blocks(r: np.ndarray, block: int) -> list[np.ndarray]:
     """Return the blocks of each stage of the ruler, (switches, b, b) or angles (d/2,)."""
-    width = len(r)
-    if width == block:
+    if len(r) == block:
         return [r[None]]
-    half = width // 2
-    (u1, u2), theta, (v1, v2) = scipy.linalg.cossin(r, p=half, q=half, separate=True)
-    theta = theta.copy()
-    if np.linalg.det(u1) < 0:  # as in T12
-        if np.linalg.det(u2) < 0:
-            u1[:, 0], u2[:, 0], theta[0] = -u1[:, 0], -u2[:, 0], theta[0] + np.pi
-        else:
-            u1[:, 0], v1[0], theta[0] = -u1[:, 0], -v1[0], -theta[0]
-    if np.linalg.det(u2) < 0:
-        u2[:, 0], v2[0], theta[0] = -u2[:, 0], -v2[0], -theta[0]
-    if np.linalg.det(v1) < 0:
-        v1[0], v2[0], theta[0] = -v1[0], -v2[0], theta[0] + np.pi
+    left, theta, right = decomposed(r)
     first, last = (
         [np.concatenate(pair) for pair in zip(*(ruler_blocks(x, block) for x in both), strict=True)]
-        for both in ((v1, v2), (u1, u2))
+        for both in (right, left)
     )
     return [*first, theta, *last]
 

@@ -33,13 +33,23 @@ from theory._tools import rotation
 NUMBER = "T12"
 STATUS = "proved"
 
+Halves = tuple[np.ndarray, np.ndarray]
+
 
 def angles(r: np.ndarray) -> list[np.ndarray]:
     """Return the angles of each stage in order, by the recursion of the proof."""
     width = len(r)
     if width == 2:
         return [np.array([np.arctan2(r[1, 0], r[0, 0])])]
-    half = width // 2
+    (u1, u2), theta, (v1, v2) = decomposed(r)
+    first = [np.concatenate(pair) for pair in zip(angles(v1), angles(v2), strict=True)]
+    last = [np.concatenate(pair) for pair in zip(angles(u1), angles(u2), strict=True)]
+    return [*first, theta, *last]
+
+
+def decomposed(r: np.ndarray) -> tuple[Halves, np.ndarray, Halves]:
+    """Return the cosine–sine decomposition of a rotation, with rotations of half the width."""
+    half = len(r) // 2
     (u1, u2), theta, (v1, v2) = scipy.linalg.cossin(r, p=half, q=half, separate=True)
     theta = theta.copy()
     if np.linalg.det(u1) < 0:  # change the signs of U_1 and U_2, or of U_1 and V_1
@@ -51,9 +61,7 @@ def angles(r: np.ndarray) -> list[np.ndarray]:
         u2[:, 0], v2[0], theta[0] = -u2[:, 0], -v2[0], -theta[0]
     if np.linalg.det(v1) < 0:  # change the signs of V_1 and V_2
         v1[0], v2[0], theta[0] = -v1[0], -v2[0], theta[0] + np.pi
-    first = [np.concatenate(pair) for pair in zip(angles(v1), angles(v2), strict=True)]
-    last = [np.concatenate(pair) for pair in zip(angles(u1), angles(u2), strict=True)]
-    return [*first, theta, *last]
+    return (u1, u2), theta, (v1, v2)
 
 
 def plane_rotations(angle: np.ndarray) -> np.ndarray:
