@@ -57,9 +57,9 @@ def series() -> dict[str, list[tuple[str, sm.Network]]]:
     return found
 
 
-def target(seed: int) -> np.ndarray:
+def target(seed: int, width: int = WIDTH) -> np.ndarray:
     """Return a Haar random orthogonal matrix in single precision."""
-    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((WIDTH, WIDTH)))
+    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))
     return (q * np.sign(np.diagonal(r))).astype(np.float32)
 
 

@@ -23,6 +23,8 @@ from tqdm import tqdm
 
 import structmat as sm
 import studies
+from fit_512 import target as haar
+from structmat.analysis.switch_lists import distinct_pairs
 from structmat.families import Rule
 from structmat.finetune.docstring_task import LIBRARIES, docstring_task
 from structmat.finetune.hyperparameters import Hyperparameters
@@ -109,18 +111,12 @@ def of_size(width: int, parameters: int) -> dict[str, Rule]:
     return found
 
 
-def haar(width: int, seed: int) -> Array:
-    """Return a Haar random orthogonal matrix in single precision."""
-    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))
-    return (q * np.sign(np.diagonal(r))).astype(np.float32)
-
-
 def random_fit(rule: Rule, width: int, seed: int, sizes: Sizes) -> studies.Row:
     """Fit a network to a Haar random matrix, from random blocks."""
     net = rule(width)
     begin = sm.random_blocks(net, rng=seed, dtype=np.float32)
     found = sm.fit(
-        net, haar(width, seed), start=begin, sweeps=sizes.sweeps, tolerance=0, progress=False
+        net, haar(seed, width), start=begin, sweeps=sizes.sweeps, tolerance=0, progress=False
     )
     return {
         "parameters": net.parameters,
@@ -193,7 +189,7 @@ def model_fit(spec: str, before: Array, after: Array, sizes: Sizes) -> studies.R
     to_r, to_weight = (fitted(net, target, sizes) for target in (r, after.T @ before))
     return {
         "parameters": net.parameters,
-        "pairs": len({pair for stage in net.stages for pair in pairs(stage)}),
+        "pairs": distinct_pairs((bank.reads for bank in net.banks), net.width),
         "of_rotation": 1 - square(to_r - r) / square(np.eye(len(r)) - r),
         "of_weight": 1 - square(before @ to_weight.T - after) / square(after - before),
     }
@@ -207,13 +203,6 @@ def fitted(net: sm.Network, target: Array, sizes: Sizes) -> Array:
         net, target / scale, start=begin, sweeps=sizes.sweeps, tolerance=1e-9, progress=False
     )
     return found.rotation.matrix()
-
-
-def pairs(stage: sm.Stage) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of wires that meet in a stage."""
-    for bank in stage.banks:
-        for wires in np.sort(bank.reads, axis=1).tolist():
-            yield from itertools.combinations(wires, 2)
 
 
 # The record ------------------------------------------------------------------------------------

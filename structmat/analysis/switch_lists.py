@@ -11,6 +11,7 @@ import numpy as np
 from structmat.errors import WiringError
 from structmat.linalg.blocks import generators_per_block
 from structmat.networks.network import Network
+from structmat.networks.permutation import Index
 
 Part: TypeAlias = "tuple[Gate, ...]"
 
@@ -191,13 +192,30 @@ def shared_pairs(gates: Sequence[Gate], field: str = "real") -> int:
     directions for each pair, and the phase of each wire.
     """
     width = width_of(gates)
-    found = []
-    for wires in {gate.wires for gate in gates}:
-        row = np.sort(np.fromiter(wires, dtype=np.int64))
-        i, j = np.triu_indices(len(row), 1)
-        found.append(row[i] * width + row[j])
-    pairs = np.unique(np.concatenate(found)).size if found else 0
+    rows = (np.fromiter(wires, dtype=np.int64)[None] for wires in {gate.wires for gate in gates})
+    pairs = distinct_pairs(rows, width)
     return 2 * pairs + width if field == "complex" else pairs
+
+
+def distinct_pairs(rows: Iterable[Index], width: int) -> int:
+    """Return the number of pairs of wires that occur together in a row.
+
+    Parameters
+    ----------
+    rows : iterable of (n, r) arrays of wires
+        Such as the reads of the banks of a straight network.
+    width : int
+
+    Examples
+    --------
+    >>> distinct_pairs([np.array([[0, 1], [2, 3]]), np.array([[1, 0]])], 4)
+    2
+    """
+    found = [np.empty(0, dtype=np.int64)]
+    for wires in rows:
+        low, high = np.sort(wires, axis=1).T[list(np.triu_indices(wires.shape[1], 1))]
+        found.append((low * width + high).ravel())
+    return len(np.unique(np.concatenate(found)))
 
 
 def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:

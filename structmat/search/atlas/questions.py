@@ -23,12 +23,14 @@ from structmat.analysis.lower_bounds import (
 from structmat.analysis.mixing import mixes_exactly, mixing
 from structmat.analysis.most_dimensions import most_dimensions
 from structmat.analysis.reachability import is_dense
+from structmat.analysis.switch_lists import distinct_pairs
 from structmat.families import parse
 from structmat.families.number_theory import prime_factors
 from structmat.fitting import fit
 from structmat.linalg.blocks import random_blocks
 from structmat.networks.network import Network
 from structmat.search.atlas.stored_topology import Topology
+from structmat.search.choice.contender import ONTO
 
 WIDTHS = (*range(2, 65), 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
 BLOCKS = (2, 4, 8, 16)
@@ -53,7 +55,6 @@ _WITHOUT_REDUNDANCY = {
     "triangle": "T31",
 }
 _PLAIN = {"block", "depth", "radices", "largest"}  # options that keep the structure of these
-_ONTO = {"brickwall": "T31", "ruler": "T12", "triangle": "T31"}
 
 
 class Measured(NamedTuple):
@@ -195,19 +196,11 @@ def _dimension(topology: Topology) -> Measured:
         return Measured(topology.network.parameters, "closed form")
     net = topology.network
     if net.width > _EXACT:
-        met = _pairs_that_meet(net)
+        straight = net.straightened().network
+        met = distinct_pairs((bank.reads for bank in straight.banks), net.width)
         return Measured(met, "exact" if met in (net.parameters, comb(net.width, 2)) else "rank")
     found = dimension(net, largest=_RANKED)
     return Measured(found.lower, "exact" if found.proved else "rank")
-
-
-def _pairs_that_meet(net: Network) -> int:
-    """Return the number of pairs of wires that share a switch: by T2, a lower bound."""
-    codes = [np.empty(0, dtype=np.int64)]
-    for bank in net.straightened().network.banks:
-        low, high = np.sort(bank.reads, axis=1).T[list(np.triu_indices(bank.radix, 1))]
-        codes.append((low * net.width + high).ravel())
-    return len(np.unique(np.concatenate(codes)))
 
 
 def _has_no_redundancy(topology: Topology) -> bool:
@@ -230,7 +223,7 @@ def _onto(topology: Topology) -> str | None:
     if any(bank.radix == net.width for bank in net.banks):
         return "closed form"  # one switch on all wires
     whole = topology.switches is None and set(_options(topology)) <= {"block"}
-    return "closed form" if topology.name in _ONTO and whole else None
+    return "closed form" if topology.name in ONTO and whole else None
 
 
 def _options(topology: Topology) -> dict[str, Any]:

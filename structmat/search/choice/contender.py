@@ -27,8 +27,8 @@ _PAIRS = ("brickwall", "round_robin", "ruler", "triangle")
 FULL = "it has the dimension of SO(d)"  # which does not prove that it represents every rotation
 _RANKED = 1000  # parameters up to which the dimension is computed as a rank
 
-# Families that represent every rotation, with the reason.
-UNIVERSAL: Mapping[str, str] = {
+# Families that represent every rotation with their default number of stages, with the reason.
+ONTO: Mapping[str, str] = {
     "brickwall": "Clements et al. decompose any rotation with it",
     "ruler": "recursive cosine–sine decomposition",
     "triangle": "Reck et al. decompose any rotation with it",
@@ -193,7 +193,7 @@ class Contender:
             return None
         if all(member.depth == 1 for member in self.members.values()):
             return "one switch on all wires"
-        return UNIVERSAL.get(self.rule.name) if isinstance(self.rule, Family) else None
+        return ONTO.get(self.rule.name) if isinstance(self.rule, Family) else None
 
     @cached_property
     def universality(self) -> str | None:
