@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from structmat._util.files import write_text
 from structmat._util.progress import bar
 from structmat._util.text_table import counted, plain
 from structmat.cli.commands import command, print_json, say
@@ -100,7 +101,7 @@ def _atlas(options: argparse.Namespace) -> None:
 def _show(records: Sequence[Record], table: Atlas, options: argparse.Namespace) -> None:
     if options.save is not None:
         net = table.best().network
-        options.save.write_text(net.to_json() + "\n", encoding="utf-8")
+        write_text(options.save, net.to_json() + "\n")
     if options.json:
         print_json(table.to_dict())
     elif len(table) < len(records):
@@ -154,7 +155,7 @@ def _rebuild(
         and block in (None, radix)
         and purpose in (None, name)
     ]
-    merged = {(record.purpose, record.width, record.block): record for record in records}
+    merged = {record.place: record for record in records}
     changed = 0
     with bar("atlas", len(places), unit="record", shown=sys.stderr.isatty()) as steps:
         for number, place in enumerate(places):

@@ -234,15 +234,4 @@ def is_better(record: Record, than: Record) -> bool:
     """
     if record.value is None or than.value is None:
         return than.value is None and record.value is not None
-    return order(record) < order(than)
-
-
-def order(record: Record) -> tuple[float, int, int]:
-    """Return the key by which the records for one question are ordered, best first.
-
-    Examples
-    --------
-    >>> order(best_known("dense", 8, 2))
-    (12, 12, 3)
-    """
-    return record.question.key(record.value or 0, record.parameters or 0, record.depth or 0)
+    return record.key < than.key

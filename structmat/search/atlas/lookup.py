@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from structmat._util.text_table import cell, in_html, plain
@@ -51,9 +52,9 @@ class Atlas:
         >>> record.value, record.bound, record.meets, record.network
         (192, 192, True, Network(width=64, depth=6, parameters=192))
         """
-        found = [r for r in self.records if purpose in (None, checked_purpose(r.purpose))]
         if purpose is not None:
             checked_purpose(purpose)
+        found = [record for record in self.records if purpose in (None, record.purpose)]
         for name in ("width", "purpose"):
             several = sorted({getattr(record, name) for record in found}, key=str)
             if len(several) > 1:
@@ -65,9 +66,7 @@ class Atlas:
         if not able:
             known = f"{found[0].reason}" if found else "no record is in this selection of the atlas"
             raise StructmatError(f"{purpose or 'best'}: {known}")
-        return min(
-            able, key=lambda r: r.question.key(r.value or 0, r.parameters or 0, r.depth or 0)
-        )
+        return min(able, key=attrgetter("key"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the records as a JSON-serialisable dict."""

@@ -78,6 +78,22 @@ class Record:
         return QUESTIONS[self.purpose]
 
     @property
+    def place(self) -> tuple[str, int, int]:
+        """The purpose, the width and the block, for which the atlas has one record."""
+        return self.purpose, self.width, self.block
+
+    @property
+    def key(self) -> tuple[float, int, int]:
+        """The key by which the records for one question are ordered, best first.
+
+        Examples
+        --------
+        >>> Record("dense", 8, 2, 12, 12, 3).key
+        (12, 12, 3)
+        """
+        return self.question.key(self.value or 0, self.parameters or 0, self.depth or 0)
+
+    @property
     def bound(self) -> int | None:
         """The proved bound on the value, lower or, where the value is maximised, upper."""
         if self.value is None:
@@ -212,10 +228,9 @@ def read(path: Path) -> tuple[Record, ...]:
             records += _records(row)
         except (StructmatError, ValueError, TypeError, KeyError) as error:
             raise FileError(f"{path}: record {number}: {abbreviated_error(error)}{hint}") from None
-    places = [(record.purpose, record.width, record.block) for record in records]
-    if len(set(places)) < len(places):
+    if len({record.place for record in records}) < len(records):
         raise FileError(f"{path}: two records for one purpose, width and block{hint}")
-    return tuple(sorted(records, key=_place))
+    return tuple(sorted(records, key=_rank))
 
 
 def abbreviated_error(error: Exception) -> str:
@@ -277,7 +292,7 @@ def _impossible(purpose: Question, width: int, block: int) -> Record:
     return Record(purpose.name, width, block, None)
 
 
-def _place(record: Record) -> tuple[int, int, int]:
+def _rank(record: Record) -> tuple[int, int, int]:
     return list(QUESTIONS).index(record.purpose), record.width, record.block
 
 
@@ -315,7 +330,7 @@ def write(records: Collection[Record], path: Path = PATH) -> Path:
         If the file cannot be written.
     """
     rows: dict[str, list[Any]] = {}
-    for record in sorted(records, key=_place):
+    for record in sorted(records, key=_rank):
         topology = None if record.topology is None else record.topology.written()
         holder = None if record.topology is None else record.holder
         row: list[Any] = [

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from structmat.errors import StructmatError
 from structmat.families.resolution import network
 from structmat.networks.network import Network
-from structmat.search.atlas.candidates import is_better, measured, order
+from structmat.search.atlas.candidates import is_better, measured
 from structmat.search.atlas.lookup import selected
 from structmat.search.atlas.record_file import Record
 from structmat.search.atlas.stored_topology import Topology
@@ -111,7 +111,7 @@ def submitted(records: Sequence[Record], topology: Any, *, holder: str = "search
     given = topology if isinstance(topology, Topology) else _stored(network(topology))
     found = []
     for record in selected(records, given.width):
-        if record.block < given.radix or _key_of_size(given, record) > order(record):
+        if record.block < given.radix or _key_of_size(given, record) > record.key:
             continue
         again = measured(given, record.purpose, record.block)
         if again is not None and is_better(again, record):
@@ -145,5 +145,4 @@ def with_records(records: Iterable[Record], new: Iterable[Record]) -> list[Recor
     >>> with_records([Record("dense", 2, 2, 1)], [Record("dense", 2, 2, 1, 1, 1)])[0].depth
     1
     """
-    merged = {(r.purpose, r.width, r.block): r for r in records}
-    return list((merged | {(r.purpose, r.width, r.block): r for r in new}).values())
+    return list({record.place: record for record in (*records, *new)}.values())
