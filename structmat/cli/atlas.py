@@ -16,7 +16,7 @@ from structmat.cli.commands import command, print_json, say
 from structmat.cli.output_files import check_target
 from structmat.errors import StructmatError
 from structmat.families.resolution import Fixed, rule
-from structmat.search.atlas.candidates import best_known, is_better
+from structmat.search.atlas.best_known import best_known, is_better
 from structmat.search.atlas.lookup import Atlas, selected, summary
 from structmat.search.atlas.questions import BLOCKS, QUESTIONS
 from structmat.search.atlas.record_file import HOLDERS, PATH, Record, locked, read, write

@@ -10,7 +10,7 @@ import pytest
 
 import structmat as sm
 from structmat.cli import main
-from structmat.search.atlas.candidates import measured
+from structmat.search.atlas.best_known import measured
 from structmat.search.atlas.questions import QUESTIONS
 from structmat.search.atlas.record_file import PATH, packaged, read, write
 from structmat.search.atlas.stored_topology import Topology

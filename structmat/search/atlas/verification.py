@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from structmat.errors import StructmatError
 from structmat.families.resolution import network
 from structmat.networks.network import Network
-from structmat.search.atlas.candidates import is_better, measured
+from structmat.search.atlas.best_known import is_better, measured
 from structmat.search.atlas.lookup import selected
 from structmat.search.atlas.record_file import Record
 from structmat.search.atlas.stored_topology import Topology

@@ -21,7 +21,6 @@ from structmat.errors import (
 from structmat.search.objectives import objective, requirements
 from structmat.search.study import storage as storages
 from structmat.search.study.proposals import SOURCES
-from structmat.search.study.records import checked_settings, read
 from structmat.search.study.result import SearchResult
 from structmat.search.study.settings import (
     check_budget,
@@ -31,6 +30,7 @@ from structmat.search.study.settings import (
     settings_of,
     several,
 )
+from structmat.search.study.stored_trials import checked_settings, read
 from structmat.search.study.work import Work
 
 

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from structmat.search.study.ledger import number_of
+from structmat.search.study.attempts import number_of
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
     {

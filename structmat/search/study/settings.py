@@ -17,7 +17,7 @@ from structmat.linalg.blocks import generators_per_block
 from structmat.search.objectives import Objective, Requirement
 from structmat.search.study import storage as storages
 from structmat.search.study.proposals import Space, check_sources, limits
-from structmat.search.study.records import SETTINGS, VERSION, checked_settings
+from structmat.search.study.stored_trials import SETTINGS, VERSION, checked_settings
 
 if TYPE_CHECKING:
     import optuna

@@ -15,12 +15,12 @@ import numpy as np
 
 from structmat.errors import FileError, StructmatError
 from structmat.search.objectives import Objective, Requirement
-from structmat.search.study import ledger
+from structmat.search.study import attempts
 from structmat.search.study.duplicates import are_invariant, equivalent, key
+from structmat.search.study.liveness import Watch, working
 from structmat.search.study.proposals import Elite, Proposal, Space, network_of, proposal
-from structmat.search.study.records import read
 from structmat.search.study.result import SearchResult, Trial
-from structmat.search.study.workers import Watch, working
+from structmat.search.study.stored_trials import read
 
 if TYPE_CHECKING:
     import optuna
@@ -78,14 +78,14 @@ class Work:
         pause = _PAUSES[0]
         try:
             while end is None or time.monotonic() < end:
-                book = ledger.numbered(self._trials())
-                finished = sum(ledger.outcome(tried) is not None for tried in book.values())
+                book = attempts.numbered(self._trials())
+                finished = sum(attempts.outcome(tried) is not None for tried in book.values())
                 if steps is not None:
                     steps.update(min(finished, total) - steps.n)
-                if all(ledger.outcome(book.get(n, ())) is not None for n in range(total)):
+                if all(attempts.outcome(book.get(n, ())) is not None for n in range(total)):
                     return False
                 self._release(book, total)
-                if len(book) < total or any(ledger.is_waiting(book[n]) for n in range(total)):
+                if len(book) < total or any(attempts.is_waiting(book[n]) for n in range(total)):
                     self._try(total)
                     pause = _PAUSES[0]
                 else:  # other processes are running the last trials
@@ -107,14 +107,14 @@ class Work:
         from optuna.trial import TrialState, create_trial
 
         for number, tried in book.items():
-            if number >= total or ledger.outcome(tried) is not None:
+            if number >= total or attempts.outcome(tried) is not None:
                 continue
             running = [one for one in tried if one.state == TrialState.RUNNING]
             for one in running:
                 if self._watch.has_lost(one, self._study.study_name):
                     self._give_up(one.number)
-            if not running and ledger.is_lost(tried):
-                again = {ledger.AGAIN: number}
+            if not running and attempts.is_lost(tried):
+                again = {attempts.AGAIN: number}
                 self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=again))
 
     def _give_up(self, number: int) -> None:
@@ -134,10 +134,10 @@ class Work:
         try:
             with signed:
                 trials = self._trials()
-                number = ledger.number_of(trials[trial.number], trials)
-                tried = ledger.numbered(trials)[number]
-                if number >= total or ledger.is_needless(trials[trial.number], tried):
-                    trial.set_user_attr(ledger.UNUSED, True)  # noqa: FBT003 (Optuna's signature)
+                number = attempts.number_of(trials[trial.number], trials)
+                tried = attempts.numbered(trials)[number]
+                if number >= total or attempts.is_needless(trials[trial.number], tried):
+                    trial.set_user_attr(attempts.UNUSED, True)  # noqa: FBT003 (Optuna's signature)
                     self._give_up(trial.number)
                     return
                 self._measure(trial, number, trials)
@@ -146,7 +146,7 @@ class Work:
             # the trial remains in it as running, until another process finds that this one ended.
             with suppress(Exception):  # the first error is the one to report
                 if isinstance(error, KeyboardInterrupt):  # not caused by the network
-                    trial.set_user_attr(ledger.UNUSED, True)  # noqa: FBT003 (Optuna's signature)
+                    trial.set_user_attr(attempts.UNUSED, True)  # noqa: FBT003 (Optuna's signature)
                 self._give_up(trial.number)
             raise
 
@@ -161,11 +161,11 @@ class Work:
             mark = key(made.network, relabelled=self._relabelled)
             about: dict[str, Any] = {"topology": made.topology, "key": mark}
             about |= {"source": made.source, "parent": made.parent}
-            trial.set_user_attr(ledger.PROPOSAL, about)
+            trial.set_user_attr(attempts.PROPOSAL, about)
             earlier = self._earlier(trial.number, mark, made.network)
             if earlier is not None:
-                same = ledger.number_of(earlier, self._trials())
-                trial.set_user_attr(ledger.SAME, same)
+                same = attempts.number_of(earlier, self._trials())
+                trial.set_user_attr(attempts.SAME, same)
                 violations, values = earlier.constraints, list(earlier.values)
             else:
                 violations, values = self._values(made.network)
@@ -175,7 +175,7 @@ class Work:
         except StructmatError as error:
             if isinstance(error, FileError):
                 raise
-            trial.set_user_attr(ledger.ERROR, str(error))
+            trial.set_user_attr(attempts.ERROR, str(error))
             self._give_up(trial.number)
         except UpdateFinishedTrialError:
             return  # this process was thought to have ended, and the trial is run again
@@ -185,7 +185,7 @@ class Work:
     ) -> Proposal:
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, number]))
         elites = self._elites(trials, rng) if self._adaptive else []
-        keys = {ledger.proposal_of(one).get("key") for one in trials} if self._adaptive else set()
+        keys = {attempts.proposal_of(one).get("key") for one in trials} if self._adaptive else set()
         return proposal(self._space, trial, number, rng, elites, partial(self._unsuitable, keys))
 
     def _unsuitable(self, keys: set[Any], net: Network) -> float:
@@ -223,11 +223,11 @@ class Work:
         while True:
             waiting = False
             for one in self._trials():
-                about = ledger.proposal_of(one)
+                about = attempts.proposal_of(one)
                 if one.number == number or about.get("key", mark) != mark:
                     continue
                 state = one.state.name
-                if state == "COMPLETE" and ledger.SAME not in one.user_attrs:
+                if state == "COMPLETE" and attempts.SAME not in one.user_attrs:
                     if about and self._is_equivalent(about, net):
                         return one
                 elif state == "RUNNING" and one.number < number:

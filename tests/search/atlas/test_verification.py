@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.analysis.mixing import mixes_exactly
 from structmat.errors import StructmatError
-from structmat.search.atlas.candidates import best_known, candidates, is_better, measured
+from structmat.search.atlas.best_known import best_known, candidates, is_better, measured
 from structmat.search.atlas.questions import BLOCKS, QUESTIONS
 from structmat.search.atlas.record_file import packaged
 from structmat.search.atlas.stored_topology import Topology

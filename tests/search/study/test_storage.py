@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 import structmat as sm
 from structmat.errors import FileError, MissingExtraError, StructmatError
-from structmat.search.study import ledger, storage, workers
+from structmat.search.study import attempts, liveness, storage
 from structmat.search.study.engine import stored
 from structmat.search.study.storage import named, reported
 
@@ -192,12 +192,12 @@ def unfinished(path, worker):
     study = optuna.load_study(study_name="search", storage=storage.opened(path))
     trial = study.ask()
     if worker is not None:
-        trial.set_user_attr(workers.WORKER, worker)
+        trial.set_user_attr(liveness.WORKER, worker)
     return study
 
 
 def this_process(**changed):
-    return workers._this_process() | changed
+    return liveness._this_process() | changed
 
 
 def test_trials_of_processes_that_ended_are_run_again(tmp_path, monkeypatch):
@@ -219,13 +219,13 @@ def test_a_process_on_another_machine_has_ended_if_its_heartbeat_stops(tmp_path,
     unfinished(path, None)  # killed before it recorded its identity
     found = sm.search(8, "depth", trials=3, storage=path, timeout=0.5, **OPTIONS)
     assert found.running == 2  # its trial may still be finished
-    monkeypatch.setattr(workers, "GRACE", 0.2)
+    monkeypatch.setattr(liveness, "GRACE", 0.2)
     found = sm.search(8, "depth", trials=3, storage=path, **OPTIONS)
     assert found == sm.search(8, "depth", trials=3, **OPTIONS)
 
 
 def test_heartbeats_are_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "INTERVAL", 0.02)
+    monkeypatch.setattr(liveness, "INTERVAL", 0.02)
 
     path = tmp_path / "a"
 
@@ -238,7 +238,7 @@ def test_heartbeats_are_recorded(tmp_path, monkeypatch):
     found = sm.search(8, patient, trials=1, storage=path)
     assert found.counts["feasible"] == 1
     study = unfinished(path, None)
-    assert study.trials[0].user_attrs[workers.BEAT] >= 2
+    assert study.trials[0].user_attrs[liveness.BEAT] >= 2
 
 
 def test_a_network_that_ends_each_process_is_given_up(tmp_path):
@@ -247,7 +247,7 @@ def test_a_network_that_ends_each_process_is_given_up(tmp_path):
     for _ in range(3):
         study = unfinished(path, None)
         study.tell(study.trials[-1].number, state=TrialState.FAIL)
-        study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={ledger.AGAIN: 1}))
+        study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={attempts.AGAIN: 1}))
     found = sm.search(8, "depth", trials=3, storage=path, **OPTIONS)
     assert [t.state == "failed" for t in found.trials] == [False, True, False]
-    assert found.trials[1].message == ledger.GIVEN_UP
+    assert found.trials[1].message == attempts.GIVEN_UP

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from structmat.errors import FileError, abbreviated
-from structmat.search.study import ledger
+from structmat.search.study import attempts
 from structmat.search.study.result import Goal, SearchResult, Trial
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def read(
     """Return the result of a study; `known` caches the finished trials."""
     settings = study.user_attrs[SETTINGS]
     goals = tuple(Goal(*pair) for pair in settings["objectives"])
-    book = ledger.numbered(trials)
+    book = attempts.numbered(trials)
     for number in sorted(book.keys() - known.keys()):
-        if (done := ledger.outcome(book[number])) is not None:
+        if (done := attempts.outcome(book[number])) is not None:
             known[number] = _trial(number, done, goals, settings["width"])
     running = sum(one.state.name == "RUNNING" for one in trials)
     finished = tuple(known[number] for number in sorted(known))
@@ -58,10 +58,10 @@ def read(
 
 
 def _trial(number: int, done: optuna.trial.FrozenTrial, goals: Sequence[Goal], width: int) -> Trial:
-    about = ledger.proposal_of(done)
+    about = attempts.proposal_of(done)
     violation = float(sum(max(0.0, one) for one in done.constraints.values()))
     if done.state.name != "COMPLETE":
-        state, message = "failed", str(done.user_attrs.get(ledger.ERROR, ledger.GIVEN_UP))
+        state, message = "failed", str(done.user_attrs.get(attempts.ERROR, attempts.GIVEN_UP))
     else:
         state, message = "infeasible" if violation else "feasible", ""
     pairs = zip(goals, done.values if state == "feasible" else (), strict=False)
@@ -74,6 +74,6 @@ def _trial(number: int, done: optuna.trial.FrozenTrial, goals: Sequence[Goal], w
         violation=violation,
         source=about.get("source", _NO_SOURCE),
         parent=about.get("parent"),
-        same_as=done.user_attrs.get(ledger.SAME),
+        same_as=done.user_attrs.get(attempts.SAME),
         message=message,
     )
