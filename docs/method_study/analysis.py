@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy
+from scipy import optimize, special, stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
@@ -193,16 +193,16 @@ def dunnett_quantile(comparisons: int, degrees: float, level: float = LEVEL) -> 
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     weights = weights / weights.sum()
     middles = (np.arange(1000) + 0.5) / 1000
-    scales = np.sqrt(scipy.stats.chi2.ppf(middles, degrees) / degrees)[:, None]
+    scales = np.sqrt(2 * special.gammaincinv(degrees / 2, middles) / degrees)[:, None]
 
     def excess(limit: float) -> float:
-        cdf = scipy.special.ndtr
+        cdf = special.ndtr
         inside = cdf(nodes + math.sqrt(2) * limit * scales) - cdf(
             nodes - math.sqrt(2) * limit * scales
         )
         return float(((inside**comparisons) @ weights).mean()) - (1 - level)
 
-    return float(scipy.optimize.brentq(excess, 0.1, 100, xtol=1e-6))
+    return float(optimize.brentq(excess, 0.1, 100, xtol=1e-6))
 
 
 # Bootstrap and ranks ----------------------------------------------------------------------
@@ -296,10 +296,10 @@ def ranks(
     """
     names, means = resampled(outcomes, draws=draws, rng=rng)
     means = means.round(12)  # rounding errors do not break ties
-    of = scipy.stats.rankdata(means, axis=1)
+    of = stats.rankdata(means, axis=1)
     first = means == means.min(1, keepdims=True)
     best = (first / first.sum(1, keepdims=True)).mean(0)
-    point = scipy.stats.rankdata([outcomes[name].mean().round(12) for name in names])
+    point = stats.rankdata([outcomes[name].mean().round(12) for name in names])
     low, high = np.quantile(of, [LEVEL / 2, 1 - LEVEL / 2], axis=0, method="nearest")
     rows = zip(names, point, low, high, best, strict=True)
     return {name: Rank(*map(float, row)) for name, *row in rows}
@@ -362,7 +362,7 @@ def random_effects(estimates: Sequence[Estimate]) -> RandomEffects:
         method_re="iterated",
         use_t=True,
     )
-    half = float(scipy.stats.t.isf(LEVEL / 2, len(estimates) - 1) * found.sd_eff_w_re_hksj)
+    half = float(stats.t.isf(LEVEL / 2, len(estimates) - 1) * found.sd_eff_w_re_hksj)
     value = float(found.mean_effect_re)
     return RandomEffects(
         value, value - half, value + half, math.sqrt(max(0.0, found.tau2)), float(found.i2)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy
+from scipy import special
 
 from structmat.errors import StructmatError
 
@@ -61,7 +61,7 @@ class Estimate(NamedTuple):
         >>> round(Estimate(0.0, 1.0, 10).half(), 3)
         2.228
         """
-        return float(scipy.stats.t.isf(level / 2, self.degrees)) * self.error
+        return -float(special.stdtrit(self.degrees, level / 2)) * self.error
 
     def p(self, null: float = 0.0) -> float:
         """Return the two-sided p value of the hypothesis that the difference is `null`.
@@ -87,7 +87,7 @@ class Estimate(NamedTuple):
         distance = (limit - self.value) if below else (self.value - limit)
         if self.error == 0:
             return 0.0 if distance > 0 else 1.0
-        return float(scipy.stats.t.sf(distance / self.error, self.degrees))
+        return float(special.stdtr(self.degrees, -distance / self.error))
 
 
 def mean_squares(differences: Array) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy
+from scipy import optimize, special
 
 from docs.method_study.differences import Array, Components, components, estimated
 from structmat.errors import StructmatError
@@ -59,8 +59,8 @@ class Design(NamedTuple):
         df = degrees(parts, self.seeds, self.texts)
         error = math.sqrt(parts.variance(self.seeds, self.texts))
         middles = (np.arange(QUADRATURE) + 0.5) / QUADRATURE
-        relative = np.sqrt(scipy.stats.chi2.ppf(middles, df) / df)
-        return error, scipy.stats.t.isf(self.level / 2, df) * error * relative
+        relative = np.sqrt(special.gammaincinv(df / 2, middles) * 2 / df)  # quantiles of χ²
+        return error, -special.stdtrit(df, self.level / 2) * error * relative
 
 
 def power(difference: float, parts: Components, design: Design) -> float:
@@ -77,9 +77,8 @@ def power(difference: float, parts: Components, design: Design) -> float:
     error, halves = design.half_widths(parts)
     if error == 0:
         return float(difference != 0)
-    normal = scipy.stats.norm
-    above, below = (halves - difference) / error, (-halves - difference) / error
-    return float((normal.sf(above) + normal.cdf(below)).mean())
+    above, below = (difference - halves) / error, (-halves - difference) / error
+    return float((special.ndtr(above) + special.ndtr(below)).mean())
 
 
 def equivalence_power(
@@ -98,9 +97,8 @@ def equivalence_power(
     error, halves = design._replace(level=2 * design.level).half_widths(parts)
     if error == 0:
         return float(abs(difference) < margin)
-    normal = scipy.stats.norm
-    above = normal.cdf((margin - halves - difference) / error)
-    below = normal.cdf((halves - margin - difference) / error)
+    above = special.ndtr((margin - halves - difference) / error)
+    below = special.ndtr((halves - margin - difference) / error)
     return float(np.maximum(0, above - below).mean())
 
 
@@ -160,7 +158,7 @@ def detectable(
     scale = math.sqrt(parts.variance(seeds, texts))
     if scale == 0:
         return 0.0
-    return float(scipy.optimize.brentq(lambda x: power(x, parts, design) - target, 0, 1000 * scale))
+    return float(optimize.brentq(lambda x: power(x, parts, design) - target, 0, 1000 * scale))
 
 
 # Simulation -------------------------------------------------------------------------------
@@ -265,7 +263,7 @@ def cautious(parts: Components, df: float) -> Components:
     >>> cautious(Components(1.0, 2.0, 3.0), 10)
     Components(seed=1.618..., text=2.0, rest=3.0)
     """
-    return parts._replace(seed=parts.seed * df / float(scipy.stats.chi2.ppf(1 - CONFIDENCE, df)))
+    return parts._replace(seed=parts.seed * df / float(special.chdtri(df, CONFIDENCE)))
 
 
 class Scale(NamedTuple):
