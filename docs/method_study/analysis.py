@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special, stats
 from statsmodels.regression.mixed_linear_model import MixedLM
-from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
@@ -356,14 +355,22 @@ def random_effects(estimates: Sequence[Estimate]) -> RandomEffects:
     """
     if len(estimates) < 2:
         raise StructmatError("one task: the spread between tasks needs two or more")
-    found = combine_effects(
-        np.array([e.value for e in estimates]),
-        np.array([e.error**2 for e in estimates]),
-        method_re="iterated",
-        use_t=True,
+    values = np.array([e.value for e in estimates])
+    squares = np.array([e.error**2 for e in estimates])
+    freedom = len(values) - 1
+
+    def weighted(between: float) -> tuple[float, float, float]:
+        """Return the mean, the weighted sum of squares around it, and the total weight."""
+        weights = 1 / (squares + between)
+        centre = float(weights @ values / weights.sum())
+        return centre, float(weights @ np.square(values - centre)), float(weights.sum())
+
+    _, apart, _ = weighted(0)  # Cochran's Q
+    widest = freedom * float(np.ptp(values)) ** 2 + 1  # leaves a sum of squares below `freedom`
+    between = (
+        optimize.brentq(lambda t: weighted(t)[1] - freedom, 0, widest) if apart > freedom else 0.0
     )
-    half = float(stats.t.isf(LEVEL / 2, len(estimates) - 1) * found.sd_eff_w_re_hksj)
-    value = float(found.mean_effect_re)
-    return RandomEffects(
-        value, value - half, value + half, math.sqrt(max(0.0, found.tau2)), float(found.i2)
-    )
+    value, rest, weight = weighted(between)
+    half = float(stats.t.isf(LEVEL / 2, freedom)) * math.sqrt(rest / freedom / weight)
+    heterogeneity = 1 - freedom / apart if apart > freedom else 0.0
+    return RandomEffects(value, value - half, value + half, math.sqrt(between), heterogeneity)
