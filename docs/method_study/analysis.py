@@ -21,9 +21,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from docs.method_study.differences import Array, Estimate, estimated
+from docs.method_study.plan import LEVEL
 from structmat.errors import StructmatError
-
-LEVEL = 0.05
 
 
 def holm(p: Sequence[float]) -> Array:

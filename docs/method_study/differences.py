@@ -12,16 +12,12 @@ variance, so nothing has to be iterated. With one number a run, it is the paired
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
 
-from structmat.errors import StructmatError
-
 Array = np.ndarray[Any, np.dtype[np.float64]]
-Run = Mapping[str, Any]
 
 
 class Components(NamedTuple):
@@ -161,85 +157,3 @@ def estimated(differences: Array) -> Estimate:
     doubt = sum(square**2 / degrees for square, degrees in terms)
     degrees = total**2 / doubt if doubt > 0 else seeds - 1.0
     return Estimate(value, math.sqrt(total / (seeds * texts)), degrees)
-
-
-# Outcomes of runs -------------------------------------------------------------------------
-
-
-def diverged(run: Run, outcomes: int) -> bool:
-    """Return whether a run diverged: it is worse than uniform prediction, or not finite.
-
-    `outcomes` is the number of classes, or of tokens in the vocabulary; uniform prediction has the
-    cross-entropy log(outcomes).
-
-    Examples
-    --------
-    >>> [diverged({"test_loss": loss}, 10) for loss in (0.5, 2.4, math.nan)]
-    [False, True, True]
-    """
-    return not run["test_loss"] <= math.log(outcomes)
-
-
-def capped(run: Run, outcomes: int) -> Run:
-    """Return a run, with uniform prediction in place of its predictions if it diverged.
-
-    Examples
-    --------
-    >>> run = {"test_loss": math.inf, "test_accuracy": 0.1, "ece": 0.9}
-    >>> capped(run, 4) == {"test_loss": math.log(4), "test_accuracy": 0.25, "ece": 0.0}
-    True
-    """
-    if not diverged(run, outcomes):
-        return run
-    loss = math.log(outcomes)
-    instead = {
-        "test_loss": loss,
-        "test_losses": [loss] * len(run.get("test_losses") or ()),
-        "test_accuracy": None if run.get("test_accuracy") is None else 1 / outcomes,
-        "ece": 0.0,
-        "brier": 1 - 1 / outcomes,
-    }
-    return {**run, **{key: value for key, value in instead.items() if key in run}}
-
-
-def outcomes_of(runs: Iterable[Run], key: str, methods: Sequence[str]) -> dict[str, Array]:
-    """Return the outcomes (seeds,) or (seeds, texts) of each method, by seed in ascending order.
-
-    Raises
-    ------
-    StructmatError
-        If a run is missing, is there twice, or has another number of texts than the first one.
-
-    Examples
-    --------
-    >>> runs = [{"method": m, "seed": 0, "loss": 1.0} for m in ("LoRA", "OFT")]
-    >>> outcomes_of(runs, "loss", ["LoRA", "OFT"])
-    {'LoRA': array([1.]), 'OFT': array([1.])}
-    >>> outcomes_of([*runs, {"method": "OFT", "seed": 1}], "loss", ["LoRA", "OFT"])
-    Traceback (most recent call last):
-    ...
-    structmat.errors.StructmatError: no run of LoRA with seed 1: comparisons are paired, so every \
-method needs every seed; run the study again, which resumes
-    """
-    table: dict[tuple[str, int], Run] = {}
-    for run in runs:
-        name, seed = run["method"], run["seed"]
-        if (name, seed) in table:
-            raise StructmatError(f"two runs of {name} with seed {seed}: remove one of them")
-        table[name, seed] = run
-    seeds = sorted({seed for _, seed in table})
-    for name in methods:
-        for seed in seeds:
-            if (name, seed) not in table:
-                raise StructmatError(
-                    f"no run of {name} with seed {seed}: comparisons are paired, so"
-                    " every method needs every seed; run the study again, which resumes"
-                )
-    values = {name: [table[name, seed][key] for seed in seeds] for name in methods}
-    sizes = {np.shape(value) for rows in values.values() for value in rows}
-    if len(sizes) > 1:
-        raise StructmatError(
-            f"{key} of runs with different numbers of texts, {sorted(sizes)}: all methods and seeds"
-            " need the same texts"
-        )
-    return {name: np.asarray(rows, dtype=float) for name, rows in values.items()}

@@ -1,27 +1,19 @@
-"""Compute the sample size of the method study from a pilot: `python -m docs.method_study.power`.
+"""Power of paired comparisons whose seeds and test texts are random samples.
 
-From the runs of the pilot (docs/results/method-study-pilot.json) the program estimates the variance
-of paired differences between seeds and between test texts, and the difference in loss that
-corresponds to two points of accuracy. It prints, for each task, how many seeds, test texts and
-steps are needed to detect such a difference with 90 % power at the level that remains for one
-comparison after correction for all of them, and to show with 90 % power that two equal methods are
-equivalent.
+The closed forms are for one comparison at a given level; `simulated_power` checks them by
+simulating whole studies, with Holm's procedure over all methods.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, special
 
-from docs.method_study.differences import Array, Components, components, estimated
-from structmat.errors import StructmatError
+from docs.method_study.differences import Array, Components, estimated
+from docs.method_study.plan import LEVEL, POWER
 
-LEVEL = 0.05  # of the family of comparisons with the baseline in one task
-POWER = 0.9
-POINTS = 0.02  # the difference in accuracy to detect
-CONFIDENCE = 0.8  # that the variances are not larger than assumed
 MOST = 1000  # seeds; more are not considered
 QUADRATURE = 2000
 
@@ -222,91 +214,3 @@ def simulated_power(
         base, *others = simulated(differences, parts, seeds=seeds, texts=texts, rng=rng)
         found += holm([estimated(other - base).p() for other in others]) < LEVEL
     return found / repetitions
-
-
-# The pilot --------------------------------------------------------------------------------
-
-
-def pooled(outcomes: Mapping[str, Array], baseline: str) -> tuple[Components, float]:
-    """Return the mean variances of the differences from a baseline, and their degrees of freedom.
-
-    Differences that share a baseline are correlated by 1/2, and estimates of their variances
-    therefore by 1/4, so m of them are worth m / (1 + (m − 1)/4) independent ones.
-
-    Examples
-    --------
-    >>> rows = {"LoRA": np.zeros(3), "OFT": np.array([1.0, 2.0, 3.0])}
-    >>> pooled(rows, "LoRA")
-    (Components(seed=1.0, text=0.0, rest=0.0), 2.0)
-    """
-    base = outcomes[baseline]
-    found = [components(rows - base) for name, rows in outcomes.items() if name != baseline]
-    if not found:
-        raise StructmatError(f"no method besides {baseline}: a pilot needs two or more")
-    worth = len(found) / (1 + (len(found) - 1) / 4)
-    return Components(*np.mean(found, axis=0).tolist()), worth * (len(base) - 1)
-
-
-def cautious(parts: Components, df: float) -> Components:
-    """Return the variances with those of the seeds at their upper confidence limit of 80 %.
-
-    A pilot of a few seeds determines them poorly; with the estimate itself, the power would be less
-    than planned in about half of all studies [1]_. Those of the texts rest on hundreds of texts.
-
-    References
-    ----------
-    .. [1] R. H. Browne, "On the use of a pilot sample for sample size determination", Statistics in
-       Medicine 14 (1995), 1933–1940.
-
-    Examples
-    --------
-    >>> cautious(Components(1.0, 2.0, 3.0), 10)
-    Components(seed=1.618..., text=2.0, rest=3.0)
-    """
-    return parts._replace(seed=parts.seed * df / float(special.chdtri(df, CONFIDENCE)))
-
-
-class Scale(NamedTuple):
-    """What adaptation gains in a task: losses and accuracies of the frozen model and of LoRA."""
-
-    loss: tuple[float, float]
-    accuracy: tuple[float, float] | None
-
-    @property
-    def gain(self) -> float:
-        """The decrease in loss."""
-        return self.loss[0] - self.loss[1]
-
-    @property
-    def fraction(self) -> float | None:
-        """The fraction of the gain in accuracy that two points are, if there are accuracies.
-
-        Examples
-        --------
-        >>> round(Scale((1.5, 0.5), (0.4, 0.8)).fraction, 12)
-        0.05
-        """
-        return None if self.accuracy is None else POINTS / (self.accuracy[1] - self.accuracy[0])
-
-
-def margins(scales: Mapping[str, Scale]) -> dict[str, float]:
-    """Return for each task the difference in loss that corresponds to two points of accuracy.
-
-    In a classification task, two points are a fraction of what LoRA gains in accuracy over the
-    frozen model; the margin is the same fraction of what it gains in loss. A task without
-    accuracies has the smallest of these fractions.
-
-    Examples
-    --------
-    >>> margins({"a": Scale((1.5, 0.5), (0.4, 0.8)), "b": Scale((5.0, 4.0), None)})
-    {'a': 0.05, 'b': 0.05}
-    """
-    known = [scale.fraction for scale in scales.values() if scale.fraction is not None]
-    if not known or min(known) <= 0:
-        raise StructmatError(
-            "no task in which LoRA gains accuracy: two points cannot be expressed as a loss"
-        )
-    return {
-        name: round((scale.fraction or min(known)) * scale.gain, 12)
-        for name, scale in scales.items()
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from statsmodels.regression.mixed_linear_model import MixedLM
 
 from docs.method_study import differences as d
-from structmat.errors import StructmatError
 
 numbers = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 shapes = st.tuples(st.integers(2, 7), st.integers(2, 9))
@@ -125,53 +123,3 @@ def test_equal_outcomes_have_a_p_value_of_one_and_constant_differences_of_zero()
         assert d.estimated(np.zeros(shape)).p() == 1
         assert d.estimated(np.full(shape, 0.5)).p() == 0
         assert d.estimated(np.zeros(shape)).half() == 0
-
-
-# Outcomes of runs -------------------------------------------------------------------------
-
-
-def run(method, seed, **fields):
-    return {"method": method, "seed": seed, "test_loss": 1.0, "test_losses": [1.0, 2.0], **fields}
-
-
-def test_outcomes_are_ordered_by_seed_whatever_the_order_of_the_runs():
-    runs = [run(m, s, test_loss=10 * s + (m == "OFT")) for s in (3, 1) for m in ("OFT", "LoRA")]
-    found = d.outcomes_of(runs, "test_loss", ["LoRA", "OFT"])
-    assert {name: rows.tolist() for name, rows in found.items()} == {
-        "LoRA": [10, 30],
-        "OFT": [11, 31],
-    }
-    assert d.outcomes_of(runs, "test_losses", ["OFT"])["OFT"].shape == (2, 2)
-
-
-@pytest.mark.parametrize(
-    ("runs", "said"),
-    [
-        ([run("LoRA", 0), run("LoRA", 1), run("OFT", 1)], "no run of OFT with seed 0"),
-        ([run("LoRA", 0), run("OFT", 0), run("OFT", 0)], "two runs of OFT with seed 0"),
-        (
-            [run("LoRA", 0), run("OFT", 0, test_losses=[1.0])],
-            "different numbers of texts, [(1,), (2,)]",
-        ),
-    ],
-)
-def test_unbalanced_records_are_refused(runs, said):
-    with pytest.raises(StructmatError, match=re.escape(said)):
-        d.outcomes_of(runs, "test_losses", ["LoRA", "OFT"])
-
-
-@pytest.mark.parametrize("loss", [math.nan, math.inf, math.log(4) + 1e-6])
-def test_a_diverged_run_counts_as_uniform_prediction(loss):
-    bad = run("OFT", 0, test_loss=loss, test_accuracy=0.9, ece=0.4, brier=1.5, seconds_per_step=2)
-    assert d.diverged(bad, 4)
-    found = d.capped(bad, 4)
-    assert found["test_losses"] == [math.log(4)] * 2
-    assert (found["test_loss"], found["test_accuracy"]) == (math.log(4), 0.25)
-    assert (found["ece"], found["brier"], found["seconds_per_step"]) == (0, 0.75, 2)
-    assert bad["test_accuracy"] == 0.9
-
-
-def test_other_runs_are_left_as_they_are():
-    good = run("OFT", 0, test_accuracy=None)
-    assert d.capped(good, 4) is good
-    assert d.capped(run("OFT", 0, test_loss=9.0, test_accuracy=None), 4)["test_accuracy"] is None

@@ -14,7 +14,6 @@ from statsmodels.stats.power import TTestPower
 from docs.method_study import power as p
 from docs.method_study.analysis import equivalence
 from docs.method_study.differences import Components, estimated
-from structmat.errors import StructmatError
 
 variances = st.floats(0.01, 10)
 parts_of_variance = st.builds(Components, variances, variances, variances)
@@ -147,47 +146,3 @@ def test_simulated_differences_have_the_given_variances():
     wanted = parts.variance(seeds, texts)
     assert np.mean(means) == pytest.approx(3, abs=4 * math.sqrt(wanted / 4000))
     assert np.var(means) == pytest.approx(wanted, rel=4 * math.sqrt(2 / 4000))
-
-
-# The pilot --------------------------------------------------------------------------------
-
-
-def test_the_pooled_variance_has_the_stated_degrees_of_freedom():
-    methods, seeds, repetitions = 6, 5, 2000
-    rng = np.random.default_rng(7)
-    found = []
-    for _ in range(repetitions):
-        rows = rng.standard_normal((methods + 1, seeds))
-        parts, df = p.pooled(dict(enumerate(rows)), 0)
-        found.append(parts.seed)
-    assert df == pytest.approx(methods / (1 + (methods - 1) / 4) * (seeds - 1))
-    assert np.mean(found) == pytest.approx(2, rel=0.03)  # of a difference of two
-    assert np.var(found) == pytest.approx(2 * 2**2 / df, rel=0.15)
-
-
-def test_cautious_variances_are_large_enough_in_four_of_five_pilots():
-    repetitions, df = 4000, 12
-    drawn = np.random.default_rng(8).chisquare(df, repetitions) / df
-    enough = np.mean([p.cautious(Components(v), df).seed >= 1 for v in drawn])
-    near(enough, 0.8, repetitions)
-    assert p.cautious(Components(1.0, 2.0, 3.0), df)[1:] == (2.0, 3.0)
-
-
-def test_margins_are_two_points_of_accuracy_expressed_as_a_loss():
-    scales = {
-        "first": p.Scale((2.0, 1.0), (0.5, 0.9)),
-        "second": p.Scale((1.0, 0.6), (0.7, 0.8)),
-        "language": p.Scale((4.0, 3.5), None),
-    }
-    found = p.margins(scales)
-    assert found == pytest.approx({"first": 0.05, "second": 0.08, "language": 0.025})
-
-
-def test_margins_need_a_task_in_which_accuracy_rises():
-    with pytest.raises(StructmatError, match="no task in which LoRA gains accuracy"):
-        p.margins({"language": p.Scale((4.0, 3.5), None)})
-
-
-def test_a_pilot_of_the_baseline_alone_is_refused():
-    with pytest.raises(StructmatError, match="no method besides LoRA"):
-        p.pooled({"LoRA": np.zeros(3)}, "LoRA")
