@@ -1,0 +1,312 @@
+"""Tables of the method study, for its page: `python -m docs.method_study.report` prints them."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from docs.method_study import decision
+from docs.method_study.analysis import (
+    bootstrap,
+    compared,
+    dunnett_quantile,
+    mixed_model,
+    random_effects,
+    ranks,
+)
+from docs.method_study.differences import Array, estimated
+from docs.method_study.plan import BASELINE, FROZEN, METHODS, TASKS
+from docs.method_study.runs import Run, capped, diverged, outcomes_of, part, read
+from docs.studies import markdown
+
+PATH = Path(__file__).parents[1] / "results" / "method-study.jsonl"
+BUDGETS = {"parameters": "equal parameters", "time": "equal time"}
+SECONDARY = {  # title → field, factor
+    "accuracy, points": ("test_accuracy", 100),
+    "calibration error, points": ("test_ece", 100),
+    "Brier score": ("test_brier", 1),
+    "forgotten, nats": ("forgotten", 1),
+}
+
+
+def studied(runs: Sequence[Run], task: str, budget: str = "parameters") -> list[Run]:
+    """Return the runs of the study in a task, with those that diverged as uniform prediction."""
+    found = part(runs, task=task, role="study", budget=budget)
+    return [capped(run, TASKS[task].outcomes) for run in found]
+
+
+def methods_of(task: str, budget: str) -> tuple[str, ...]:
+    """Return the methods with runs; training without an adapter has no time to be equal to."""
+    return tuple(name for name in TASKS[task].methods if budget == "parameters" or name != FROZEN)
+
+
+def missing(runs: Sequence[Run]) -> tuple[int, int]:
+    """Return the number of runs of the study that are missing, and of all that are planned."""
+    planned = {
+        (task, budget, name, seed)
+        for task, about in TASKS.items()
+        for budget in BUDGETS
+        for name in methods_of(task, budget)
+        for seed in range(about.seeds)
+    }
+    done = {
+        (task, budget, run["method"], run["seed"])
+        for task in TASKS
+        for budget in BUDGETS
+        for run in part(runs, task=task, role="study", budget=budget)
+    }
+    return len(planned - done), len(planned)
+
+
+def losses(runs: Sequence[Run], task: str, budget: str = "parameters") -> dict[str, Array]:
+    """Return the test losses of each adapter, (seeds, texts), or (seeds,) if only means are known."""
+    own = studied(runs, task, budget)
+    key = "items" if all(run.get("items") for run in own) else "test_loss"
+    return outcomes_of(own, key, [n for n in methods_of(task, budget) if n != FROZEN])
+
+
+def tables(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield the sections with the results, or a line that says which part of the study is done."""
+    lacking, planned = missing(runs)
+    if lacking:
+        yield f"*The study is not complete: {planned - lacking:,} of {planned:,} runs are done.*"
+        return
+    outcomes = {b: {task: losses(runs, task, b) for task in TASKS} for b in BUDGETS}
+    for budget, title in BUDGETS.items():
+        yield f"### All tasks, {title}"
+        yield over_tasks_table(outcomes[budget])
+    yield "### The default"
+    yield default_table(outcomes["parameters"], outcomes["time"])
+    for task, planned_task in TASKS.items():
+        yield f"### Task: {planned_task.title}"
+        yield methods_table(runs, task)
+        for budget, title in BUDGETS.items():
+            yield f"Differences from {BASELINE} in test loss (nats), {title}:"
+            yield comparison_table(outcomes[budget][task], task)
+        yield f"Other differences from {BASELINE}, equal parameters:"
+        yield secondary_table(runs, task)
+        yield "How the weights changed, equal parameters:"
+        yield change_table(runs, task)
+    yield "### Runs that diverged"
+    yield diverged_table(runs)
+
+
+def signed(value: float, half: float, digits: int) -> str:
+    """Return a difference with half the width of its interval.
+
+    Examples
+    --------
+    >>> signed(-0.01234, 0.005, 3), signed(0.0, 0.1, 1)
+    ('−0.012 ± 0.005', '+0.0 ± 0.1')
+    """
+    return f"{value:+.{digits}f} ± {half:.{digits}f}".replace("-", "−")
+
+
+def probability(p: float) -> str:
+    """Return a p value.
+
+    Examples
+    --------
+    >>> probability(0.04321), probability(1e-5), probability(1.0)
+    ('0.043', '< 0.001', '1.000')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def comparison_table(outcomes: Mapping[str, Array], task: str) -> str:
+    """Return the comparisons with the baseline in one task, by both models and by the bootstrap."""
+    digits = places(TASKS[task].margin)
+    found = compared(outcomes, BASELINE, TASKS[task].margin)
+    mixed = mixed_model(outcomes, BASELINE)
+    quantile = dunnett_quantile(len(found), mixed[found[0].method].degrees)
+    drawn = bootstrap(outcomes, BASELINE, rng=np.random.default_rng(0))
+    order = ranks(outcomes, rng=np.random.default_rng(0))
+    rows = []
+    for c in found:
+        model, (low, high), rank = mixed[c.method], drawn[c.method], order[c.method]
+        rows.append(
+            [
+                c.method,
+                signed(c.estimate.value, c.estimate.half(), digits),
+                f"± {c.half:.{digits}f}",
+                probability(c.p),
+                probability(c.equivalent),
+                f"± {quantile * model.error:.{digits}f}",
+                f"{low:+.{digits}f} to {high:+.{digits}f}".replace("-", "−"),
+                f"{rank.low:g} to {rank.high:g}",
+                c.verdict,
+            ]
+        )
+    head = ["method", "difference, 95 %", "simultaneous", "p", "p of equivalence"]
+    return markdown([*head, "mixed model", "bootstrap, 95 %", "rank", "conclusion"], rows)
+
+
+def places(margin: float) -> int:
+    """Return the number of decimals that show a tenth of the margin.
+
+    Examples
+    --------
+    >>> places(0.05), places(0.01)
+    (3, 3)
+    """
+    return max(1, 1 - math.floor(math.log10(margin)))
+
+
+def over_tasks_table(outcomes: decision.Outcomes) -> str:
+    """Return the mean differences in points over the tasks, and over a population of such tasks."""
+    rows = []
+    for c in decision.over_tasks(outcomes, METHODS, BASELINE):
+        each = list(decision.by_task(outcomes, c.method, BASELINE).values())
+        population = random_effects(each)
+        rows.append(
+            [
+                c.method,
+                *(signed(e.value, e.half(), 1) for e in each),
+                signed(c.estimate.value, c.half, 1),
+                probability(c.p),
+                probability(c.equivalent),
+                signed(population.value, population.high - population.value, 1),
+                f"{population.spread:.1f}",
+                c.verdict,
+            ]
+        )
+    titles = [TASKS[task].title for task in outcomes]
+    head = ["method", *titles, "mean, simultaneous", "p", "p of equivalence"]
+    return markdown([*head, "tasks like these", "SD of tasks", "conclusion"], rows)
+
+
+def default_table(parameters: decision.Outcomes, time: decision.Outcomes) -> str:
+    """Return the candidates for the default with their conditions, and the decision."""
+    found = decision.candidates(parameters, time)
+    rows = [
+        [
+            c.name,
+            f"{c.mean:+.1f}".replace("-", "−"),
+            *("yes" if condition else "no" for condition in c[1:4]),
+        ]
+        for c in found
+    ]
+    head = [
+        "candidate",
+        "mean difference, points",
+        "lower",
+        "not worse at equal time",
+        "nowhere worse",
+    ]
+    outcome = decision.decided(found)
+    verb = "remains" if outcome == decision.DEFAULT else "becomes"
+    return f"{markdown(head, rows)}\n\nBy the rule, the default {verb} **{outcome}**."
+
+
+# One task -----------------------------------------------------------------------------------
+
+
+def step_times(runs: Sequence[Run], task: str) -> dict[str, float]:
+    """Return the time of a training step relative to the baseline: medians over the rounds."""
+    timed = part(runs, task=task, role="timing", budget="time")
+    rounds = {run["method"]: np.asarray(run["rounds"], dtype=float) for run in timed}
+    return {name: float(np.median(own / rounds[BASELINE])) for name, own in rounds.items()}
+
+
+def mean_of(own: Sequence[Run], name: str, key: str, factor: float = 1) -> str:
+    """Return the mean over the seeds, with half the width of its 95 % interval."""
+    estimate = estimated(factor * outcomes_of(own, key, [name])[name])
+    return signed(estimate.value, estimate.half(), 2 if factor > 1 else 3).removeprefix("+")
+
+
+def methods_table(runs: Sequence[Run], task: str) -> str:
+    """Return the parameters, the rate and the outcomes of each method at equal parameters."""
+    own, times = studied(runs, task), step_times(runs, task)
+    rows = []
+    for name in TASKS[task].methods:
+        first = next(run for run in own if run["method"] == name)
+        mine = [run for run in own if run["method"] == name]
+        rows.append(
+            [
+                name,
+                f"{first['trained']:,}",
+                f"{first['rate']:g}" if name != FROZEN else "—",
+                mean_of(mine, name, "test_loss"),
+                *(mean_of(mine, name, key, factor) for key, factor in SECONDARY.values()),
+                f"{times[name]:.2f}×" if name in times else "—",
+            ]
+        )
+    titles = [title.replace("points", "%") for title in SECONDARY]
+    return markdown(["method", "trained", "rate", "test loss", *titles, "time per step"], rows)
+
+
+def secondary_table(runs: Sequence[Run], task: str) -> str:
+    """Return paired differences in the other measures, with 95 % intervals for each alone."""
+    own = studied(runs, task)
+    names = TASKS[task].methods
+    measured = {
+        title: {n: factor * rows for n, rows in outcomes_of(own, key, names).items()}
+        for title, (key, factor) in SECONDARY.items()
+    }
+    rows = []
+    for name in names:
+        if name != BASELINE:
+            gaps = [estimated(values[name] - values[BASELINE]) for values in measured.values()]
+            digits = [2 if factor > 1 else 3 for _, factor in SECONDARY.values()]
+            cells = [signed(g.value, g.half(), d) for g, d in zip(gaps, digits, strict=True)]
+            rows.append([name, *cells])
+    return markdown([f"method − {BASELINE}", *measured], rows)
+
+
+CHANGES = {
+    "relative change": lambda change: change["relative"],
+    "effective rank": lambda change: change["effective_rank"],
+    "singular values": lambda change: change["singular_values"],
+    "energy": lambda change: abs(change["energy"] / change["energy_before"] - 1),
+    "in the first inputs": lambda change: change["top_inputs"],
+}
+
+
+def changes(own: Sequence[Run], name: str) -> dict[str, float]:
+    """Return how a method changed the weights: means over the seeds and over the groups of layers.
+
+    Runs that diverged are left out.
+    """
+    found = [
+        list(run["change"].values())
+        for run in own
+        if run["method"] == name and run.get("change") and not run.get("diverged")
+    ]
+    return {
+        title: float(np.mean([[of(group) for group in groups] for groups in found]))
+        for title, of in CHANGES.items()
+    }
+
+
+def change_table(runs: Sequence[Run], task: str) -> str:
+    """Return how each adapter changed the weights."""
+    own = part(runs, task=task, role="study")
+    names = [name for name in TASKS[task].methods if name != FROZEN]
+    rows = [[name, *(f"{value:.3g}" for value in changes(own, name).values())] for name in names]
+    return markdown(["method", *CHANGES], rows)
+
+
+def diverged_table(runs: Sequence[Run]) -> str:
+    """Return the numbers of runs that diverged, or a line that says that there are none."""
+    rows = []
+    for task, planned in TASKS.items():
+        for budget, title in BUDGETS.items():
+            own = part(runs, task=task, role="study", budget=budget)
+            for name in methods_of(task, budget):
+                mine = [run for run in own if run["method"] == name]
+                bad = sum(diverged(run, planned.outcomes) for run in mine)
+                if bad:
+                    rows.append([planned.title, title, name, f"{bad} of {len(mine)}"])
+    return markdown(["task", "budget", "method", "runs"], rows) if rows else "No run diverged."
+
+
+def main() -> None:
+    """Print the tables."""
+    for table in tables(read(PATH)):
+        tqdm.write(f"{table}\n")
+
+
+if __name__ == "__main__":
+    main()
