@@ -1,6 +1,6 @@
 """A small causal language model of source code: `python -m docs.method_study.language_model`.
 
-The command pretrains the model on the corpus of `docs.method_study.corpus`, which takes about 15
+The command pretrains the model on the corpus of `docs.method_study.corpus`, which takes about 10
 minutes on one core, saves its state as it goes, and resumes where it was interrupted. The result is
 kept in structmat's cache directory, under a key of everything that it depends on.
 """
@@ -42,7 +42,7 @@ class Settings:
     vocabulary: int = VOCABULARY
     length: int = 128
     batch: int = 8
-    steps: int = 4000
+    steps: int = 2400
     rate: float = 3e-3
     warmup: int = 200
     weight_decay: float = 0.1
@@ -169,7 +169,7 @@ def pretrain(
     state: Path,
     measure: Callable[[torch.nn.Module], Mapping[str, float]],
     *,
-    every: int = 250,
+    every: int = 100,
 ) -> tuple[transformers.LlamaForCausalLM, list[dict[str, float]]]:
     """Pretrain a model, saving the state every few steps, and resume from that state.
 
