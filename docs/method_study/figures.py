@@ -1,9 +1,10 @@
 """Draw the figures of the method study: `python -m docs.method_study.figures`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,17 +21,19 @@ from docs.method_study.plan import (
     POINTS,
     TASKS,
 )
+from docs.method_study.record import read
 from docs.method_study.report import (
     BUDGETS,
     CHANGES,
     PATH,
+    by_seed,
     changes,
     losses,
     missing,
     step_times,
     studied,
 )
-from docs.method_study.runs import Run, outcomes_of, part, read
+from docs.method_study.runs import Run, part
 from structmat import viz
 from structmat.errors import StructmatError
 from structmat.viz.charts import look
@@ -132,34 +135,52 @@ def costs(runs: Sequence[Run]) -> Figure:
 
 def forgetting(runs: Sequence[Run]) -> Figure:
     """Plot the loss added on the task of pretraining against the gain on the new task."""
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    axes = figure.subplots(1, len(TASKS))
-    for ax, (task, planned) in zip(axes, TASKS.items(), strict=True):
-        own = studied(runs, task)
-        loss, forgotten = (outcomes_of(own, k, planned.methods) for k in ("test_loss", "forgotten"))
-        for name in planned.methods:
-            if name != FROZEN:
-                point(ax, name, estimated(loss[FROZEN] - loss[name]), estimated(forgotten[name]))
-        ax.set_title(planned.title, fontsize=10)
-    axes[0].set_ylabel("forgotten: loss added on\nthe task of pretraining (nats)")
-    figure.supxlabel("gain: test loss saved by adaptation (nats)", fontsize=10)
-    shared_legend(figure, axes[1])
-    return figure
+
+    def estimates(own: Sequence[Run], name: str) -> tuple[Estimate, Estimate]:
+        frozen, loss = by_seed(own, FROZEN, "test_loss"), by_seed(own, name, "test_loss")
+        gains = [frozen[seed] - loss[seed] for seed in sorted(frozen.keys() & loss.keys())]
+        forgotten = list(by_seed(own, name, "forgotten").values())
+        return estimated(np.array(gains)), estimated(np.array(forgotten))
+
+    return scattered(
+        runs,
+        estimates,
+        x="gain: test loss saved by adaptation (nats)",
+        y="forgotten: loss added on\nthe task of pretraining (nats)",
+    )
 
 
 def calibration(runs: Sequence[Run]) -> Figure:
     """Plot the calibration error against the accuracy."""
+
+    def estimates(own: Sequence[Run], name: str) -> tuple[Estimate, Estimate]:
+        accuracy, error = (
+            100 * np.array(list(by_seed(own, name, key).values()))
+            for key in ("test_accuracy", "test_ece")
+        )
+        return estimated(accuracy), estimated(error)
+
+    return scattered(runs, estimates, x="accuracy (%)", y="expected calibration error (%)")
+
+
+def scattered(
+    runs: Sequence[Run],
+    estimates: Callable[[Sequence[Run], str], tuple[Estimate, Estimate]],
+    *,
+    x: str,
+    y: str,
+) -> Figure:
+    """Plot two measures of each adapter, one panel a task."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     axes = figure.subplots(1, len(TASKS))
     for ax, (task, planned) in zip(axes, TASKS.items(), strict=True):
         own = studied(runs, task)
-        right, error = (outcomes_of(own, f"test_{k}", planned.methods) for k in ("accuracy", "ece"))
         for name in planned.methods:
             if name != FROZEN:
-                point(ax, name, estimated(100 * right[name]), estimated(100 * error[name]))
+                point(ax, name, *estimates(own, name))
         ax.set_title(planned.title, fontsize=10)
-    axes[0].set_ylabel("expected calibration error (%)")
-    figure.supxlabel("accuracy (%)", fontsize=10)
+    axes[0].set_ylabel(y)
+    figure.supxlabel(x, fontsize=10)
     shared_legend(figure, axes[1])
     return figure
 

@@ -18,7 +18,8 @@ from docs.method_study.analysis import (
 )
 from docs.method_study.differences import Array, estimated
 from docs.method_study.plan import BASELINE, FROZEN, METHODS, TASKS
-from docs.method_study.runs import Run, capped, diverged, outcomes_of, part, read
+from docs.method_study.record import read
+from docs.method_study.runs import Run, capped, diverged, outcomes_of, part
 from docs.studies import markdown
 
 PATH = Path(__file__).parents[1] / "results" / "method-study.jsonl"
@@ -32,14 +33,15 @@ SECONDARY = {  # title → field, factor
 
 
 def studied(runs: Sequence[Run], task: str, budget: str = "parameters") -> list[Run]:
-    """Return the runs of the study in a task, with those that diverged as uniform prediction."""
+    """Return the runs of the study in a task, with those that diverged as uniform prediction.
+
+    The time of the baseline defines equal time, so its runs are the same as at equal parameters.
+    """
     found = part(runs, task=task, role="study", budget=budget)
-    return [capped(run, TASKS[task].outcomes) for run in found]
-
-
-def methods_of(task: str, budget: str) -> tuple[str, ...]:
-    """Return the methods with runs; training without an adapter has no time to be equal to."""
-    return tuple(name for name in TASKS[task].methods if budget == "parameters" or name != FROZEN)
+    if budget == "time":
+        equal = part(runs, task=task, role="study")
+        found += [run for run in equal if run["method"] in (BASELINE, FROZEN)]
+    return capped(found, TASKS[task].outcomes)
 
 
 def missing(runs: Sequence[Run]) -> tuple[int, int]:
@@ -48,23 +50,23 @@ def missing(runs: Sequence[Run]) -> tuple[int, int]:
         (task, budget, name, seed)
         for task, about in TASKS.items()
         for budget in BUDGETS
-        for name in methods_of(task, budget)
+        for name in about.methods
         for seed in range(about.seeds)
     }
     done = {
         (task, budget, run["method"], run["seed"])
         for task in TASKS
         for budget in BUDGETS
-        for run in part(runs, task=task, role="study", budget=budget)
+        for run in studied(runs, task, budget)
     }
     return len(planned - done), len(planned)
 
 
 def losses(runs: Sequence[Run], task: str, budget: str = "parameters") -> dict[str, Array]:
-    """Return the test losses of each adapter, (seeds, texts), or (seeds,) if only means are known."""
+    """Return the test losses of each adapter: (seeds, texts), or (seeds,) if only means exist."""
     own = studied(runs, task, budget)
     key = "items" if all(run.get("items") for run in own) else "test_loss"
-    return outcomes_of(own, key, [n for n in methods_of(task, budget) if n != FROZEN])
+    return outcomes_of(own, key, [name for name in TASKS[task].methods if name != FROZEN])
 
 
 def tables(runs: Sequence[Run]) -> Iterator[str]:
@@ -210,10 +212,25 @@ def step_times(runs: Sequence[Run], task: str) -> dict[str, float]:
     return {name: float(np.median(own / rounds[BASELINE])) for name, own in rounds.items()}
 
 
-def mean_of(own: Sequence[Run], name: str, key: str, factor: float = 1) -> str:
-    """Return the mean over the seeds, with half the width of its 95 % interval."""
-    estimate = estimated(factor * outcomes_of(own, key, [name])[name])
-    return signed(estimate.value, estimate.half(), 2 if factor > 1 else 3).removeprefix("+")
+def by_seed(own: Sequence[Run], name: str, key: str) -> dict[int, float]:
+    """Return the outcomes of a method by seed; runs that diverged have no measure of forgetting."""
+    mine = {run["seed"]: run.get(key) for run in own if run["method"] == name}
+    return {seed: float(value) for seed, value in mine.items() if value is not None}
+
+
+def shown(values: Sequence[float], factor: float, *, sign: bool = False) -> str:
+    """Return a mean with half the width of its 95 % interval, or a dash if it has none.
+
+    Examples
+    --------
+    >>> shown([0.1, 0.3], 1), shown([0.1, 0.3], 100, sign=True), shown([0.1], 1)
+    ('0.200 ± 1.271', '+20.00 ± 127.06', '—')
+    """
+    if len(values) < 2:
+        return "—"
+    estimate = estimated(factor * np.asarray(values))
+    text = signed(estimate.value, estimate.half(), 2 if factor > 1 else 3)
+    return text if sign else text.removeprefix("+")
 
 
 def methods_table(runs: Sequence[Run], task: str) -> str:
@@ -222,14 +239,16 @@ def methods_table(runs: Sequence[Run], task: str) -> str:
     rows = []
     for name in TASKS[task].methods:
         first = next(run for run in own if run["method"] == name)
-        mine = [run for run in own if run["method"] == name]
         rows.append(
             [
                 name,
                 f"{first['trained']:,}",
                 f"{first['rate']:g}" if name != FROZEN else "—",
-                mean_of(mine, name, "test_loss"),
-                *(mean_of(mine, name, key, factor) for key, factor in SECONDARY.values()),
+                shown(list(by_seed(own, name, "test_loss").values()), 1),
+                *(
+                    shown(list(by_seed(own, name, key).values()), factor)
+                    for key, factor in SECONDARY.values()
+                ),
                 f"{times[name]:.2f}×" if name in times else "—",
             ]
         )
@@ -240,19 +259,16 @@ def methods_table(runs: Sequence[Run], task: str) -> str:
 def secondary_table(runs: Sequence[Run], task: str) -> str:
     """Return paired differences in the other measures, with 95 % intervals for each alone."""
     own = studied(runs, task)
-    names = TASKS[task].methods
-    measured = {
-        title: {n: factor * rows for n, rows in outcomes_of(own, key, names).items()}
-        for title, (key, factor) in SECONDARY.items()
-    }
     rows = []
-    for name in names:
+    for name in TASKS[task].methods:
         if name != BASELINE:
-            gaps = [estimated(values[name] - values[BASELINE]) for values in measured.values()]
-            digits = [2 if factor > 1 else 3 for _, factor in SECONDARY.values()]
-            cells = [signed(g.value, g.half(), d) for g, d in zip(gaps, digits, strict=True)]
+            cells = []
+            for key, factor in SECONDARY.values():
+                mine, base = by_seed(own, name, key), by_seed(own, BASELINE, key)
+                gaps = [mine[seed] - base[seed] for seed in sorted(mine.keys() & base.keys())]
+                cells.append(shown(gaps, factor, sign=True))
             rows.append([name, *cells])
-    return markdown([f"method − {BASELINE}", *measured], rows)
+    return markdown([f"method − {BASELINE}", *SECONDARY], rows)
 
 
 CHANGES = {
@@ -294,7 +310,7 @@ def diverged_table(runs: Sequence[Run]) -> str:
     for task, planned in TASKS.items():
         for budget, title in BUDGETS.items():
             own = part(runs, task=task, role="study", budget=budget)
-            for name in methods_of(task, budget):
+            for name in planned.methods:
                 mine = [run for run in own if run["method"] == name]
                 bad = sum(diverged(run, planned.outcomes) for run in mine)
                 if bad:

@@ -1,12 +1,10 @@
-"""Read the runs of the study, and arrange their outcomes for paired comparisons.
+"""Runs of the study, arranged for paired comparisons.
 
-A run is a JSON object; `docs.method_study.runner` lists its fields.
+A run is a row of the record; `docs.method_study.runner` lists its fields.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,62 +15,59 @@ from structmat.errors import StructmatError
 Run = Mapping[str, Any]
 
 
-def read(path: Path) -> list[Run]:
-    """Return the runs in a file with one JSON object a line, or none if there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-
-
 def part(runs: Iterable[Run], *, task: str, role: str, budget: str = "parameters") -> list[Run]:
-    """Return the runs of a task in one role, and of these the ones with the newest sizes.
+    """Return the runs of a task in one role; of each method, those with its newest sizes.
 
     Examples
     --------
-    >>> about = {"task": "digits", "role": "pilot", "budget": "parameters"}
-    >>> part([{**about, "sizes": "old"}, {**about, "sizes": "new"}], task="digits", role="pilot")
-    [{'task': 'digits', 'role': 'pilot', 'budget': 'parameters', 'sizes': 'new'}]
+    >>> about = {"task": "digits", "method": "OFT", "role": "pilot", "budget": "parameters"}
+    >>> found = part(
+    ...     [{**about, "sizes": "old"}, {**about, "sizes": "new"}], task="digits", role="pilot"
+    ... )
+    >>> [run["sizes"] for run in found]
+    ['new']
     """
     wanted = (task, role, budget)
     found = [run for run in runs if (run["task"], run["role"], run["budget"]) == wanted]
-    return [run for run in found if run.get("sizes") == found[-1].get("sizes")]
+    newest = {run["method"]: run["sizes"] for run in found}
+    return [run for run in found if run["sizes"] == newest[run["method"]]]
 
 
 def diverged(run: Run, outcomes: int) -> bool:
     """Return whether a run diverged: a loss is not finite, or worse than uniform prediction.
 
     `outcomes` is the number of classes, or of tokens in the vocabulary; uniform prediction has the
-    cross-entropy log(outcomes). A loss that is not finite may be stored as None.
+    cross-entropy log(outcomes). A loss that is not finite is None, or absent.
 
     Examples
     --------
-    >>> [diverged({"test_loss": loss}, 10) for loss in (0.5, 2.4, math.nan, None)]
-    [False, True, True, True]
+    >>> [diverged({"test_loss": loss}, 10) for loss in (0.5, 2.4, None)]
+    [False, True, True]
     """
-    loss = run["test_loss"]
+    loss = run.get("test_loss")
     return bool(run.get("diverged")) or loss is None or not loss <= math.log(outcomes)
 
 
-def capped(run: Run, outcomes: int) -> Run:
-    """Return a run, with uniform prediction in place of its predictions if it diverged.
+def capped(runs: Sequence[Run], outcomes: int) -> list[Run]:
+    """Return runs of a task, with uniform prediction in place of the predictions that diverged.
 
     Examples
     --------
-    >>> run = {"test_loss": None, "test_accuracy": 0.1, "test_ece": 0.9}
-    >>> capped(run, 4) == {"test_loss": math.log(4), "test_accuracy": 0.25, "test_ece": 0.0}
-    True
+    >>> good = {"test_loss": 0.5, "items": [0.25, 0.75]}
+    >>> [_, found] = capped([good, {"diverged": True}], 4)
+    >>> found["test_accuracy"], found["items"] == 2 * [math.log(4)]
+    (0.25, True)
     """
-    if not diverged(run, outcomes):
-        return run
     loss = math.log(outcomes)
-    instead = {
+    uniform = {
         "test_loss": loss,
-        "items": [loss] * len(run.get("items") or ()),
         "test_accuracy": 1 / outcomes,
         "test_ece": 0.0,
         "test_brier": 1 - 1 / outcomes,
     }
-    return {**run, **{key: value for key, value in instead.items() if key in run}}
+    if texts := max((len(run.get("items") or ()) for run in runs), default=0):
+        uniform["items"] = texts * [loss]
+    return [{**run, **uniform} if diverged(run, outcomes) else run for run in runs]
 
 
 def outcomes_of(runs: Iterable[Run], key: str, methods: Sequence[str]) -> dict[str, Array]:
@@ -109,7 +104,7 @@ method needs every seed; run the study again, which resumes
                     f"no run of {name} with seed {seed}: comparisons are paired, so every method"
                     " needs every seed; run the study again, which resumes"
                 )
-    values = {name: [table[name, seed][key] for seed in seeds] for name in methods}
+    values = {name: [table[name, seed].get(key) for seed in seeds] for name in methods}
     sizes = {np.shape(value) for rows in values.values() for value in rows}
     if len(sizes) > 1:
         raise StructmatError(

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from docs.method_study.differences import Array, Components, components
 from docs.method_study.plan import BASELINE, FROZEN, LEVEL, POINTS, TASKS
 from docs.method_study.power import Design, detectable, power, seeds_needed
-from docs.method_study.runs import Run, capped, outcomes_of, part, read
+from docs.method_study.record import read
+from docs.method_study.runs import Run, capped, outcomes_of, part
 from docs.studies import markdown
 from structmat.errors import StructmatError
 
@@ -145,7 +146,7 @@ def pilots(runs: Sequence[Run]) -> dict[str, Pilot]:
     """
     found = {}
     for task, planned in TASKS.items():
-        own = [capped(run, planned.outcomes) for run in part(runs, task=task, role="pilot")]
+        own = capped(part(runs, task=task, role="pilot"), planned.outcomes)
         if not own:
             continue
         names = list(dict.fromkeys(run["method"] for run in own))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 
@@ -42,26 +41,28 @@ def test_unbalanced_records_are_refused(runs, said):
         r.outcomes_of(runs, "items", ["LoRA", "OFT"])
 
 
-@pytest.mark.parametrize("loss", [math.nan, math.inf, math.log(4) + 1e-6])
+@pytest.mark.parametrize("loss", [math.nan, math.inf, None, math.log(4) + 1e-6])
 def test_a_diverged_run_counts_as_uniform_prediction(loss):
-    bad = run(
-        "OFT", 0, test_loss=loss, test_accuracy=0.9, test_ece=0.4, test_brier=1.5, step_seconds=2
-    )
+    good = run("LoRA", 0)
+    bad = run("OFT", 0, test_loss=loss, test_accuracy=0.9, step_seconds=2)
     assert r.diverged(bad, 4)
-    found = r.capped(bad, 4)
+    assert not r.diverged(good, 4)
+    first, found = r.capped([good, bad], 4)
+    assert first is good
     assert found["items"] == [math.log(4)] * 2
     assert (found["test_loss"], found["test_accuracy"]) == (math.log(4), 0.25)
     assert (found["test_ece"], found["test_brier"], found["step_seconds"]) == (0, 0.75, 2)
     assert bad["test_accuracy"] == 0.9
 
 
-def test_other_runs_are_left_as_they_are():
-    good = run("OFT", 0, test_accuracy=None)
-    assert r.capped(good, 4) is good
-    assert "test_accuracy" not in r.capped(run("OFT", 0, test_loss=9.0), 4)
+def test_a_run_whose_training_stopped_has_no_measures_but_those_of_uniform_prediction():
+    stopped = {"method": "OFT", "seed": 1, "diverged": True}
+    runs = r.capped([run("OFT", 0), stopped], 4)
+    assert r.outcomes_of(runs, "items", ["OFT"])["OFT"].tolist() == [[1, 2], [math.log(4)] * 2]
+    assert "items" not in r.capped([stopped], 4)[0]
 
 
-def test_a_run_whose_training_loss_was_not_finite_diverged():
+def test_a_finite_loss_does_not_excuse_a_run_whose_training_loss_was_not():
     assert r.diverged(run("OFT", 0, diverged=True), 4)
     assert not r.diverged(run("OFT", 0, diverged=False), 4)
 
@@ -71,19 +72,13 @@ def test_outcomes_that_are_not_finite_are_refused():
         r.outcomes_of([run("OFT", 0, test_loss=None)], "test_loss", ["OFT"])
 
 
-def test_runs_are_read_line_by_line(tmp_path):
-    path = tmp_path / "runs.jsonl"
-    assert r.read(path) == []
-    rows = [{"task": "digits", "loss": 0.5}, {"task": "digits", "loss": None}]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    assert r.read(path) == rows
-
-
 def test_runs_of_other_roles_budgets_and_sizes_are_left_out():
-    about = {"task": "digits", "role": "study", "budget": "parameters", "sizes": "new"}
+    about = {"task": "digits", "method": "OFT", "role": "study", "budget": "parameters"}
+    about |= {"sizes": "new"}
     others = [
         {**about, **other}
         for other in ({"sizes": "old"}, {"role": "pilot"}, {"budget": "time"}, {"task": "errors"})
     ]
-    assert r.part([*others, about], task="digits", role="study") == [about]
-    assert r.part(others[:0], task="digits", role="study") == []
+    lora = {**about, "method": "LoRA", "sizes": "old"}  # of its own
+    assert r.part([*others, lora, about], task="digits", role="study") == [lora, about]
+    assert r.part([], task="digits", role="study") == []
