@@ -17,6 +17,7 @@ from docs.method_study.plan import (
     DEFAULT,
     DENSE,
     FROZEN,
+    LEAST_SEEDS,
     METHODS,
     POINTS,
     TASKS,
@@ -29,7 +30,7 @@ from docs.method_study.report import (
     by_seed,
     changes,
     losses,
-    missing,
+    reportable,
     step_times,
     studied,
 )
@@ -235,16 +236,17 @@ FIGURES = {
 
 
 def drawn(runs: Sequence[Run], folder: Path = STATIC) -> Iterator[Path]:
-    """Write every figure of a complete study, and yield their paths.
+    """Write every figure of the study, and yield their paths.
 
     Raises
     ------
     StructmatError
-        If runs are missing.
+        If there are too few runs.
     """
-    lacking, planned = missing(runs)
-    if lacking:
-        raise StructmatError(f"{lacking:,} of {planned:,} runs are missing: run the study first")
+    if not reportable(runs):
+        raise StructmatError(
+            f"fewer than {LEAST_SEEDS} complete seeds in some task: run the study first"
+        )
     for name, draw in FIGURES.items():
         yield viz.save(draw(runs), folder / f"method-study-{name}.svg")
     yield viz.save(forest(runs, "time"), folder / "method-study-forest-time.svg")

@@ -17,7 +17,7 @@ from docs.method_study.analysis import (
     ranks,
 )
 from docs.method_study.differences import Array, estimated
-from docs.method_study.plan import BASELINE, FROZEN, METHODS, TASKS
+from docs.method_study.plan import BASELINE, FROZEN, LEAST_SEEDS, METHODS, TASKS
 from docs.method_study.record import read
 from docs.method_study.runs import Run, capped, diverged, outcomes_of, part
 from docs.studies import markdown
@@ -33,33 +33,41 @@ SECONDARY = {  # title → field, factor
 
 
 def studied(runs: Sequence[Run], task: str, budget: str = "parameters") -> list[Run]:
-    """Return the runs of the study in a task, with those that diverged as uniform prediction.
+    """Return the runs of the complete seeds of a task, with uniform prediction if they diverged.
 
-    The time of the baseline defines equal time, so its runs are the same as at equal parameters.
+    A seed is complete if all methods have been run with it; only planned seeds count. The time of
+    the baseline defines equal time, so its runs are the same as at equal parameters; the frozen
+    model has only those.
     """
     found = part(runs, task=task, role="study", budget=budget)
     if budget == "time":
         equal = part(runs, task=task, role="study")
         found += [run for run in equal if run["method"] in (BASELINE, FROZEN)]
-    return capped(found, TASKS[task].outcomes)
+    done: dict[int, set[str]] = {}
+    for run in found:
+        done.setdefault(run["seed"], set()).add(run["method"])
+    about = TASKS[task]
+    complete = {s for s, names in done.items() if s < about.seeds and names >= set(about.methods)}
+    return capped([run for run in found if run["seed"] in complete], about.outcomes)
 
 
-def missing(runs: Sequence[Run]) -> tuple[int, int]:
-    """Return the number of runs of the study that are missing, and of all that are planned."""
-    planned = {
-        (task, budget, name, seed)
+def seeds_of(runs: Sequence[Run], task: str, budget: str) -> int:
+    """Return the number of complete seeds."""
+    return len({run["seed"] for run in studied(runs, task, budget)})
+
+
+def progress_table(runs: Sequence[Run]) -> str:
+    """Return the numbers of complete seeds beside those that are planned."""
+    rows = [
+        [about.title, str(about.seeds), *(str(seeds_of(runs, task, budget)) for budget in BUDGETS)]
         for task, about in TASKS.items()
-        for budget in BUDGETS
-        for name in about.methods
-        for seed in range(about.seeds)
-    }
-    done = {
-        (task, budget, run["method"], run["seed"])
-        for task in TASKS
-        for budget in BUDGETS
-        for run in studied(runs, task, budget)
-    }
-    return len(planned - done), len(planned)
+    ]
+    return markdown(["task", "planned seeds", *BUDGETS.values()], rows)
+
+
+def reportable(runs: Sequence[Run]) -> bool:
+    """Return whether every task has the least number of complete seeds that is reported."""
+    return all(seeds_of(runs, task, b) >= LEAST_SEEDS for task in TASKS for b in BUDGETS)
 
 
 def losses(runs: Sequence[Run], task: str, budget: str = "parameters") -> dict[str, Array]:
@@ -70,10 +78,11 @@ def losses(runs: Sequence[Run], task: str, budget: str = "parameters") -> dict[s
 
 
 def tables(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield the sections with the results, or a line that says which part of the study is done."""
-    lacking, planned = missing(runs)
-    if lacking:
-        yield f"*The study is not complete: {planned - lacking:,} of {planned:,} runs are done.*"
+    """Yield the numbers of complete seeds and, if there are enough, the results."""
+    yield "Complete seeds:"
+    yield progress_table(runs)
+    if not reportable(runs):
+        yield f"*Results are reported once every task has {LEAST_SEEDS} complete seeds.*"
         return
     outcomes = {b: {task: losses(runs, task, b) for task in TASKS} for b in BUDGETS}
     for budget, title in BUDGETS.items():

@@ -254,22 +254,43 @@ def variance_table(found: Mapping[str, Pilot]) -> str:
 
 
 def seeds_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
-    """Return the seeds needed, and the power and the detectable difference at some numbers."""
+    """Return the seeds needed, and the power and the detectable difference at some numbers.
+
+    Test texts are either the same in every repetition of the study, which its conclusions are then
+    limited to, or a sample of texts, of this size or of four times this size.
+    """
     rows = []
     for task, pilot in found.items():
         parts, texts = cautious(*pilot.parts()), pilot.texts
-        many = TASKS[task].comparisons
-        for items in dict.fromkeys((texts, math.inf)):
-            needed = seeds_needed(margin[task], parts, comparisons=many, texts=items)
-            cells = [needed_text(needed)]
+        cases = [("fixed", fixed(parts, texts), math.inf)]
+        if math.isfinite(texts):
+            cases += [(f"sample of {n:,}", parts, n) for n in (texts, 4 * texts)]
+        for title, own, number in cases:
+            needed = seeds_needed(
+                margin[task], own, comparisons=TASKS[task].comparisons, texts=number
+            )
+            cells = []
             for seeds in SEEDS:
-                chance = power(margin[task], parts, Design(seeds, items, LEVEL / many))
-                least = detectable(parts, seeds=seeds, comparisons=many, texts=items)
+                design = Design(seeds, number, LEVEL / TASKS[task].comparisons)
+                least = detectable(
+                    own, seeds=seeds, texts=number, comparisons=TASKS[task].comparisons
+                )
+                chance = power(margin[task], own, design)
                 cells.append(f"{100 * chance:.0f} %, {POINTS * least / margin[task]:.1f}")
-            count = f"{items:,}" if math.isfinite(items) else "these very ones"
-            rows.append([TASKS[task].title, count, *cells])
-    head = ["task", "test texts", "seeds needed", *(f"{seeds} seeds" for seeds in SEEDS)]
+            rows.append([TASKS[task].title, title, needed_text(needed), *cells])
+    head = ["task", "test items", "seeds needed", *(f"{seeds} seeds" for seeds in SEEDS)]
     return markdown(head, rows)
+
+
+def fixed(parts: Components, texts: float) -> Components:
+    """Return the variance between seeds of the mean over fixed texts.
+
+    Examples
+    --------
+    >>> fixed(Components(1.0, 2.0, 30.0), 10)
+    Components(seed=4.0, text=0.0, rest=0.0)
+    """
+    return Components(parts.seed + parts.rest / texts)
 
 
 def needed_text(seeds: int | None) -> str:
