@@ -49,8 +49,8 @@ null where a task has no such measure or the number is not finite.
 - `sizes`: a key of the data and the model of the task and of the versions of libraries; runs with
   another key, or with a `setting` that is no longer that of the method, are ignored.
 
-A timing has `task`, `method`, `role`, `budget`, `setting`, `sizes` and `rounds`, the seconds of a training
-step in each round; rounds are interleaved between the methods of a task.
+A timing has `task`, `method`, `role`, `budget`, `setting`, `sizes` and `rounds`, the seconds of a
+training step in each round; rounds are interleaved between the methods of a task.
 """
 
 import argparse
@@ -73,9 +73,9 @@ from tqdm import tqdm
 
 from docs.method_study import tasks
 from docs.method_study.corpus import folder
+from docs.method_study.json_lines import Row, append, read
 from docs.method_study.methods import BASELINE, HEAD_ONLY, METHODS, of_task
-from docs.method_study.record import Row, append, read
-from docs.method_study.training import Run, key, perform, timed
+from docs.method_study.single_run import Run, key, perform, timed
 from structmat._util.files import make_directory
 from structmat.bench.interleaved import relative
 

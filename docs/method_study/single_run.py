@@ -18,9 +18,9 @@ import transformers
 from torch import nn
 
 import structmat as sm
-from docs.method_study.measures import mean_change
+from docs.method_study.json_lines import Row
+from docs.method_study.judging import mean_change
 from docs.method_study.methods import METHODS, Method, in_head, trained
-from docs.method_study.record import Row
 from docs.method_study.tasks import Task
 from structmat.adapters import adapt
 from structmat.bench.interleaved import interleaved
