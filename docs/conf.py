@@ -26,7 +26,7 @@ import theory  # noqa: E402
 import vector_search_study  # noqa: E402
 from docs.method_study import report as method_report  # noqa: E402
 from docs.method_study import sample_size  # noqa: E402
-from docs.method_study.record import read as runs_in  # noqa: E402
+from docs.method_study.json_lines import read as runs_in  # noqa: E402
 from structmat.explorer.html import page as explorer_page  # noqa: E402
 from structmat.explorer.saved_networks import precomputed  # noqa: E402
 

@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
+from docs.method_study.judging import Decomposed, Judged, judged
 from docs.method_study.language_model import order
-from docs.method_study.measures import Decomposed, Judged, judged
 from docs.method_study.tasks import Part, Task
 
 WIDTH, LAYERS, HEADS = 64, 2, 4

@@ -11,7 +11,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from docs.method_study.corpus import folder, package_directory
 from structmat._util.files import read_json, write_json
@@ -57,7 +56,9 @@ def error_task() -> Task:
         If one of the packages is not installed.
     """
     known = [f"{name} {version(name)}" for name in PACKAGES]
-    key = hashlib.sha256(f"{known} {Path(__file__).read_text('utf-8')}".encode()).hexdigest()[:16]
+    rules = [each.pattern for each in (_RAISED, _SKIPPED, _PLACE, _EXCEPTION)]
+    text = f"{known} {rules} {VALUE} {_SHORTEST} {_FEWEST} {_LONGEST}"
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = folder() / f"errors-{key}.json"
     texts = read_json(path)
     if texts is None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from docs.method_study import decision
 from docs.method_study.analysis import Comparison, compared
 from docs.method_study.differences import Estimate, estimated
+from docs.method_study.json_lines import read
 from docs.method_study.plan import (
     BASELINE,
     CANDIDATES,
@@ -22,7 +23,6 @@ from docs.method_study.plan import (
     POINTS,
     TASKS,
 )
-from docs.method_study.record import read
 from docs.method_study.report import (
     BUDGETS,
     CHANGES,

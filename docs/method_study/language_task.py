@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from docs.method_study.corpus import corpus, encoded, trained_tokenizer, windows
+from docs.method_study.judging import Decomposed, Judged, joined, judged
 from docs.method_study.language_model import (
     Settings,
     checkpoint,
@@ -19,7 +20,6 @@ from docs.method_study.language_model import (
     rows_of,
     spaced,
 )
-from docs.method_study.measures import Decomposed, Judged, joined, judged
 from docs.method_study.tasks import Part, Task
 
 VALID, TEST, OLD = 128, 512, 256  # windows

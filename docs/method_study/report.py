@@ -17,8 +17,8 @@ from docs.method_study.analysis import (
     ranks,
 )
 from docs.method_study.differences import Array, estimated
+from docs.method_study.json_lines import read
 from docs.method_study.plan import BASELINE, FROZEN, LEAST_SEEDS, METHODS, TASKS
-from docs.method_study.record import read
 from docs.method_study.runs import Run, capped, diverged, outcomes_of, part
 from docs.studies import markdown
 

@@ -46,11 +46,11 @@ null where a task has no such measure or the number is not finite.
 - `step_seconds`: the median time of a step within this run, which depends on what else the machine
   was doing; `seconds`: the time of the whole run with evaluation.
 - `diverged`: whether the training loss stopped being finite, or the validation loss is not finite.
-- `sizes`: a key of the data, the sizes and the versions of libraries on which results depend; runs
-  with another key are ignored and never overwritten.
+- `sizes`: a key of the data and the model of the task and of the versions of libraries; runs with
+  another key, or with a `setting` that is no longer that of the method, are ignored.
 
-A timing has `task`, `method`, `role`, `budget`, `sizes` and `rounds`, the seconds of a training
-step in each round; rounds are interleaved between the methods of a task.
+A timing has `task`, `method`, `role`, `budget`, `setting`, `sizes` and `rounds`, the seconds of a
+training step in each round; rounds are interleaved between the methods of a task.
 """
 
 import argparse
@@ -73,9 +73,9 @@ from tqdm import tqdm
 
 from docs.method_study import tasks
 from docs.method_study.corpus import folder
-from docs.method_study.methods import BASELINE, HEAD_ONLY, of_task
-from docs.method_study.record import Row, append, read
-from docs.method_study.training import Run, key, perform, timed
+from docs.method_study.json_lines import Row, append, read
+from docs.method_study.methods import BASELINE, HEAD_ONLY, METHODS, of_task
+from docs.method_study.single_run import Run, key, perform, timed
 from structmat._util.files import make_directory
 from structmat.bench.interleaved import relative
 
@@ -134,7 +134,7 @@ PILOT = Plan(
     role="pilot",
     seeds=4,
     tuning=1,
-    rates=(1e-3, 3e-3, 1e-2, 3e-2),
+    rates=(3e-3, 1e-2, 3e-2, 1e-1),
 )
 QUICK = Plan(
     tasks=("digits", "language"),
@@ -251,14 +251,16 @@ def work(plan: Plan, path: Path) -> None:
     A process holds the lock of a run while it makes it. The operating system releases the lock if
     the process ends, so an interrupted run is made again by another process or later.
     """
-    keys = {
-        (task, name): key(tasks.task(task, quick=plan.quick), name)
-        for task in plan.tasks
-        for name in of_task(task)
-    }
+    chosen = {name: tasks.task(name, quick=plan.quick) for name in plan.tasks}
+    keys = {name: key(task) for name, task in chosen.items()}
 
     def current() -> list[Row]:
-        return [row for row in read(path) if row["sizes"] == keys.get((row["task"], row["method"]))]
+        return [
+            row
+            for row in read(path)
+            if row["sizes"] == keys.get(row["task"])
+            and list(row["setting"].values()) == list(METHODS[row["method"]].values[row["task"]])
+        ]
 
     with tqdm(total=expected(plan), unit="run", disable=None) as bar:
         while True:
@@ -271,15 +273,13 @@ def work(plan: Plan, path: Path) -> None:
             for clock in clocks:
                 with _claimed(path, f"timing {clock}") as held:
                     if held and clock in timing(plan, current()):
-                        append(path, _timings(plan, clock, keys))
+                        append(path, timed(chosen[clock], plan.timed(clock), rounds=plan.rounds))
                         break
             else:
                 for run in runs:
                     with _claimed(path, repr(run)) as held:
                         if held and run in set(pending(plan, current())):
-                            task = tasks.task(run.task, quick=plan.quick)
-                            row = perform(task, run) | {"sizes": keys[run.task, run.method]}
-                            append(path, [row])
+                            append(path, [perform(chosen[run.task], run)])
                             break
                 else:
                     time.sleep(1.0)  # other processes are making all of them
@@ -288,21 +288,6 @@ def work(plan: Plan, path: Path) -> None:
 def _finished(plan: Plan, rows: Sequence[Row]) -> int:
     made = {Run.of(row) for row in rows if row["role"] != "timing"}
     return len({run for task in plan.tasks for run in _known(plan, task, rows)} & made)
-
-
-def _timings(plan: Plan, name: str, keys: dict[tuple[str, str], str]) -> list[Row]:
-    seconds = timed(tasks.task(name, quick=plan.quick), plan.timed(name), rounds=plan.rounds)
-    return [
-        {
-            "task": name,
-            "method": method,
-            "role": "timing",
-            "budget": "time",
-            "sizes": keys[name, method],
-            "rounds": [round(s, 5) for s in rounds],
-        }
-        for method, rounds in seconds.items()
-    ]
 
 
 @contextlib.contextmanager

@@ -18,9 +18,9 @@ from scipy import special
 from tqdm import tqdm
 
 from docs.method_study.differences import Array, Components, components
+from docs.method_study.json_lines import read
 from docs.method_study.plan import BASELINE, FROZEN, LEVEL, POINTS, TASKS
 from docs.method_study.power import Design, detectable, power, seeds_needed
-from docs.method_study.record import read
 from docs.method_study.runs import Run, capped, outcomes_of, part
 from docs.studies import markdown
 from structmat.errors import StructmatError

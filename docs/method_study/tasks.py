@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from docs.method_study.measures import Decomposed, Judged, decomposed
+from docs.method_study.judging import Decomposed, Judged, decomposed
 
 GROUPS = ("attention", "up", "down")
 

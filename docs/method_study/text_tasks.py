@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from docs.method_study.corpus import folder
 from docs.method_study.error_messages import error_task, matched, messages
-from docs.method_study.measures import Decomposed, Judged, joined, judged
+from docs.method_study.judging import Decomposed, Judged, joined, judged
 from docs.method_study.tasks import Part, Task
 from structmat._util.files import read_json, write_json
 from structmat.finetune import task as texts

@@ -18,9 +18,9 @@ import transformers
 from torch import nn
 
 import structmat as sm
-from docs.method_study.measures import mean_change
+from docs.method_study.json_lines import Row
+from docs.method_study.judging import mean_change
 from docs.method_study.methods import METHODS, Method, in_head, trained
-from docs.method_study.record import Row
 from docs.method_study.tasks import Task
 from structmat.adapters import adapt
 from structmat.bench.interleaved import interleaved
@@ -47,25 +47,21 @@ class Run:
         return cls(*(row[name] for name in cls.__dataclass_fields__))
 
 
-def key(task: Task, name: str) -> str:
-    """Return a key of all that the results of a method depend on, besides the fields of a run."""
-    method = METHODS[name]
+def key(task: Task) -> str:
+    """Return a key of all that runs of a task depend on, besides their fields."""
     modules = (np, peft, sklearn, sm, torch, transformers)
-    about: list[Any] = [
+    about = [
         task.fingerprint,
         task.batch,
         task.head_rate,
-        method.kind,
-        method.setting(task),
         [module.__version__ for module in modules],
+        str(inspect.signature(adapt)),  # with the defaults of rotations
     ]
-    if method.kind == "rotation":
-        about += [method.reduced, str(inspect.signature(adapt))]  # with the defaults
     return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
 def perform(task: Task, run: Run) -> Row:
-    """Make a run and return its row, except for `sizes`."""
+    """Make a run and return its row."""
     method = METHODS[run.method]
     start = time.perf_counter()
     model = method.prepare(task.model(run.seed), task)
@@ -74,6 +70,7 @@ def perform(task: Task, run: Run) -> Row:
         "setting": method.setting(task),
         "trained": trained(model, task),
         "budgeted": task.budget,
+        "sizes": key(task),
     }
     pilot = run.role == "pilot"
     checks = {round(part * run.steps) for part in CHECKS} if pilot else set()
@@ -184,8 +181,8 @@ def merged(method: Method, model: nn.Module) -> nn.Module:
     return method.merged(copy.deepcopy(model)).eval()
 
 
-def timed(task: Task, methods: Sequence[str], *, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of a training step by each method; rounds are interleaved.
+def timed(task: Task, methods: Sequence[str], *, rounds: int) -> list[Row]:
+    """Time a training step of each method, in interleaved rounds, and return the rows.
 
     Every step has the same batch. Two rounds warm up, since methods that select an execution plan
     by timing do so in their first passes.
@@ -196,11 +193,23 @@ def timed(task: Task, methods: Sequence[str], *, rounds: int) -> dict[str, list[
         model = METHODS[name].prepare(task.model(0), task).train()
         # So low a rate that no loss diverges.
         steps[name] = Stepper.of(task, model, 1e-6, 10 * rounds + 100)
-    return interleaved(
+    seconds = interleaved(
         {name: lambda step=step: step(batch) for name, step in steps.items()},
         rounds=rounds,
         warmup=2,
     )
+    return [
+        {
+            "task": task.name,
+            "method": name,
+            "role": "timing",
+            "budget": "time",
+            "setting": METHODS[name].setting(task),
+            "sizes": key(task),
+            "rounds": [float(f"{s:.4g}") for s in each],
+        }
+        for name, each in seconds.items()
+    ]
 
 
 # Measures -----------------------------------------------------------------------------------
