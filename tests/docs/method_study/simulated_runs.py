@@ -75,6 +75,36 @@ def whole_record(effects, *, seeds, **options):
     """Return runs of all tasks."""
     runs = []
     for number, (task, planned) in enumerate(TASKS.items()):
-        level = 0.5 * math.log(planned.outcomes)
+        level = 0.3 * math.log(planned.outcomes)
         runs += simulated_runs(task, effects, seeds=seeds, level=level, rng=number, **options)
+    return runs
+
+
+def whole_study(effects, *, seeds, texts=12):
+    """Return the record of a study of all methods, where those without an effect equal LoRA."""
+    runs = []
+    for number, (task, planned) in enumerate(TASKS.items()):
+        own = {n: effects.get(n, 0.0) for n in planned.methods if n not in (BASELINE, FROZEN)}
+        level = 0.3 * math.log(planned.outcomes)
+        for budget in ("parameters", "time"):
+            made = simulated_runs(
+                task, own, seeds=seeds, texts=texts, level=level, rng=number, budget=budget
+            )
+            runs += [
+                run
+                for run in made
+                if budget == "parameters" or run["method"] not in (BASELINE, FROZEN)
+            ]
+        runs += [
+            {
+                "task": task,
+                "method": name,
+                "role": "timing",
+                "budget": "time",
+                "sizes": "a",
+                "rounds": [1.0 + 0.1 * k for k in range(3)] if name == BASELINE else [1.5] * 3,
+            }
+            for name in planned.methods
+            if name != FROZEN
+        ]
     return runs
