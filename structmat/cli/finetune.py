@@ -200,5 +200,7 @@ def _task(options: argparse.Namespace) -> Task:
     if not options.quick:
         return task
     few = task.first(train=192, validation=60, test=120)
-    say(f"--quick: {sum(few.sizes.values())} of {sum(task.sizes.values())} texts are used")
+    used, given = (sum(each.sizes.values()) for each in (few, task))
+    if used < given:
+        say(f"--quick: {used:,} of {given:,} texts are used")
     return few

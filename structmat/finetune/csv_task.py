@@ -20,7 +20,7 @@ _NEARLY = f"{round(100 * NEAR)} % of the words in common"
 _DUPLICATES = (
     ("duplicates", _KEEP),
     (f"near duplicates ({_NEARLY})", _KEEP),
-    ("near duplicates with several labels", f"correct the labels; {_KEEP}"),
+    ("near duplicates with several labels", "correct the labels, or --keep-duplicates"),
 )
 
 FEWEST = 10  # minimum number of distinct texts in a class, so that each part gets some
@@ -80,7 +80,11 @@ def csv_task(
             f" least {FEWEST} distinct texts; at least two are needed{_why(rows, dropped)}"
         )
     task = stratified(
-        path.stem, *([some[k] for k in used] for some in (texts, labels, groups)), seed=seed
+        path.stem,
+        [texts[position] for position in used],
+        [labels[position] for position in used],
+        [groups[position] for position in used],
+        seed=seed,
     )
     count = Counter(labels)
     classes = tuple(count[name] for name in task.labels)

@@ -62,7 +62,8 @@ def disagreements(
         for some in found.values()
         for turn, (distance, place) in enumerate(sorted(some))
     ]
-    places, used = [], set()
+    places: list[int] = []
+    used: set[int] = set()
     for *_, place in sorted(turns):
         if groups[place] not in used and len(places) < shown:
             used.add(groups[place])

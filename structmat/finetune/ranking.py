@@ -105,20 +105,25 @@ def headline(found: Mapping[str, Any]) -> list[str]:
         ]
     else:
         tied = [rows[key] for key in ranked["tied"]]
-        lines = [_tied(tied), _cheapest(tied)]
+        lines = [*_tied(tied), _cheapest(tied)]
         worse = [label for key, label in name.items() if key not in ranked["tied"]]
         if worse:
             lines.append(f"Significantly worse than {name[ranked['top']]}: {_listed(worse)}.")
     return lines + _baseline(found)
 
 
-def _tied(rows: Sequence[Mapping[str, Any]]) -> str:
-    top, others = rows[0], rows[1:]
-    rest = _listed([f"{row['label']} ({row['accuracy']:.3f})" for row in others])
-    return (
-        f"Tie: no difference between {top['label']}, which has the highest test accuracy"
-        f" ({plus_minus(top)}), and {rest} is significant."
+def _tied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    top, others = rows[0], [f"{row['label']} ({row['accuracy']:.3f})" for row in rows[1:]]
+    line = (
+        f"Tie: the highest test accuracy, {plus_minus(top)} ({top['label']}), does not differ"
+        " significantly from"
     )
+    if len(others) == 1:
+        return [f"{line} that of {others[0]}."]
+    return [
+        f"{line} those of {len(others)} other methods.",
+        f"These are {_listed(others)}.",
+    ]
 
 
 def _cheapest(rows: Sequence[Mapping[str, Any]]) -> str:

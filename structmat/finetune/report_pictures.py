@@ -114,7 +114,7 @@ def history_chart(
     histories: Mapping[str, Series], *, order: Sequence[str], x: str, y: str, log: str = ""
 ) -> Any:
     """Return axes with curves in the styles of the key, where `order` contains all its labels."""
-    ax = curves(histories, x=x, y=y, log=log, ax=_axes())
+    ax: Any = curves(histories, x=x, y=y, log=log, ax=_axes())
     for line, label in zip(ax.lines, histories, strict=True):
         line.set(**look(order.index(label)))
     ax.get_legend().remove()
