@@ -111,14 +111,15 @@ def warnings(hyperparameters: Hyperparameters, task: Task, *, processes: int = 1
     >>> parts = [(Example("a", 0), Example("b", 1)) * n for n in (48, 6, 450)]
     >>> (line,) = warnings(Hyperparameters(), Task("t", ("x", "y"), *parts))
     >>> print(line)
-    6 steps are too few to learn much (at least 40 are recommended); use --epochs 14, or --batch 4
+    6 steps may be too few to learn the task (40 or more are recommended); use --epochs 14, or \
+--batch 4
     """
     found = []
     steps = hyperparameters.steps(len(task.train), processes=processes)
     if steps < FEWEST_STEPS:
         found.append(
-            f"{counted(steps, 'step is', 'steps are')} too few to learn much (at least"
-            f" {FEWEST_STEPS} are recommended); use"
+            f"{counted(steps, 'step')} may be too few to learn the task ({FEWEST_STEPS} or more are"
+            " recommended); use"
             f" {_more_steps(hyperparameters, len(task.train), processes)}"
         )
     low, high = wilson(0.5, len(task.test))

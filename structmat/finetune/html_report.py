@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -24,6 +25,7 @@ from structmat.finetune.report_pictures import (
     svg,
 )
 
+_OPTION = re.compile(r"(?<![\w-])--[a-z-]+(?: \d+)?")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # nothing is fetched, and no script runs
 
 
@@ -161,8 +163,9 @@ def _results(found: Mapping[str, Any]) -> list[str]:
                 "Every method trains the classification head, and all but “head only” adapt every"
                 " linear layer of every block. The time of a step (forward pass, backward pass and"
                 f" update) is the median over {found['rounds']} interleaved rounds, relative to"
-                " LoRA. The orthogonality error is the largest entry of |RᵀR − I|;"
-                " merged − unmerged is the largest difference in any output.",
+                " LoRA. |RᵀR − I| is the orthogonality error, the largest entry in any layer;"
+                " merging is the largest difference between outputs of the merged and the unmerged"
+                " model.",
                 "note",
             )
         )
@@ -350,7 +353,7 @@ def _circumstances(found: Mapping[str, Any]) -> str:
 
 
 def _list(items: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{html.escape(item)}</li>' for item in items)}</ul>" if items else ""
+    return f"<ul>{''.join(f'<li>{_text(item)}</li>' for item in items)}</ul>" if items else ""
 
 
 def _anchor(title: str) -> str:
@@ -363,7 +366,12 @@ def _figure(picture: str, text: str) -> str:
 
 def _paragraph(text: str, kind: str = "") -> str:
     marked = f' class="{kind}"' if kind else ""
-    return f"<p{marked}>{html.escape(text)}</p>"
+    return f"<p{marked}>{_text(text)}</p>"
+
+
+def _text(text: str) -> str:
+    """Return text as HTML, with the options of the command as code, which is not broken."""
+    return _OPTION.sub(r"<code>\g<0></code>", html.escape(text))
 
 
 def _cell(value: Any) -> str:

@@ -140,7 +140,8 @@ def _cheapest(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _time(row: Mapping[str, Any]) -> str:
-    return f"{1000 * row['seconds_a_step']:.0f} ms"
+    seconds = row["seconds_a_step"]
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def _baseline(found: Mapping[str, Any]) -> list[str]:
@@ -196,7 +197,7 @@ def agreement_line(found: Mapping[str, Any]) -> str:
     counts = found["agreement"]
     total = sum(counts.values())
     return (
-        f"Of {counted(total, 'test text')}, all methods classify {counts['right']:,} correctly and"
-        f" {counts['wrong']:,} wrongly with the same label; they disagree on"
+        f"Of {counted(total, 'test text')}, every method classifies {counts['right']:,} correctly,"
+        f" and all give the same wrong answer to {counts['wrong']:,}; they disagree on"
         f" {counts['disagree']:,}."
     )

@@ -92,7 +92,8 @@ def accuracy_chart(rows: Sequence[Mapping[str, Any]], x: str, label: str) -> Any
         errors: dict[str, Any] = {"yerr": _around(accuracy, row["interval"])}
         if x == "seconds_a_step":
             place = 1000 * place
-            errors["xerr"] = _around(place, [1000 * value for value in row["step_quartiles"]])
+            if row["step_quartiles"] is not None:
+                errors["xerr"] = _around(place, [1000 * value for value in row["step_quartiles"]])
         ax.errorbar(place, accuracy, **errors, **style, elinewidth=1, capsize=2.5)
     if max(values) > 20 * statistics.median(values):
         ax.set_xscale("log")

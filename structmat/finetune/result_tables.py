@@ -14,10 +14,10 @@ HEADER = (
     "test accuracy",
     "result",
     "trainable",
-    "time per step",
+    "time/step",
     "rate",
-    "orthogonality error",
-    "merged − unmerged",
+    "|RᵀR − I|",
+    "merging",
 )
 
 

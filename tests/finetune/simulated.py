@@ -91,7 +91,7 @@ def simulated(accuracies, *, seeds=1, tests=240, names=NAMES, search=False, rate
         seconds,
         command="structmat finetune --data reviews.csv --text review --label kind",
         complete=True,
-        warned=("6 steps are too few to learn much (at least 40 are recommended)",),
+        warned=("6 steps may be too few to learn the task; use --epochs 14",),
         tuning=tuning,
     )
     found["networks"] = record.networks(methods, WIDTHS)
