@@ -39,8 +39,9 @@ from structmat.finetune.docstring_task import (
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Method, named
 from structmat.finetune.models import Pretrained, pretrained
+from structmat.finetune.near_duplicates import distinct
 from structmat.finetune.step_times import seconds_a_step
-from structmat.finetune.task import Example, Task, balanced, distinct
+from structmat.finetune.task import Example, Task, balanced
 from structmat.finetune.training import batched_by_length, logits, tokenized
 from studies import Plan, against, by_rate, results
 

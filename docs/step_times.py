@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import docstrings_study
@@ -31,7 +32,7 @@ FULL = DOCS / "results" / "finetune-full.json"
 def full(path: Path = FULL, page: Path = DOCS / "finetuning.md") -> None:
     """Time the methods of `structmat finetune --full`, with the default number of threads."""
     record = json.loads(path.read_text("utf-8"))
-    before = shown(result_tables.rows(record))
+    before = shown(result_tables.results(record)[1])
     seconds = seconds_a_step(
         METHODS,
         pretrained(),
@@ -42,10 +43,11 @@ def full(path: Path = FULL, page: Path = DOCS / "finetuning.md") -> None:
     ratios = relative(seconds)
     for row in record["methods"]:
         row["seconds_a_step"] = statistics.median(seconds[row["method"]])
+        row["step_quartiles"] = np.quantile(seconds[row["method"]], (0.25, 0.75)).tolist()
         row["relative_seconds"] = ratios[row["method"]]
     record["timed"] = {"machine": machine(results.LIBRARIES)}
     studies.write(path, record)
-    quoted(page, before, shown(result_tables.rows(record)))
+    quoted(page, before, shown(result_tables.results(record)[1]))
 
 
 def docstrings(

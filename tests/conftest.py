@@ -4,7 +4,11 @@ import gc
 import os
 import tempfile
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.browser import LEFT_OUT, launch, left_out
+from tests.timeouts import PATIENCE
 
 gc.disable()  # while modules are imported
 collect_ignore = ["user_script.py"]  # it registers a family: tests run it as a program
@@ -36,3 +40,39 @@ def pytest_collection_finish():
     gc.freeze()
     gc.set_threshold(10_000)  # a passage over all takes 0.1 s
     gc.enable()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium; without one the tests fail, unless BROWSER=none skips them."""
+    if left_out():
+        pytest.skip(LEFT_OUT)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        try:
+            chromium = launch(driver)
+        except FileNotFoundError as error:
+            pytest.fail(str(error), pytrace=False)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser):
+    """A function that returns a browser context; pages of equal options share one.
+
+    Contexts share neither caches nor renderers, so a new one takes longer than a new page.
+    """
+    made = {}
+
+    def of(**options):
+        key = repr(sorted(options.items()))
+        if key not in made:
+            made[key] = browser.new_context(**options)
+            made[key].set_default_timeout(1000 * PATIENCE)
+        return made[key]
+
+    yield of
+    for one in made.values():
+        one.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from structmat.finetune.methods import Method, Settings
     from structmat.finetune.task import Task
 
+_WIDTH = 100  # of sentences in the terminal
 _SEEDS, _FULL_SEEDS = 1, 3
-_QUICK = {"epochs": 1, "evaluations": 2}
+_QUICK = {"batch": 8, "evaluations": 2}
 
 
 def add(commands: Any) -> None:
@@ -34,6 +36,11 @@ def add(commands: Any) -> None:
     data.add_argument("--data", metavar="FILE.csv", help="requires --text and --label")
     data.add_argument("--text", metavar="COLUMN", help="the column that contains the texts")
     data.add_argument("--label", metavar="COLUMN", help="the column that contains the labels")
+    data.add_argument(
+        "--keep-duplicates",
+        action="store_true",
+        help="use near-duplicate texts as well, all of a group in the same part (default: drop)",
+    )
     what = parser.add_argument_group("methods")
     what.add_argument(
         "--topology",
@@ -60,18 +67,18 @@ def add(commands: Any) -> None:
     much.add_argument(
         "--full", action="store_true", help="run the first ten methods above, with three seeds"
     )
-    size.add_argument("--tune", action="store_true", help="search for learning rates first")
-    size.add_argument(
+    rates = size.add_mutually_exclusive_group()
+    rates.add_argument("--tune", action="store_true", help="search for learning rates first")
+    rates.add_argument(
         "--rate", type=float, help="learning rate for all methods (default: one per method)"
     )
     for name, text in (
         ("seeds", f"training runs per method (default: {_SEEDS}, with --full {_FULL_SEEDS})"),
+        ("epochs", f"number of epochs (default: {Hyperparameters.epochs})"),
         (
-            "epochs",
-            f"number of epochs (default: {Hyperparameters.epochs},"
-            f" with --quick {_QUICK['epochs']})",
+            "batch",
+            f"texts per step (default: {Hyperparameters.batch}, with --quick {_QUICK['batch']})",
         ),
-        ("batch", f"texts per step (default: {Hyperparameters.batch})"),
         (
             "max-length",
             f"maximum number of tokens per text (default: {Hyperparameters.max_length})",
@@ -88,7 +95,7 @@ def add(commands: Any) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from structmat.finetune import html_report, job, result_tables
+    from structmat.finetune import before_training, html_report, job, ranking, result_tables
     from structmat.finetune.models import pretrained
 
     settings = _settings(options)
@@ -96,10 +103,8 @@ def _finetune(options: argparse.Namespace) -> None:
     source = pretrained(options.model)
     source.check(say)
     task = _task(options)
-    say(f"model {source.name}; task {task.name}: {len(task.labels)} classes, {task.sizes}")
-    if options.data is not None:
-        for note in task.notes:
-            say(f"{options.data}: {note}")
+    say(f"model {source.name}; task {task.name}")
+    say(before_training.class_table(before_training.classes(task)))
     given = html_report.command_line(options.command)
     try:
         found = job.run(task, source, settings, options.output, command=given, say=say)
@@ -111,7 +116,12 @@ def _finetune(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found)
         return
-    print(plain(result_tables.HEADER, result_tables.rows(found)))
+    print(plain(*result_tables.results(found)))
+    print()
+    for line in (*ranking.headline(found), html_report.uncertainty(found)):
+        print(textwrap.fill(line, _WIDTH))
+    if found["examples"]:
+        print(textwrap.fill(ranking.agreement_line(found), _WIDTH))
     print()
     print(f"report: {options.output / 'report.html'}")
     if found["best"]:
@@ -137,6 +147,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         hyperparameters=Hyperparameters(**defaults | given),
         rounds=2 if options.quick else 10 if options.full else 6,
         tune=options.tune,
+        rate=options.rate,
     )
 
 
@@ -154,12 +165,7 @@ def _methods(options: argparse.Namespace) -> tuple[Method, ...]:
         names = methods.FEW
     selected = [methods.named(name) for name in names]
     selected += [methods.rotation(spec) for spec in options.topology]
-    unique = tuple(dict.fromkeys(selected))
-    if options.rate is not None:
-        if not 0 < options.rate < float("inf"):
-            raise StructmatError(f"rate {options.rate}: a learning rate must be a positive number")
-        return methods.with_rates(unique, {method.name: options.rate for method in unique})
-    return unique
+    return tuple(dict.fromkeys(selected))
 
 
 def _check_data(options: argparse.Namespace) -> None:
@@ -168,9 +174,12 @@ def _check_data(options: argparse.Namespace) -> None:
         raise StructmatError("--text and --label name columns of --data FILE.csv, which is missing")
     if options.data is not None and None in columns:
         raise StructmatError("--data needs --text COLUMN and --label COLUMN")
+    if options.data is None and options.keep_duplicates:
+        raise StructmatError("--keep-duplicates concerns --data FILE.csv, which is missing")
 
 
 def _task(options: argparse.Namespace) -> Task:
+    from structmat.finetune import before_training, record
     from structmat.finetune.csv_task import csv_task
     from structmat.finetune.docstring_task import docstring_task
 
@@ -180,9 +189,18 @@ def _task(options: argparse.Namespace) -> Task:
         if not options.full:  # the default demo uses two thirds of the training texts, to be short
             task = task.first(train=1200, validation=240, test=900)
     else:
-        task = csv_task(options.data, text=options.text, label=options.label)
+        task = csv_task(
+            options.data,
+            text=options.text,
+            label=options.label,
+            keep_duplicates=options.keep_duplicates,
+        )
+        for line in before_training.selection_lines(options.data, record.selection(task)):
+            say(line)
     if not options.quick:
         return task
     few = task.first(train=192, validation=60, test=120)
-    say(f"--quick: {sum(few.sizes.values())} of {sum(task.sizes.values())} texts are used")
+    used, given = (sum(each.sizes.values()) for each in (few, task))
+    if used < given:
+        say(f"--quick: {used:,} of {given:,} texts are used")
     return few

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from structmat._util.text_table import counted
 from structmat.errors import FileError, abbreviated, suggest
-from structmat.finetune.task import NEAR, Task, deduplicated, stratified
+from structmat.finetune.near_duplicates import NEAR, first_of_each, near_groups
+from structmat.finetune.task import Dropped, Selection, Task, stratified, usual
 
 _LISTED = 5  # maximum number of labels listed in a note
-_NEARLY = f"at least {round(100 * NEAR)} % of the words in common"
+_KEEP = "--keep-duplicates keeps them"
+_NEARLY = f"{round(100 * NEAR)} % of the words in common"
+# The reasons for dropping the texts that `first_of_each` counts, and the remedies.
+_DUPLICATES = (
+    ("duplicates", _KEEP),
+    (f"near duplicates ({_NEARLY})", _KEEP),
+    ("near duplicates with several labels", "correct the labels, or --keep-duplicates"),
+)
+
 FEWEST = 10  # minimum number of distinct texts in a class, so that each part gets some
 
 
-def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
+def csv_task(
+    path: str | Path, *, text: str, label: str, keep_duplicates: bool = False, seed: int = 0
+) -> Task:
     """Read a task from a UTF-8 CSV file whose first row contains the column names.
 
-    Of several near-duplicate texts only one is kept, and none if their labels differ, so that no
+    Of several near-duplicate texts only one is used, and none if their labels differ, so that no
     test text occurs in training. Rows without text or label, rows with more fields than columns,
-    and labels with too few distinct texts are also dropped. The notes of the task list the numbers
-    of dropped rows and the reasons. Each class is split 70 : 10 : 20 into the three parts.
+    and classes with fewer than ten distinct texts are also dropped. `Task.selection` contains the
+    numbers of dropped rows, the reasons and the remedies. Each class is split 70 : 10 : 20 into the
+    three parts.
 
     Parameters
     ----------
     path : str or Path
     text, label : str
         The names of the two columns.
+    keep_duplicates : bool
+        Whether to use all near duplicates, with whatever labels they have. All texts of a group are
+        then in the same part, so that still no test text has a near duplicate in training.
     seed : int
         The seed of the split.
 
@@ -35,37 +52,66 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     ------
     FileError
         If the file cannot be read, a column is missing, or fewer than two classes with enough
-        distinct texts are left; the message lists the dropped rows and labels.
+        distinct texts are left; the message states how many rows each rule drops.
     """
     path = Path(path)
-    texts, dropped = _read(path, text, label)
-    found = deduplicated(texts)
-    dropped[f"whose text repeats another text with the same label ({_NEARLY})"] = found.repeated
-    dropped[f"whose text has several labels ({_NEARLY})"] = found.contradictory
-    notes = [f"dropped {counted(n, 'row')} {why}" for why, n in dropped.items() if n]
-    rare = {name: len(group) for name, group in found.kept.items() if len(group) < FEWEST}
-    if rare:
-        listed = ", ".join(f"{abbreviated(name)} ({n})" for name, n in list(rare.items())[:_LISTED])
-        more = f" and {len(rare) - _LISTED:,} more" if len(rare) > _LISTED else ""
-        notes.append(
-            f"dropped {counted(len(rare), 'label')} with fewer than {FEWEST} distinct texts,"
-            f" which training, validation and test need: {listed}{more}"
-        )
-    kept = {name: group for name, group in found.kept.items() if name not in rare}
-    if len(kept) < 2:
-        why = "".join(f"; {note}" for note in notes)
+    texts, labels, dropped = _read(path, text, label)
+    rows = len(texts) + sum(each.rows for each in dropped)
+    groups = near_groups(texts)
+    used = list(range(len(texts)))
+    if not keep_duplicates:
+        used, *counts = first_of_each(texts, labels, groups)
+        dropped += [Dropped(n, *why) for n, why in zip(counts, _DUPLICATES, strict=True)]
+    distinct: dict[str, set[int]] = {name: set() for name in labels}
+    members: dict[int, list[str]] = defaultdict(list)
+    for position in used:
+        members[groups[position]].append(labels[position])
+    for group, names in members.items():
+        distinct[usual(names)].add(group)
+    rare = {name: len(some) for name, some in distinct.items() if len(some) < FEWEST}
+    small = sum(labels[position] in rare for position in used)
+    dropped.append(Dropped(small, *_small(rare)))
+    used = [position for position in used if labels[position] not in rare]
+    dropped = [each for each in dropped if each.rows]
+    left = len(distinct) - len(rare)
+    if left < 2:
         raise FileError(
-            f"{path}: column {abbreviated(label)} has {counted(len(kept), 'class', 'classes')}; at"
-            f" least two are needed{why}"
+            f"{path}: column {abbreviated(label)} has {counted(left, 'class', 'classes')} with at"
+            f" least {FEWEST} distinct texts; at least two are needed{_why(rows, dropped)}"
         )
-    notes += [f"{name}: {len(texts[name])} texts, {len(kept[name])} distinct" for name in kept]
-    return stratified(path.stem, kept, seed=seed, notes=notes)
+    task = stratified(
+        path.stem,
+        [texts[position] for position in used],
+        [labels[position] for position in used],
+        [groups[position] for position in used],
+        seed=seed,
+    )
+    count = Counter(labels)
+    classes = tuple(count[name] for name in task.labels)
+    return replace(task, selection=Selection(rows, classes, tuple(dropped)))
 
 
-def _read(path: Path, text: str, label: str) -> tuple[dict[str, list[str]], Counter[str]]:
-    """Return the texts of each label, and the number of rows dropped for each reason."""
-    texts: dict[str, list[str]] = {}
-    dropped: Counter[str] = Counter()
+def _small(rare: dict[str, int]) -> tuple[str, str]:
+    listed = ", ".join(f"{abbreviated(name)} ({n})" for name, n in list(rare.items())[:_LISTED])
+    more = f" and {len(rare) - _LISTED:,} more" if len(rare) > _LISTED else ""
+    return (
+        f"in {counted(len(rare), 'class', 'classes')} with fewer than {FEWEST} distinct texts:"
+        f" {listed}{more}",
+        "add texts, or merge classes",
+    )
+
+
+def _why(rows: int, dropped: Sequence[Dropped]) -> str:
+    if not rows:
+        return "; the file has no rows"
+    listed = "; ".join(f"{each.rows:,} {each.reason} ({each.remedy})" for each in dropped)
+    return f". Of {counted(rows, 'row')}, these were dropped: {listed}" if dropped else ""
+
+
+def _read(path: Path, text: str, label: str) -> tuple[list[str], list[str], list[Dropped]]:
+    """Return the texts and labels of the complete rows, and the numbers of other rows."""
+    texts, labels = [], []
+    dropped: Counter[tuple[str, str]] = Counter()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -74,19 +120,20 @@ def _read(path: Path, text: str, label: str) -> tuple[dict[str, list[str]], Coun
             for row in reader:
                 words, name = ((row[column] or "").strip() for column in (text, label))
                 if None in row:
-                    dropped["with more fields than columns; quotes may be missing"] += 1
+                    dropped["with more fields than columns", "quote texts with commas"] += 1
                 elif not words or not name:
-                    empty = text if not words else label
-                    dropped[f"whose column {empty!r} is empty"] += 1
+                    what, empty = ("text", text) if not words else ("label", label)
+                    dropped[f"without {what}", f"fill in the column {empty!r}"] += 1
                 else:
-                    texts.setdefault(name, []).append(words)
+                    texts.append(words)
+                    labels.append(name)
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise FileError(f"{path} is not in UTF-8; save it as CSV in UTF-8") from None
     except csv.Error as error:
         raise FileError(f"{path} is not a CSV file ({error})") from None
-    return dict(sorted(texts.items())), dropped
+    return texts, labels, [Dropped(n, *why) for why, n in dropped.items()]
 
 
 def _check_column(path: Path, column: str, columns: list[str]) -> None:

@@ -17,7 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from structmat.errors import MissingExtraError, StructmatError, abbreviated, suggest
-from structmat.finetune.task import Task, balanced, distinct
+from structmat.finetune.near_duplicates import distinct
+from structmat.finetune.task import Task, balanced
 
 # label → the package to import; the label is also the name of the distribution
 LIBRARIES: Mapping[str, str] = {

@@ -1,37 +1,32 @@
-"""The HTML report: a self-contained file with tables and pictures."""
+"""The HTML report: one page with tables and pictures, without scripts or requests."""
 
 from __future__ import annotations
 
 import html
-import io
+import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from structmat import parse
-from structmat._util.text_table import counted
-from structmat.errors import StructmatError
-from structmat.finetune import result_tables
-from structmat.finetune.methods import Method, Topology
+from structmat.finetune import before_training, result_tables
+from structmat.finetune.disagreements import by_answer
+from structmat.finetune.drawn_networks import caption, drawn
+from structmat.finetune.methods import Method
 from structmat.finetune.models import PACKAGED, Pretrained
-from structmat.finetune.record import noise
-from structmat.networks.network import Network
-from structmat.viz import curves, grid
-from structmat.viz.style import write
+from structmat.finetune.ranking import DIFFERENCES, agreement_line, differences, headline
+from structmat.finetune.report_pictures import (
+    accuracy_chart,
+    history_chart,
+    key,
+    network_drawing,
+    svg,
+)
 
-_SMALL = (24, 32, 16, 36, 48, 64, 12, 18, 8)  # widths small enough to draw, in order of preference
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; background: #fff }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left }
-figure { margin: 1rem 0; overflow-x: auto } figcaption { color: #555 }
-figure svg { max-width: 100%; height: auto }
-pre { background: #f4f4f4; padding: .75rem; overflow-x: auto }
-"""
+_OPTION = re.compile(r"(?<![\w-])--[a-z-]+(?: \d+)?")
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # nothing is fetched, and no script runs
 
 
 def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: str = "") -> str:
@@ -42,30 +37,48 @@ def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: st
     found : mapping
         The contents of `results.json`.
     methods : sequence of Method
-        The methods in the record, whose networks are drawn at a small width.
+        The methods in the record, whose networks are drawn.
     loading : str
         The code that loads the adapter and the model, if any.
     """
-    title = f"structmat: {found['model']} finetuned on {found['task']['name']}"
-    parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        _paragraph(_opening(found)),
-        result_tables.as_html(result_tables.HEADER, result_tables.rows(found)),
-        _paragraph(_caveat(found)),
-        "<h2>Training</h2>",
-        *_training(found),
-        "<h2>Networks</h2>",
-        *_networks(found, methods),
+    sections = {
+        "Results": _results(found),
+        "Examples": _examples(found),
+        "Learning rates": _rates(found),
+        "Training": _training(found),
+        "Networks": _networks(found, methods),
+        "Data": _data(found),
+        "Using the result": [f'<pre tabindex="0">{html.escape(loading)}</pre>'] if loading else [],
+        "How it was run": [_circumstances(found)],
+    }
+    shown = {title: parts for title, parts in sections.items() if parts}
+    title = f"{found['model']} finetuned on {found['task']['name']}"
+    links = "".join(f'<li><a href="#{_anchor(name)}">{name}</a></li>' for name in shown)
+    head = "".join(
+        [
+            '<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f"<title>{html.escape(title)} – structmat</title>",
+            f"<style>{(files('structmat.finetune') / 'report.css').read_text('utf-8')}</style>",
+        ]
+    )
+    body = [
+        f"<header><h1>{html.escape(title)}</h1>{_paragraph(_about(found), 'about')}</header>",
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav>',
+        "<main>",
+        f'<div class="headline">{_headline(found)}</div>',
+        *(
+            f'<section aria-labelledby="{_anchor(name)}"><h2 id="{_anchor(name)}">{name}</h2>'
+            f"{''.join(parts)}</section>"
+            for name, parts in shown.items()
+        ),
+        "</main>",
     ]
-    if loading:
-        parts += ["<h2>Using the result</h2>", f"<pre>{html.escape(loading)}</pre>"]
-    parts += ["<h2>Method</h2>", _how(found)]
+    lines = "\n".join(body)
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{lines}\n</body></html>\n'
     )
 
 
@@ -91,109 +104,274 @@ def how_to_load(source: Pretrained, labels: int, output: Path) -> str:
     )
 
 
-def small_network(topology: Topology) -> Network | None:
-    """Return a network of the family that is small enough to draw, or None.
-
-    Examples
-    --------
-    >>> small_network("butterfly(block=8, depth=2)")
-    Network(width=32, depth=2, parameters=224)
-    """
-    build: Callable[[int], Network] = parse(topology) if isinstance(topology, str) else topology
-    for width in _SMALL:
-        try:
-            return build(width)
-        except StructmatError:
-            continue
-    return None
-
-
-def svg(axes: Any) -> str:
-    """Return a picture as an SVG element for use in HTML."""
-    written = io.BytesIO()
-    write(axes.figure, written, "svg")
-    text = written.getvalue().decode()
-    return text[text.index("<svg") :]
-
-
-def _opening(found: Mapping[str, Any]) -> str:
-    sizes, task = found["task"]["sizes"], found["task"]
-    kept = f"The best on validation texts is {found['best']['method']}." if found["best"] else ""
-    return (
-        f"{len(task['labels'])} classes ({', '.join(task['labels'])});"
-        f" {sizes['train']:,} texts for training, {sizes['validation']:,} for validation and"
-        f" {sizes['test']:,} for testing; {found['seeds']} seed(s). All methods train the head, and"
-        f" all but “head only” adapt every linear layer of every block. {kept}"
-    )
-
-
-def _caveat(found: Mapping[str, Any]) -> str:
-    seeds = found["seeds"]
-    spread = "± is the standard deviation over seeds." if seeds > 1 else "Only one seed was run."
-    return (
-        f"{spread} With this number of test texts, the uncertainty of an accuracy is about"
-        f" ± {noise(found):.3f} (two standard errors): smaller differences are not significant."
-        f" Time is the median over {found['rounds']} interleaved rounds, relative to LoRA."
-    )
-
-
-def _training(found: Mapping[str, Any]) -> list[str]:
-    pictures = []
-    for key, y, caption in (
-        ("validation_curve", "validation accuracy", "Accuracy on validation texts, first seed."),
-        ("loss_curve", "training loss", "Loss of the batches, first seed."),
-    ):
-        histories = {row["label"]: row[key] for row in found["methods"] if row[key]}
-        if histories:
-            pictures.append(_figure(svg(curves(histories, x="step", y=y)), caption))
-    return pictures
-
-
-def _networks(found: Mapping[str, Any], methods: Sequence[Method]) -> list[str]:
-    parts = [
-        _paragraph(
-            "Reachability in each network: the wires that wire 0 influences, at a width small"
-            " enough to draw. The adapters use the same family at the model's widths."
-        )
-    ]
-    keys = ("network", "width", "depth", "parameters", "free_edges", "dense", "depth_needed")
-    if found["networks"]:
-        body = [tuple(_cell(row[key]) for key in keys) for row in found["networks"]]
-        parts.append(result_tables.as_html([key.replace("_", " ") for key in keys], body))
-    for method in methods:
-        net = None if method.topology is None else small_network(method.topology)
-        if net is not None:
-            caption = f"{method.label}, width {net.width}: {counted(net.depth, 'stage')}"
-            parts.append(_figure(svg(grid(net, inputs=0)), caption))
-    return parts
-
-
-def _how(found: Mapping[str, Any]) -> str:
-    machine, hyperparameters = found["machine"], found["hyperparameters"]
-    rates = ", ".join(f"{row['label']} {row['rate']:g}" for row in found["methods"])
-    items = [
-        f"Command: {found['command'] or 'from Python'}; {found['date']}",
-        f"Machine: {machine['cores']} cores, {machine['system']} {machine['processor']},"
-        f" Python {machine['python']}",
-        "Versions: " + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
-        "Hyperparameters: " + ", ".join(f"{key} {value}" for key, value in hyperparameters.items()),
-        f"Learning rates: {rates}",
-        *found["task"]["notes"],
-    ]
-    return f"<ul>{''.join(f'<li>{html.escape(item)}</li>' for item in items)}</ul>"
-
-
 def command_line(arguments: Sequence[str]) -> str:
     """Return the command in a form that can be repeated."""
     return shlex.join(["structmat", *arguments])
 
 
-def _figure(picture: str, caption: str) -> str:
-    return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
+def uncertainty(found: Mapping[str, Any]) -> str:
+    """Return how the intervals and ties were determined."""
+    several = found["seeds"] > 1
+    if several:
+        spread = (
+            f"± is half of a 95 % confidence interval for the mean over {found['seeds']} seeds; it"
+            " covers the choice of the test texts and of the seeds."
+        )
+    else:
+        spread = (
+            "± is half of a 95 % confidence interval (Wilson), for the choice of the test texts."
+            " With one seed, it does not cover differences between training runs; use --seeds 3."
+        )
+    ranked = found["ranking"]
+    if ranked is None or not ranked["pairs"]:
+        return spread
+    count = len(ranked["pairs"])
+    corrected = f", with Holm’s correction for {count} comparisons" if count > 1 else ""
+    return (
+        f"{spread} Methods tie if their answers to the same test texts do not differ significantly"
+        f" ({ranked['test']}, 5 % level{corrected})."
+    )
 
 
-def _paragraph(text: str) -> str:
-    return f"<p>{html.escape(text.strip())}</p>"
+def _about(found: Mapping[str, Any]) -> str:
+    sizes, labels = found["task"]["sizes"], found["task"]["labels"]
+    common = found["task"]["most_frequent"]
+    seeds = "one seed" if found["seeds"] == 1 else f"{found['seeds']} seeds"
+    return (
+        f"{len(labels)} classes; {sizes['train']:,} texts for training, {sizes['validation']:,} for"
+        f" validation and {sizes['test']:,} for testing; {seeds}. Always answering"
+        f" “{common['label']}” has a test accuracy of {common['share']:.3f}."
+    )
+
+
+def _headline(found: Mapping[str, Any]) -> str:
+    warned = (_paragraph(f"Warning: {text}", "warning") for text in found["warnings"])
+    return "".join([*map(_paragraph, headline(found)), *warned])
+
+
+def _results(found: Mapping[str, Any]) -> list[str]:
+    rows = found["methods"]
+    table = result_tables.results(found)
+    parts = [
+        result_tables.as_html(*table, caption="Test accuracy and cost of every method"),
+        _paragraph(uncertainty(found), "note"),
+    ]
+    timed = [row for row in rows if row["seconds_a_step"] is not None]
+    if timed:
+        parts.append(
+            _paragraph(
+                "Every method trains the classification head, and all but “head only” adapt every"
+                " linear layer of every block. The time of a step (forward pass, backward pass and"
+                f" update) is the median over {found['rounds']} interleaved rounds, relative to"
+                " LoRA. |RᵀR − I| is the orthogonality error, the largest entry in any layer;"
+                " merging is the largest difference between outputs of the merged and the unmerged"
+                " model.",
+                "note",
+            )
+        )
+    charts = [_accuracy_figure(rows, "trainable", "trainable parameters", "parameters")]
+    if len(timed) == len(rows):
+        charts.append(_accuracy_figure(rows, "seconds_a_step", "time per step, ms", "time"))
+    parts += [f'<div class="charts">{"".join(charts)}</div>', key([row["label"] for row in rows])]
+    if found["ranking"] is not None and found["ranking"]["pairs"]:
+        top = next(row["label"] for row in rows if row["method"] == found["ranking"]["top"])
+        parts += [
+            "<h3>Differences from the highest accuracy</h3>",
+            result_tables.as_html(
+                DIFFERENCES, differences(found), caption=f"Differences from {top}"
+            ),
+            _paragraph(
+                f"“Right alone” counts the answers that only the method has right, and those that"
+                f" only {top} has right. The p-values are adjusted for the number of comparisons,"
+                " the intervals are not.",
+                "note",
+            ),
+        ]
+    return parts
+
+
+def _accuracy_figure(rows: Sequence[Mapping[str, Any]], x: str, label: str, name: str) -> str:
+    listed = "; ".join(f"{row['label']} {row['accuracy']:.3f}" for row in rows)
+    about = f"Test accuracy against {label}, with 95 % confidence intervals: {listed}"
+    title = f"Accuracy against {label.partition(',')[0]}, with 95 % confidence intervals"
+    if name == "time":
+        title += " and the quartiles of the times"
+    return _figure(svg(accuracy_chart(rows, x, label), name=name, about=about), title)
+
+
+def _examples(found: Mapping[str, Any]) -> list[str]:
+    if not found["examples"]:
+        return [_paragraph(agreement_line(found))] if found["agreement"] else []
+    name = {row["method"]: row["label"] for row in found["methods"]}
+    cards = []
+    for example in found["examples"]:
+        answers = "".join(
+            f'<dt class="{"right" if right else "wrong"}">{"✓" if right else "✗"}'
+            f" {html.escape(answer)}</dt>"
+            f"<dd>{html.escape('; '.join(name[method] for method in given))}</dd>"
+            for answer, right, given in by_answer(example)
+        )
+        cards.append(
+            f"<li><blockquote>{html.escape(example['text'])}</blockquote>"
+            f"<dl><dt>label</dt><dd>{html.escape(example['label'])}</dd>{answers}</dl></li>"
+        )
+    votes = "" if found["seeds"] == 1 else " The answer of a method is that of most seeds."
+    return [
+        _paragraph(agreement_line(found)),
+        _paragraph(
+            "Here are texts on which the methods are most divided, with the correct label and the"
+            f" methods that gave each answer.{votes}"
+        ),
+        f'<ul class="examples">{"".join(cards)}</ul>',
+    ]
+
+
+def _rates(found: Mapping[str, Any]) -> list[str]:
+    rows, search = found["methods"], found["search"]
+    if search is None:
+        table = [(row["label"], f"{row['rate']:g}") for row in rows]
+        return [
+            _paragraph(_RATES[rows[0]["rate_source"]]),
+            result_tables.as_html(("method", "rate"), table, caption="Learning rates"),
+        ]
+    sizes, grid_rates = search["sizes"], [f"{rate:g}" for rate in search["grid"]]
+    table = [
+        (row["label"], *(f"{row['search'][rate]:.3f}" for rate in grid_rates), f"{row['rate']:g}")
+        for row in rows
+    ]
+    labels = [row["label"] for row in rows]
+    curves = {
+        row["label"]: sorted((float(rate), value) for rate, value in row["search"].items())
+        for row in rows
+    }
+    chart = history_chart(curves, order=labels, x="learning rate", y="validation accuracy", log="x")
+    edges = (min(search["grid"]), max(search["grid"]))
+    at_edge = [row["label"] for row in rows if row["rate"] in edges]
+    parts = [
+        _paragraph(
+            f"Each method was trained with every rate of the grid (--tune) on {sizes['train']:,}"
+            f" training texts for {search['hyperparameters']['epochs']} epochs, with one seed; the"
+            f" rate with the highest accuracy on {sizes['validation']:,} validation texts was"
+            " selected, or the smallest of several. Test texts were not used."
+        ),
+        result_tables.as_html(
+            ("method", *grid_rates, "selected"), table, caption="Validation accuracy by rate"
+        ),
+        _figure(
+            svg(chart, name="rates", about="Validation accuracy of each method by learning rate"),
+            "Validation accuracy by learning rate",
+        ),
+        key(labels),
+    ]
+    if at_edge:
+        parts.append(
+            _paragraph(
+                f"Selected at an edge of the grid, so that a better rate may lie outside it:"
+                f" {'; '.join(at_edge)}.",
+                "note",
+            )
+        )
+    return parts
+
+
+# How the learning rates were found, without a search.
+_RATES = {
+    "default": "Each method was trained with its default learning rate, which was not adapted to"
+    " this task; --tune searches for rates, and --rate sets one for all methods.",
+    "given": "All methods were trained with the learning rate given by --rate.",
+}
+
+
+def _training(found: Mapping[str, Any]) -> list[str]:
+    labels = [row["label"] for row in found["methods"]]
+    figures = []
+    for field, y in (("validation_curve", "validation accuracy"), ("loss_curve", "training loss")):
+        histories = {row["label"]: row[field] for row in found["methods"] if row[field]}
+        if histories:
+            chart = history_chart(histories, order=labels, x="step", y=y)
+            title = f"{y[0].upper()}{y[1:]}, first seed"
+            figures.append(_figure(svg(chart, name=field[:4], about=f"{title}, by step"), title))
+    return [f'<div class="charts">{"".join(figures)}</div>', key(labels)] if figures else []
+
+
+def _networks(found: Mapping[str, Any], methods: Sequence[Method]) -> list[str]:
+    if not found["networks"]:
+        return []
+    keys = ("network", "width", "depth", "parameters", "free_edges", "dense", "depth_needed")
+    body = [tuple(_cell(row[key]) for key in keys) for row in found["networks"]]
+    widths = sorted({row["width"] for row in found["networks"]})
+    header = [name.replace("_", " ") for name in keys]
+    parts = [
+        result_tables.as_html(header, body, caption="Networks at the widths of the adapted layers"),
+        _paragraph(
+            "Each drawing shows the wires that wire 0 influences, from left to right; the number"
+            " above a column counts them. A network is drawn at a small width if it has the same"
+            " stages there and is dense or not as in the model, and otherwise at the width in the"
+            " model, with several wires to a dot."
+        ),
+    ]
+    figures = []
+    for method in methods:
+        if method.topology is not None:
+            topology = method.topology
+            build = parse(topology) if isinstance(topology, str) else topology
+            net = drawn(build, widths)
+            text = caption(method.label, net, [build(width) for width in widths])
+            picture = svg(network_drawing(net), name=f"net-{method.name}", about=text)
+            figures.append(
+                f'<figure class="network"><div class="scroll" role="region" tabindex="0"'
+                f' aria-label="{html.escape(method.label)}">{picture}</div>'
+                f"<figcaption>{html.escape(text)}</figcaption></figure>"
+            )
+    return [*parts, f'<div class="networks">{"".join(figures)}</div>']
+
+
+def _data(found: Mapping[str, Any]) -> list[str]:
+    task = found["task"]
+    first, *more = before_training.selection_lines(task["name"], task["selection"]) or [""]
+    header, rows = before_training.class_rows(task["classes"])
+    return [
+        _paragraph(first) if first else "",
+        _list(more),
+        _list(task["notes"]),
+        result_tables.as_html(header, rows, caption="Number of texts in each class"),
+    ]
+
+
+def _circumstances(found: Mapping[str, Any]) -> str:
+    machine, hyperparameters = found["machine"], found["hyperparameters"]
+    items = [
+        f"Command: {found['command'] or 'from Python'}; {found['date']}",
+        f"Machine: {machine['cores']} cores, {machine['system']} {machine['processor']},"
+        f" Python {machine['python']}",
+        "Versions: " + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
+        "Hyperparameters: "
+        + ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in hyperparameters.items()),
+        "results.json contains all numbers, and the answer of every method to every test text.",
+    ]
+    return _list(items)
+
+
+def _list(items: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{_text(item)}</li>' for item in items)}</ul>" if items else ""
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _figure(picture: str, text: str) -> str:
+    return f"<figure>{picture}<figcaption>{html.escape(text)}</figcaption></figure>"
+
+
+def _paragraph(text: str, kind: str = "") -> str:
+    marked = f' class="{kind}"' if kind else ""
+    return f"<p{marked}>{_text(text)}</p>"
+
+
+def _text(text: str) -> str:
+    """Return text as HTML, with the options of the command as code, which is not broken."""
+    return _OPTION.sub(r"<code>\g<0></code>", html.escape(text))
 
 
 def _cell(value: Any) -> str:

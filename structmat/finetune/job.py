@@ -17,11 +17,11 @@ import numpy as np
 from structmat._util.files import make_directory, new_directory, read_json, write_json, write_text
 from structmat.bench.machine import versions
 from structmat.errors import StructmatError, require
-from structmat.finetune import learning_rates, step_times
+from structmat.finetune import before_training, learning_rates, step_times
 from structmat.finetune import record as results
 from structmat.finetune.html_report import how_to_load, report_html
 from structmat.finetune.methods import Method, Settings, trainable, with_rates
-from structmat.finetune.models import Pretrained, is_main_process, processes, widths
+from structmat.finetune.models import Pretrained, is_main_process, processes, quiet, widths
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
 
@@ -71,27 +71,38 @@ def run(
     DivergedError
         If the loss of a training run is no longer finite.
     """
-    networks = _checked(task, source, settings)
+    networks, longest = _checked(task, source, settings)
     is_main = is_main_process()
     say = say if is_main else lambda _: None
-    truncated = _truncation_note(task, source, settings)
+    truncated = _truncation(task, source, settings, longest)
     if truncated is not None:
-        say(truncated)
         task = replace(task, notes=(*task.notes, truncated))
+        say(truncated)
     runs = make_directory(output / "runs")
-    job = _Job(task, source, settings, output, runs, command, is_main=is_main)
-    methods = settings.methods
+    warned = before_training.warnings(settings.hyperparameters, task, processes=processes())
+    job = _Job(task, source, settings, output, runs, command, is_main=is_main, warned=warned)
+    say(
+        before_training.plan_line(
+            settings.hyperparameters,
+            task,
+            len(settings.methods) * settings.seeds,
+            processes=processes(),
+        )
+    )
+    for warning in warned:
+        say(f"warning: {warning}")
+    methods, tuning = settings.methods, None
+    if settings.rate is not None:
+        methods = with_rates(methods, {method.name: settings.rate for method in methods})
     if settings.tune:
-        record = _tuned(job)
-        methods = with_rates(methods, learning_rates.rates(record))
+        tuning = _tuned(job, say)
+        methods = with_rates(methods, learning_rates.rates(tuning))
         say(f"learning rates: {output / 'tuning.json'}")
-    records = _trained(job, methods, say)
+    records = _trained(job, methods, tuning, say)
     if not is_main:
         return {}
     seconds = _timed(job, methods)
-    found = results.summary(
-        task, source, settings, methods, records, seconds, command=command, complete=True
-    )
+    found = _summary(job, methods, records, seconds, tuning=tuning, complete=True)
     found["networks"] = networks
     best = results.best(records, methods)
     if best is not None:
@@ -104,25 +115,31 @@ def run(
     return found
 
 
-def _checked(task: Task, source: Pretrained, settings: Settings) -> list[dict[str, Any]]:
-    """Check the settings before any work starts; return the networks at the model's widths."""
+def _checked(
+    task: Task, source: Pretrained, settings: Settings
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Check the settings before any work starts.
+
+    Return the networks at the model's widths, and the largest number of tokens of a text.
+    """
     classifier = source.classifier(task.labels)
     most = getattr(classifier.model.config, "max_position_embeddings", None)
     length = settings.hyperparameters.max_length
     if most is not None and length > most:
         raise StructmatError(f"max_length={length}: this model supports at most {most} tokens")
-    return results.networks(settings.methods, widths(classifier))
+    return results.networks(settings.methods, widths(classifier)), most
 
 
-def _truncation_note(task: Task, source: Pretrained, settings: Settings) -> str | None:
+def _truncation(
+    task: Task, source: Pretrained, settings: Settings, longest: int | None
+) -> str | None:
     """Return a note on the number of truncated texts, or None if no text is truncated."""
     most = settings.hyperparameters.max_length
     texts = [example.text for part in (task.train, task.validation, task.test) for example in part]
-    rows = source.tokenizer()(texts, truncation=True, max_length=most + 1)["input_ids"]
-    longer = sum(len(row) > most for row in rows)
-    if not longer:
-        return None
-    return f"{longer:,} of {len(texts):,} texts are truncated to {most} tokens; see --max-length"
+    tokenizer = source.tokenizer()
+    with quiet():  # a tokenizer warns about texts that are too long for the model
+        lengths = [len(row) for row in tokenizer(texts)["input_ids"]]
+    return before_training.truncation(lengths, most, longest)
 
 
 @dataclass(frozen=True)
@@ -134,11 +151,13 @@ class _Job:
     runs: Path
     command: str
     is_main: bool
+    warned: Sequence[str]
 
     def key(self, *more: object) -> str:
-        """Return a hash of the task, the model, the library versions and the given values."""
+        """Return a hash of the task, model, format, library versions and the given values."""
         where = (self.source.name, self.source.place)
-        parts = (self.task.fingerprint, where, versions(results.LIBRARIES), *more)
+        used = (results.VERSION, versions(results.LIBRARIES))
+        parts = (self.task.fingerprint, where, used, *more)
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
     @contextmanager
@@ -157,7 +176,7 @@ class _Job:
             yield bar
 
 
-def _tuned(job: _Job) -> dict[str, Any]:
+def _tuned(job: _Job, say: Callable[[str], object]) -> dict[str, Any]:
     methods = job.settings.methods
     classes = len(job.task.labels)
     texts = max(classes, min(learning_rates.TEXTS, len(job.task.train)))
@@ -166,6 +185,8 @@ def _tuned(job: _Job) -> dict[str, Any]:
     key = job.key(part.fingerprint, asdict(learning_rates.HYPERPARAMETERS), learning_rates.GRID)
     about = results.circumstances(part, job.source, job.command)
     record = learning_rates.record_at(path, key=key, about=about)
+    if path.exists() and not record["methods"]:
+        say(f"{path}: this search had other settings or versions; it is started again")
     each = learning_rates.HYPERPARAMETERS.steps(len(part.train), processes=processes())
     total = len(methods) * len(learning_rates.GRID) * each
     with job.progress("search", total, done=learning_rates.trials(record) * each) as bar:
@@ -180,13 +201,39 @@ def _tuned(job: _Job) -> dict[str, Any]:
         )
 
 
+def _summary(
+    job: _Job,
+    methods: Sequence[Method],
+    records: Sequence[dict[str, Any]],
+    seconds: dict[str, list[float]],
+    *,
+    tuning: dict[str, Any] | None,
+    complete: bool,
+) -> dict[str, Any]:
+    return results.summary(
+        job.task,
+        job.source,
+        job.settings,
+        methods,
+        records,
+        seconds,
+        command=job.command,
+        complete=complete,
+        warned=job.warned,
+        tuning=tuning,
+    )
+
+
 def _trained(
-    job: _Job, methods: Sequence[Method], say: Callable[[str], object]
+    job: _Job,
+    methods: Sequence[Method],
+    tuning: dict[str, Any] | None,
+    say: Callable[[str], object],
 ) -> list[dict[str, Any]]:
     tokenizer = job.source.tokenizer()
     settings = job.settings
     plan = [(method, seed) for seed in range(settings.seeds) for method in methods]
-    done = {(m.name, s): _finished(job, m, s) for m, s in plan}  # read before any training
+    done = {(m.name, s): _finished(job, m, s, say) for m, s in plan}  # read before any training
     steps = settings.hyperparameters.steps(len(job.task.train), processes=processes())
     records: list[dict[str, Any]] = []
     with job.progress("training", len(plan) * steps) as bar:
@@ -200,24 +247,22 @@ def _trained(
                 say(f"{method.name}, seed {seed}: already finished, read from {job.runs}")
             records.append(record)
             if job.is_main:
-                partial = results.summary(
-                    job.task,
-                    job.source,
-                    settings,
-                    methods,
-                    records,
-                    {},
-                    command=job.command,
-                    complete=False,
-                )
+                partial = _summary(job, methods, records, {}, tuning=tuning, complete=False)
                 write_json(job.output / "results.json", partial)
     return records
 
 
-def _finished(job: _Job, method: Method, seed: int) -> dict[str, Any] | None:
-    record = read_json(job.runs / f"{method.name}-{seed}.json")
+def _finished(
+    job: _Job, method: Method, seed: int, say: Callable[[str], object]
+) -> dict[str, Any] | None:
+    """Return the record of a finished run, or None if it must be trained (again)."""
+    path = job.runs / f"{method.name}-{seed}.json"
+    if not path.exists():
+        return None
+    record = read_json(path)
     if isinstance(record, dict) and record.get("key") == _run_key(job, method, seed):
         return record
+    say(f"{path}: this run had other settings, texts or versions, so it is not reused")
     return None
 
 
@@ -251,7 +296,8 @@ def _run(
         "rate": method.rate,
         "trainable": count,
         "validation": trained.validation,
-        "test": trained.test,
+        "test": _accuracy(trained.predictions, job.task),
+        "predictions": list(trained.predictions),
         "seconds": round(trained.seconds, 2),
         "orthogonality_error": method.orthogonality_error(trained.model),
         "merge_difference": None,
@@ -272,6 +318,11 @@ def _run(
                 require("structmat.adapters", "adapters").save_adapter(trained.model, directory)
         write_json(job.runs / f"{method.name}-{seed}.json", record)
     return record
+
+
+def _accuracy(predictions: Sequence[int], task: Task) -> float:
+    right = sum(p == label for p, (_, label) in zip(predictions, task.test, strict=True))
+    return right / len(task.test)
 
 
 def _timed(job: _Job, methods: Sequence[Method]) -> dict[str, list[float]]:

@@ -98,11 +98,14 @@ class Settings:
         The number of timing rounds.
     tune : bool
         Whether to search for learning rates first, instead of using the methods' own.
+    rate : float, optional
+        A learning rate for all methods, instead of their own.
 
     Raises
     ------
     StructmatError
-        If a number is not a positive integer, or there is no method or one method twice.
+        If a number is not a positive integer, the rate is not a positive number or is given
+        together with `tune`, or there is no method or one method twice.
     """
 
     methods: tuple[Method, ...]
@@ -110,9 +113,22 @@ class Settings:
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     rounds: int = 10
     tune: bool = False
+    rate: float | None = None
+
+    @property
+    def rate_source(self) -> str:
+        """How the learning rates are found: "search", "given", or "default", each method's own."""
+        return "search" if self.tune else "default" if self.rate is None else "given"
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        if self.rate is not None:
+            if not 0 < self.rate < math.inf:
+                raise StructmatError(f"rate {self.rate}: a learning rate must be a positive number")
+            if self.tune:
+                raise StructmatError(
+                    f"rate {self.rate} and tune: give a learning rate, or search for one, not both"
+                )
         checked_integer(self.seeds, "seeds", 1)
         checked_integer(self.rounds, "rounds", 1)
         names = [method.name for method in self.methods]

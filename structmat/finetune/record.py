@@ -8,15 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from structmat.analysis.comparison import compare
 from structmat.bench.interleaved import relative
 from structmat.bench.machine import machine
 from structmat.errors import WidthError
+from structmat.finetune.before_training import classes, most_frequent
+from structmat.finetune.disagreements import agreement, disagreements
 from structmat.finetune.methods import Method, Settings
 from structmat.finetune.models import Pretrained
+from structmat.finetune.ranking import ranking
+from structmat.finetune.significance import accuracy_interval
 from structmat.finetune.task import Task
 
-FORMAT, VERSION = "structmat.finetune", 1
+FORMAT, VERSION = "structmat.finetune", 2
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 
@@ -34,6 +40,9 @@ def circumstances(task: Task, source: Pretrained, command: str) -> dict[str, Any
             "sizes": task.sizes,
             "fingerprint": task.fingerprint,
             "notes": list(task.notes),
+            "selection": selection(task),
+            "classes": classes(task),
+            "most_frequent": most_frequent(task),
         },
     }
 
@@ -74,21 +83,30 @@ def summary(
     *,
     command: str,
     complete: bool,
+    warned: Sequence[str] = (),
+    tuning: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the record as a JSON-serialisable dict."""
+    """Return the record as a JSON-serialisable dict.
+
+    The ranking and the examples on which methods disagree are None and empty until every method has
+    been trained with every seed.
+    """
+    labels = np.array([label for _, label in task.test])
+    groups = task.test_groups
     ratios = relative(dict(seconds))
-    rows = []
+    rows, answers = [], {}
     for method in methods:
         mine = [record for record in records if record["method"] == method.name]
-        if mine:
-            times = seconds.get(method.name)
-            rows.append(
-                _row(method, mine)
-                | {
-                    "seconds_a_step": statistics.median(times) if times else None,
-                    "relative_seconds": ratios.get(method.name),
-                }
-            )
+        if not mine:
+            continue
+        answers[method.name] = [record["predictions"] for record in mine]
+        row = _row(method, mine)
+        row["interval"] = list(accuracy_interval(np.array(answers[method.name]) == labels, groups))
+        row["rate_source"] = settings.rate_source
+        row["search"] = tuning["methods"][method.name]["accuracy"] if tuning else None
+        rows.append(row | _times(seconds.get(method.name), ratios.get(method.name)))
+    finished = len(records) == len(methods) * settings.seeds
+    correct = {name: np.array(some) == labels for name, some in answers.items()}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -96,9 +114,42 @@ def summary(
         **circumstances(task, source, command),
         "seeds": settings.seeds,
         "hyperparameters": asdict(settings.hyperparameters),
+        "warnings": list(warned),
         "rounds": settings.rounds,
+        "search": None if tuning is None else _searched(tuning),
         "methods": rows,
+        "ranking": ranking(correct, groups) if finished else None,
+        "agreement": agreement(task.test, answers) if finished else None,
+        "examples": disagreements(task.test, task.labels, answers, groups) if finished else [],
+        "test": [{"text": text, "label": task.labels[label]} for text, label in task.test],
         "best": None,
+    }
+
+
+def selection(task: Task) -> dict[str, Any] | None:
+    """Return the numbers of a file's rows, used and dropped, as a JSON-serialisable dict."""
+    if task.selection is None:
+        return None
+    dropped = [each._asdict() for each in task.selection.dropped]
+    return {"rows": task.selection.rows, "dropped": dropped}
+
+
+def _times(times: list[float] | None, ratio: float | None) -> dict[str, Any]:
+    """Return the median time of a step, its quartiles, and the ratio to LoRA's."""
+    quartiles = np.quantile(times, (0.25, 0.75)).tolist() if times else None
+    return {
+        "seconds_a_step": statistics.median(times) if times else None,
+        "step_quartiles": quartiles,
+        "relative_seconds": ratio,
+    }
+
+
+def _searched(tuning: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "grid": tuning["grid"],
+        "seed": tuning["seed"],
+        "sizes": tuning["task"]["sizes"],
+        "hyperparameters": tuning["hyperparameters"],
     }
 
 
@@ -110,20 +161,6 @@ def best(records: Sequence[dict[str, Any]], methods: Sequence[Method]) -> dict[s
     rotations = {method.name for method in methods if method.kind == "rotation"}
     mine = [record for record in records if record["method"] in rotations]
     return max(mine, key=lambda r: (r["validation"], -r["trainable"]), default=None)
-
-
-def noise(found: Mapping[str, Any]) -> float:
-    """Return approximately two standard errors of an accuracy on the test texts.
-
-    Examples
-    --------
-    >>> row = {"accuracy": 0.8}
-    >>> round(noise({"methods": [row], "task": {"sizes": {"test": 900}}}), 4)
-    0.0267
-    """
-    mean = statistics.mean(row["accuracy"] for row in found["methods"])
-    texts: int = found["task"]["sizes"]["test"]
-    return float(2 * (mean * (1 - mean) / texts) ** 0.5)
 
 
 def _row(method: Method, mine: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -138,6 +175,7 @@ def _row(method: Method, mine: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "accuracy": statistics.mean(accuracies),
         "spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "accuracies": accuracies,
+        "predictions": [" ".join(map(str, record["predictions"])) for record in mine],
         "validation": statistics.mean(record["validation"] for record in mine),
         "orthogonality_error": _largest(mine, "orthogonality_error"),
         "merge_difference": _largest(mine, "merge_difference"),

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from structmat.errors import FileError
+from structmat.finetune.near_duplicates import near_groups
 
-NEAR = 0.8  # Jaccard similarity of word sets from which texts count as near duplicates
-
-_ROUNDING = 1e-9  # since 0.7 · 10 is slightly more than 7
+Label = TypeVar("Label", bound=Hashable)
 
 
 class Example(NamedTuple):
@@ -23,6 +20,26 @@ class Example(NamedTuple):
 
     text: str
     label: int
+
+
+class Dropped(NamedTuple):
+    """A number of rows that a task does not contain, the reason, and what the user can do."""
+
+    rows: int
+    reason: str
+    remedy: str
+
+
+class Selection(NamedTuple):
+    """The rows of the file from which a task was read.
+
+    `rows` is the number of all rows, `classes` contains the number of rows with each label of the
+    task, and `dropped` the numbers of rows that the task does not contain.
+    """
+
+    rows: int
+    classes: tuple[int, ...]
+    dropped: tuple[Dropped, ...]
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,9 @@ class Task:
     train, validation, test : tuple of Example
         The parts, in an order that depends only on the seed and the texts.
     notes : tuple of str
-        Notes about the texts, such as the numbers of dropped ones.
+        Notes about the texts.
+    selection : Selection, optional
+        For a task read from a file: the numbers of its rows, used and dropped.
     """
 
     name: str
@@ -45,6 +64,7 @@ class Task:
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     notes: tuple[str, ...] = ()
+    selection: Selection | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -67,87 +87,23 @@ class Task:
             digest.update(b"\1")
         return digest.hexdigest()[:16]
 
+    @property
+    def test_groups(self) -> list[int]:
+        """The group of near duplicates of each test text, as returned by `near_groups`."""
+        return near_groups([example.text for example in self.test])
+
     def first(self, *, train: int, validation: int, test: int) -> Task:
         """Return the task with at most the given number of texts in each part.
 
         The parts are shortened class by class, so that balanced parts stay balanced. At least one
         text of each class is kept, even if this exceeds the given number.
         """
-        return Task(
-            self.name,
-            self.labels,
-            _cut(self.train, train, len(self.labels)),
-            _cut(self.validation, validation, len(self.labels)),
-            _cut(self.test, test, len(self.labels)),
-            self.notes,
+        return replace(
+            self,
+            train=_cut(self.train, train, len(self.labels)),
+            validation=_cut(self.validation, validation, len(self.labels)),
+            test=_cut(self.test, test, len(self.labels)),
         )
-
-
-def normalised(text: str) -> str:
-    """Return the words of a text, without case, digits, punctuation or extra spaces.
-
-    Examples
-    --------
-    >>> normalised("Return the 2-D  FFT.")
-    'return the d fft'
-    """
-    return " ".join(_words(text))
-
-
-def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[str, list[str]]:
-    """Keep one text from each group of near duplicates, but none if the group has several labels.
-
-    Two texts are near duplicates if their word sets have a Jaccard similarity of at least `near`;
-    groups are the connected components of this relation. Equal texts are a special case.
-
-    Parameters
-    ----------
-    texts : label → texts
-    near : float
-        A number in (0, 1].
-
-    Returns
-    -------
-    label → texts
-        The first text of each group, in the given order.
-
-    Examples
-    --------
-    >>> distinct({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
-    {'a': ['One two.'], 'b': ['three']}
-    """
-    return deduplicated(texts, near=near).kept
-
-
-class Deduplicated(NamedTuple):
-    """The texts that `distinct` keeps, and the number of texts dropped for each reason."""
-
-    kept: dict[str, list[str]]
-    repeated: int  # near duplicates of a text that is kept
-    contradictory: int  # near duplicates with several labels
-
-
-def deduplicated(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Deduplicated:
-    """Return the texts that `distinct` keeps, and the numbers of dropped texts.
-
-    Examples
-    --------
-    >>> deduplicated({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
-    Deduplicated(kept={'a': ['One two.'], 'b': ['three']}, repeated=1, contradictory=2)
-    """
-    labels = [label for label, group in texts.items() for _ in group]
-    flat = [text for group in texts.values() for text in group]
-    groups = _components(len(flat), _near_pairs([_word_set(t) for t in flat], near))
-    seen: dict[int, set[str]] = defaultdict(set)
-    for root, label in zip(groups, labels, strict=True):
-        seen[root].add(label)
-    kept: dict[str, list[str]] = {label: [] for label in texts}
-    contradictory = sum(len(seen[root]) > 1 for root in groups)
-    for position, (root, text, label) in enumerate(zip(groups, flat, labels, strict=True)):
-        if root == position and len(seen[root]) == 1:
-            kept[label].append(text)
-    left = sum(map(len, kept.values()))
-    return Deduplicated(kept, len(flat) - left - contradictory, contradictory)
 
 
 def balanced(
@@ -186,36 +142,78 @@ def balanced(
 
 def stratified(
     name: str,
-    texts: Mapping[str, Sequence[str]],
+    texts: Sequence[str],
+    labels: Sequence[str],
+    groups: Sequence[int],
     *,
     seed: int = 0,
-    notes: Sequence[str] = (),
 ) -> Task:
-    """Split distinct texts 70 : 10 : 20, class by class, with at least one per class in each part.
+    """Split texts about 70 : 10 : 20, class by class, with each group in a single part.
 
-    Each class needs at least three texts. Texts are sorted by a hash of the seed and the text, as
-    in `balanced`.
+    A group counts as a text of its most frequent label. Every class needs at least three such
+    groups, and each part gets one. Groups are ordered by a hash of the seed and their first text,
+    so the split does not depend on the order of the groups. A group with more texts than fit into
+    the test or the validation part is used for training.
+
+    Parameters
+    ----------
+    name : str
+    texts, labels : sequence of str
+    groups : sequence of int
+        A number for each text; texts with equal numbers are never separated.
+    seed : int
+
+    Raises
+    ------
+    FileError
+        If a class has too few groups.
     """
+    names = tuple(sorted(set(labels)))
+    number = {label: index for index, label in enumerate(names)}
+    inside: dict[int, list[Example]] = defaultdict(list)
+    for text, label, group in zip(texts, labels, groups, strict=True):
+        inside[group].append(Example(text, number[label]))
+    classes: list[list[list[Example]]] = [[] for _ in names]
+    for members in inside.values():
+        classes[usual(example.label for example in members)].append(members)
     parts: tuple[list[Example], ...] = ([], [], [])
-    for label, group in enumerate(texts.values()):
-        order = [Example(t, label) for t in sorted(group, key=lambda text: _rank(text, seed))]
-        validation = max(1, round(0.1 * len(order)))
-        test = max(1, round(0.2 * len(order)))
-        train = len(order) - validation - test
-        parts[0].extend(order[:train])
-        parts[1].extend(order[train : train + validation])
-        parts[2].extend(order[train + validation :])
+    for label, mine in zip(names, classes, strict=True):
+        if len(mine) < 3:
+            raise FileError(f"{label} has {len(mine)} distinct texts; each class needs 3")
+        for part, split in zip(parts, _split(mine, seed), strict=True):
+            part.extend(chain.from_iterable(split))
     mixed = [tuple(sorted(part, key=lambda e: _rank(e.text, seed))) for part in parts]
-    return Task(name, tuple(texts), mixed[0], mixed[1], mixed[2], tuple(notes))
+    return Task(name, names, mixed[0], mixed[1], mixed[2])
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", text.casefold())
+def usual(labels: Iterable[Label]) -> Label:
+    """Return the most frequent label, or the first of several.
+
+    Examples
+    --------
+    >>> usual("abbca"), usual("ab")
+    ('a', 'a')
+    """
+    return Counter(labels).most_common(1)[0][0]
 
 
-def _word_set(text: str) -> frozenset[str]:
-    """Return the set of words; a text without words, such as a number, counts as one word."""
-    return frozenset(_words(text)) or frozenset([text.strip()])
+def _split(groups: Sequence[list[Example]], seed: int) -> tuple[list[list[Example]], ...]:
+    """Split the groups of a class into training, validation and test."""
+    texts = sum(map(len, groups))
+    room = [max(1, round(0.1 * texts)), max(1, round(0.2 * texts))]  # validation and test
+    parts: tuple[list[list[Example]], ...] = ([], [], [])
+    for group in sorted(groups, key=lambda group: _rank(group[0].text, seed)):
+        fitting = next((k for k in (1, 0) if len(group) <= room[k]), None)
+        if fitting is None:
+            parts[0].append(group)
+        else:
+            room[fitting] -= len(group)
+            parts[fitting + 1].append(group)
+    for part in parts:
+        if not part:  # as when all groups are large
+            largest = max(parts, key=len)
+            part.append(largest.pop(min(range(len(largest)), key=lambda k: len(largest[k]))))
+    return parts
 
 
 def _rank(text: str, seed: int) -> bytes:
@@ -230,35 +228,3 @@ def _cut(part: Sequence[Example], size: int, classes: int) -> tuple[Example, ...
             room[example.label] -= 1
             kept.append(example)
     return tuple(kept)
-
-
-def _near_pairs(sets: Sequence[frozenset[str]], near: float) -> Iterable[tuple[int, int]]:
-    # Prefix filtering (Chaudhuri, Ganti, Kaushik 2006): sets that overlap by `near` share one of
-    # the first n − ⌈near·n⌉ + 1 words in a common order, rarest first, so few pairs are compared.
-    count = Counter(chain.from_iterable(sets))
-    holders: dict[str, list[int]] = defaultdict(list)
-    for position, words in enumerate(sets):
-        order = sorted(words, key=lambda word: (count[word], word))
-        prefix = order[: len(order) - math.ceil(near * len(order) - _ROUNDING) + 1]
-        for other in {other for word in prefix for other in holders[word]}:
-            shared = len(words & sets[other])
-            if shared >= near * (len(words) + len(sets[other]) - shared) - _ROUNDING:
-                yield other, position
-        for word in prefix:
-            holders[word].append(position)
-
-
-def _components(size: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return, for each of `size` items, the smallest item in its connected component."""
-    parent = list(range(size))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for left, right in pairs:
-        low, high = sorted((root(left), root(right)))
-        parent[high] = low
-    return [root(item) for item in range(size)]

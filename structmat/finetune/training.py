@@ -32,12 +32,15 @@ class History(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained model, its history, its validation and test accuracies, and its training time."""
+    """A trained model, its history, its validation accuracy, its answers and its training time.
+
+    `predictions` contains the predicted label of each test text, in the given order.
+    """
 
     model: Any
     history: History
     validation: float
-    test: float | None
+    predictions: tuple[int, ...]
     seconds: float
 
 
@@ -135,7 +138,7 @@ def train(
             model=model,
             args=arguments,
             train_dataset=[rows[index] for index in order],
-            eval_dataset=_by_length(tokenizer, validation, hyperparameters),
+            eval_dataset=[row for _, row in _by_length(tokenizer, validation, hyperparameters)],
             data_collator=transformers.DataCollatorWithPadding(tokenizer),
             compute_metrics=_accuracy,
             callbacks=[_watcher(on_step)],
@@ -150,11 +153,13 @@ def train(
         if not curve or curve[-1][0] != trainer.state.global_step:
             last = trainer.evaluate()["eval_accuracy"]
             curve = (*curve, (trainer.state.global_step, last))
-        tested = None
+        predictions: tuple[int, ...] = ()
         if test:
-            part = _by_length(tokenizer, test, hyperparameters)
-            tested = trainer.evaluate(part, metric_key_prefix="test")["test_accuracy"]
-    return Trained(trainer.model, History(loss, curve), curve[-1][1], tested, seconds)
+            tested = _by_length(tokenizer, test, hyperparameters)
+            answers = trainer.predict([row for _, row in tested]).predictions.argmax(-1)
+            places = np.argsort([place for place, _ in tested])
+            predictions = tuple(answers[places].tolist())
+    return Trained(trainer.model, History(loss, curve), curve[-1][1], predictions, seconds)
 
 
 def logits(
@@ -181,9 +186,10 @@ def logits(
 
 def _by_length(
     tokenizer: Any, texts: Sequence[Example], hyperparameters: Hyperparameters
-) -> list[dict[str, Any]]:
+) -> list[tuple[int, dict[str, Any]]]:
+    """Return the tokenized texts, shortest first, each with its position."""
     rows = tokenized(tokenizer, texts, max_length=hyperparameters.max_length)
-    return sorted(rows, key=lambda row: len(row["input_ids"]))
+    return sorted(enumerate(rows), key=lambda row: len(row[1]["input_ids"]))
 
 
 def _accuracy(prediction: Any) -> dict[str, float]:

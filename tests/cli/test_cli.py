@@ -434,6 +434,7 @@ WRONG = [
     (["finetune", "--epochs", "0"], "epochs=0: epochs must be an integer ≥ 1"),
     (["finetune", "--data", "none.csv"], "--data needs --text COLUMN and --label COLUMN"),
     (["finetune", "--text", "a"], "which is missing"),
+    (["finetune", "--keep-duplicates"], "--keep-duplicates concerns --data FILE.csv, which is"),
     (["finetune", "--data", "none.csv", "--text", "a", "--label", "b"], "none.csv: cannot be read"),
     (["finetune", "--model", "./none"], "./none: no such directory"),
     (["convert", "none", "out"], "none: no such file or directory"),
@@ -468,6 +469,7 @@ def test_invalid_input_is_a_one_line_error_with_exit_code_2(
         ["show", "butterfly", "--width", "x"],
         ["show", "butterfly", "--width", "8", "--inputs", "a"],
         ["finetune", "--quick", "--full"],
+        ["finetune", "--tune", "--rate", "0.01"],
     ],
 )
 def test_an_invalid_command_line_is_a_one_line_error_that_names_the_help(capsys, arguments):
@@ -499,20 +501,20 @@ def test_the_help_of_finetune_states_the_defaults(capsys):
     )
     hyperparameters = usual.hyperparameters
     assert full.hyperparameters == hyperparameters
-    assert (quick.hyperparameters.batch, quick.hyperparameters.max_length) == (
-        hyperparameters.batch,
+    assert (quick.hyperparameters.epochs, quick.hyperparameters.max_length) == (
+        hyperparameters.epochs,
         hyperparameters.max_length,
     )
+    assert f"number of epochs (default: {hyperparameters.epochs})" in said
     assert (
-        f"epochs (default: {hyperparameters.epochs}, with --quick {quick.hyperparameters.epochs})"
-        in said
+        f"texts per step (default: {hyperparameters.batch}, with --quick"
+        f" {quick.hyperparameters.batch})" in said
     )
-    assert f"texts per step (default: {hyperparameters.batch})" in said
     assert f"tokens per text (default: {hyperparameters.max_length})" in said
     assert f"runs per method (default: {usual.seeds}, with --full {full.seeds})" in said
     for number, option in (
-        (f"{hyperparameters.epochs}, or {quick.hyperparameters.epochs} with `--quick`", "epochs"),
-        (hyperparameters.batch, "batch"),
+        (hyperparameters.epochs, "epochs"),
+        (f"{hyperparameters.batch}, or {quick.hyperparameters.batch} with `--quick`", "batch"),
         (hyperparameters.max_length, "max-length"),
         (f"{usual.seeds}, or {full.seeds} with `--full`", "seeds"),
     ):
@@ -707,9 +709,14 @@ def test_finetune_accepts_custom_data(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "structmat-finetune").exists()
 
     command += ["--topology", "mixed_radix(largest=4)", "--compare", "lora", "--json"]
-    code, out, err = run(capsys, *command, "--epochs", "2", "--rate", "0.003")
+    code, out, err = run(capsys, *command, "--rate", "0.003")
     assert code == 0
     found = json.loads(out)
+    assert "mine.csv: 90 rows, all used" in err
+    assert "warning: 16 steps may be too few" in err
+    assert {row["rate_source"] for row in found["methods"]} == {"given"}
+    assert found["ranking"]["top"] in {"lora", "mixed-radix"}
+    assert found["task"]["selection"] == {"rows": 90, "dropped": []}
     assert found["task"]["labels"] == ["animal", "colour"]
     assert [row["method"] for row in found["methods"]] == ["lora", "mixed-radix"]
     assert found["best"]["method"] == "mixed-radix"

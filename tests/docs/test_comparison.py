@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import structmat
+from structmat.finetune.ranking import plus_minus
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -66,7 +67,7 @@ def test_the_accuracy_table_quotes_the_record(page):
     assert len(found) >= 6
     for label, accuracy, trainable in found:
         row = methods[label]
-        assert accuracy == f"{row['accuracy']:.3f} ± {row['spread']:.3f}"
+        assert accuracy == plus_minus(row)
         assert trainable == f"{row['trainable']:,}"
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 
 from structmat.explorer.server import Server
-from tests.browser import LEFT_OUT, launch, left_out
 from tests.timeouts import PATIENCE
 
 
@@ -29,42 +28,6 @@ def running(**options):
 def server():
     with running() as one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A Chromium; without one the tests fail, unless BROWSER=none skips them."""
-    if left_out():
-        pytest.skip(LEFT_OUT)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        try:
-            chromium = launch(driver)
-        except FileNotFoundError as error:
-            pytest.fail(str(error), pytrace=False)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def context(browser):
-    """A function that returns a browser context; pages of equal options share one.
-
-    Contexts share neither caches nor renderers, so a new one takes longer than a new page.
-    """
-    made = {}
-
-    def of(**options):
-        key = repr(sorted(options.items()))
-        if key not in made:
-            made[key] = browser.new_context(**options)
-            made[key].set_default_timeout(1000 * PATIENCE)
-        return made[key]
-
-    yield of
-    for one in made.values():
-        one.close()
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 import csv
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from structmat.errors import FileError
 from structmat.finetune.csv_task import FEWEST, csv_task
+from structmat.finetune.near_duplicates import near_groups
 
 
 def write(path, rows, header=("text", "label"), encoding="utf-8"):
@@ -23,8 +25,16 @@ def rows(label, count, *, start=0):
     ]
 
 
-def read(path, text="text", label="label"):
-    return csv_task(path, text=text, label=label)
+def read(path, text="text", label="label", **options):
+    return csv_task(path, text=text, label=label, **options)
+
+
+def dropped(task):
+    return {each.reason: (each.rows, each.remedy) for each in task.selection.dropped}
+
+
+def texts_of(task):
+    return [{e.text for e in part} for part in (task.train, task.validation, task.test)]
 
 
 @given(
@@ -49,15 +59,26 @@ def test_a_byte_order_mark_is_ignored(tmp_path):
     assert read(path).labels == ("a", "b")
 
 
+def nearly(text):
+    return f"{text} {' '.join(text.split())} more"  # one new word in five
+
+
+KEEP = "--keep-duplicates keeps them"
+NEAR = "near duplicates (80 % of the words in common)"
+SEVERAL = "near duplicates with several labels"
+
+
 def test_duplicates_are_dropped_before_the_split(tmp_path):
-    path = write(tmp_path / "a.csv", rows("a", 12) * 2 + rows("b", 12))
-    task = read(path)
+    lines = rows("a", 12) * 2 + rows("b", 12)
+    lines += [(nearly(text), label) for text, label in rows("b", 5)]
+    task = read(write(tmp_path / "a.csv", lines))
     assert sum(task.sizes.values()) == 24
-    assert "a: 24 texts, 12 distinct" in task.notes
-    assert any("dropped 12 rows whose text repeats another" in note for note in task.notes)
+    assert task.selection.rows == 41
+    assert task.selection.classes == (24, 17)
+    assert dropped(task) == {"duplicates": (12, KEEP), NEAR: (5, KEEP)}
 
 
-def test_dropped_rows_are_counted_with_the_reason(tmp_path):
+def test_dropped_rows_are_counted_with_the_reason_and_the_remedy(tmp_path):
     shared = rows("c", 3)
     lines = [*rows("a", 12), *rows("b", 12), *rows("b", 2), *rows("rare", 4), *rows("odd", 1)]
     lines += [*shared, *((text, "a") for text, _ in shared), ("", "a"), (" ", "b"), ("words", "")]
@@ -65,18 +86,57 @@ def test_dropped_rows_are_counted_with_the_reason(tmp_path):
     task = read(path)
     assert task.labels == ("a", "b")
     assert sum(task.sizes.values()) == 24
-    said = "; ".join(task.notes)
-    for part in (
-        "dropped 2 rows whose text repeats another text with the same label",
-        "dropped 6 rows whose text has several labels",
-        "dropped 2 rows whose column 'text' is empty",
-        "dropped 1 row whose column 'label' is empty",
-        "dropped 1 row with more fields than columns",
-        "dropped 3 labels with fewer than 10 distinct texts",
-        "'rare' (4)",
-        "'c' (0)",
-    ):
-        assert part in said
+    assert dropped(task) == {
+        "without text": (2, "fill in the column 'text'"),
+        "without label": (1, "fill in the column 'label'"),
+        "with more fields than columns": (1, "quote texts with commas"),
+        "duplicates": (2, KEEP),
+        SEVERAL: (6, "correct the labels, or --keep-duplicates"),
+        "in 3 classes with fewer than 10 distinct texts: 'rare' (4), 'odd' (1), 'c' (0)": (
+            5,
+            "add texts, or merge classes",
+        ),
+    }
+
+
+@given(
+    copies=st.lists(st.tuples(st.integers(0, 23), st.booleans(), st.booleans()), max_size=60),
+    keep=st.booleans(),
+)
+def test_every_row_is_used_or_counted_and_no_group_is_divided(tmp_path_factory, copies, keep):
+    """Copies, near copies and copies with the other label are added to 24 texts."""
+    base = rows("a", 12) + rows("b", 12)
+    lines = list(base)
+    for place, near, other in copies:
+        text, label = base[place]
+        lines.append((nearly(text) if near else text, "b" if other else label))
+    path = write(tmp_path_factory.mktemp("csv") / "data.csv", lines)
+    try:
+        task = read(path, keep_duplicates=keep)
+    except FileError as error:  # a class has too few texts that are not mostly the other one's
+        event("refused")
+        assert "1 class with at least" in str(error) or "0 classes" in str(error)  # noqa: PT017
+        return
+    used = sum(task.sizes.values())
+    assert used + sum(rows for rows, _ in dropped(task).values()) == len(lines)
+    if keep:
+        assert used == len(lines)
+    parts = [e.text for part in (task.train, task.validation, task.test) for e in part]
+    groups = near_groups(parts)
+    ends = np.cumsum(list(task.sizes.values()))
+    sides = {(group, int(np.searchsorted(ends, k, "right"))) for k, group in enumerate(groups)}
+    assert len(sides) == len(set(groups))
+
+
+def test_kept_duplicates_are_used_and_stay_together(tmp_path):
+    lines = rows("a", 12) * 3 + rows("b", 12) + [(nearly(text), "a") for text, _ in rows("b", 4)]
+    task = read(write(tmp_path / "a.csv", lines), keep_duplicates=True)
+    assert sum(task.sizes.values()) == len(lines)
+    assert task.selection.dropped == ()
+    train, validation, test = texts_of(task)
+    assert len(train) + len(validation) + len(test) == len(train | validation | test)
+    together = [{text, nearly(text)} for text, _ in rows("b", 4)]
+    assert all(any(pair <= part for part in (train, validation, test)) for pair in together)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +145,21 @@ def test_dropped_rows_are_counted_with_the_reason(tmp_path):
         ("", "the file is empty; its first row must contain the column"),
         ("txt,label\na,b\n", "no column 'text'; did you mean txt?"),
         ("text,label,label\na,b,c\n", "several columns 'label'"),
-        ("text,label\na,x\n ,x\n", "two are needed; dropped 1 row whose column 'text' is empty"),
-        ("text,label\na,\n", "0 classes; .*dropped 1 row whose column 'label' is empty"),
-        ("text,label\na\n", "0 classes; .*dropped 1 row whose column 'label' is empty"),
-        ("text,label\na,x\nb,x\n", "column 'label' has 0 classes; at least two are needed"),
+        ("text,label\n", "0 classes .*; the file has no rows"),
+        (
+            "text,label\na,x\n ,x\n",
+            r"Of 2 rows, these were dropped: 1 without text \(fill in the column 'text'\); 1 in 1",
+        ),
+        ("text,label\na,\n", r"Of 1 row, .*: 1 without label \(fill in the column 'label'\)"),
+        ("text,label\na\n", r"Of 1 row, .*: 1 without label \(fill in the column 'label'\)"),
+        ("text,label\na,x\nb,x\n", f"0 classes with at least {FEWEST} distinct texts; at least"),
         (
             "text,label\na,x\nb,y\n",
-            rf"dropped 2 labels with fewer than {FEWEST} distinct texts, .*: 'x' \(1\), 'y' \(1\)",
+            rf"2 in 2 classes with fewer than {FEWEST} distinct texts: 'x' \(1\), 'y' \(1\)",
+        ),
+        (
+            "text,label\n" + 40 * "a,x\nb,y\n",
+            rf"Of 80 rows, .*: 78 duplicates \({KEEP}\); 2 in 2 classes",
         ),
         ('text,label\n"a,x\n', "not a CSV file"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from structmat.errors import MissingExtraError, StructmatError
 from structmat.finetune import docstring_task as corpus
 from structmat.finetune.docstring_task import docstring_task, docstrings, masked, opening, openings
-from structmat.finetune.task import normalised
+from structmat.finetune.near_duplicates import normalised
 
 NAMES = re.compile(
     r"numpy|scipy|sympy|networkx|torch|sklearn|scikit|(?<![a-z0-9])(np|nx|sp)(?![a-z0-9])", re.I

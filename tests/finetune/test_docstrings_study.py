@@ -11,7 +11,7 @@ import torch
 from structmat.adapters import adapters
 from structmat.finetune import docstring_task as corpus
 from structmat.finetune.models import pretrained
-from structmat.finetune.task import normalised
+from structmat.finetune.near_duplicates import normalised
 
 pytest.importorskip("peft")
 

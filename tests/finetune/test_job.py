@@ -7,7 +7,7 @@ import pytest
 
 import structmat as sm
 from structmat.errors import StructmatError, WidthError, require
-from structmat.finetune import job
+from structmat.finetune import job, record
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Settings, named, rotation
 from structmat.finetune.models import pretrained
@@ -131,7 +131,7 @@ def test_the_report_is_self_contained(done):
     links = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", page)
     assert [link for link in links if not link.startswith("#")] == []
     assert "<script" not in page
-    assert page.count("<svg") == 2 + 2  # two curves, two networks
+    assert page.count('<svg viewBox="0 0') == 2 + 2 + 2  # accuracies, curves, networks
     for row in found["methods"]:
         assert row["label"] in page
     assert str(output / "merged-model") in page
@@ -171,7 +171,55 @@ def test_an_interrupted_run_with_other_settings_is_not_reused(task, source, tmp_
     said = []
     other = replace(settings, hyperparameters=replace(HYPERPARAMETERS, epochs=1))
     job.run(task, source, other, tmp_path, say=said.append)
-    assert said == []
+    (line,) = [line for line in said if "runs" in line and "not reused" in line]
+    assert line.startswith(str(tmp_path / "runs" / "head-0.json"))
+
+
+def test_an_interrupted_run_of_an_older_version_is_not_reused(task, source, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, methods=METHODS[:1], seeds=1)
+    monkeypatch.setattr(job, "_timed", interrupt)
+    monkeypatch.setattr(record, "VERSION", record.VERSION - 1)
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        job.run(task, source, settings, tmp_path)
+    monkeypatch.undo()
+    said = []
+    assert job.run(task, source, settings, tmp_path, say=said.append)["complete"]
+    assert [line for line in said if "versions, so it is not reused" in line]
+
+
+def test_the_record_has_the_answer_of_every_method_to_every_test_text(done, task):
+    found, _ = done
+    assert [each["text"] for each in found["test"]] == [example.text for example in task.test]
+    for row in found["methods"]:
+        for predictions, accuracy in zip(row["predictions"], row["accuracies"], strict=True):
+            answers = [task.labels[int(k)] for k in predictions.split()]
+            right = [a == each["label"] for a, each in zip(answers, found["test"], strict=True)]
+            assert np.mean(right) == pytest.approx(accuracy)
+        low, high = row["interval"]
+        assert low <= row["accuracy"] <= high
+    assert found["ranking"]["test"] == "t test over texts and seeds"
+    assert sum(found["agreement"].values()) == len(task.test)
+
+
+def test_the_plan_and_the_warnings_precede_training(task, source, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(job, "_trained", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        job.run(task, source, SETTINGS, tmp_path, say=said.append)
+    plan = "8 training runs of 6 steps (2 epochs of 48 texts, in batches of 16)"
+    assert said[0] == plan
+    assert said[1].startswith("warning: 6 steps may be too few to learn the task")
+    assert said[2].startswith("warning: with 24 test texts")
+
+
+def test_one_rate_is_used_by_all_methods_and_excludes_a_search(task, source, tmp_path):
+    settings = Settings(methods=METHODS[:2], hyperparameters=HYPERPARAMETERS, rounds=1, rate=0.02)
+    found = job.run(task, source, settings, tmp_path)
+    assert [(row["rate"], row["rate_source"]) for row in found["methods"]] == [(0.02, "given")] * 2
+    with pytest.raises(StructmatError, match="give a learning rate, or search for one, not both"):
+        replace(settings, tune=True)
+    with pytest.raises(StructmatError, match="a learning rate must be a positive number"):
+        replace(settings, rate=float("inf"))
 
 
 def interrupt(*_):

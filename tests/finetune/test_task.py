@@ -1,49 +1,13 @@
-import re
 from collections import Counter
-from itertools import combinations
+from itertools import chain
 
-import networkx as nx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.errors import FileError
-from structmat.finetune.task import Task, balanced, distinct, normalised, stratified
-
-words = st.sampled_from(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
-texts = st.lists(words, min_size=0, max_size=8).map(" ".join)
-corpora = st.dictionaries(st.sampled_from("abc"), st.lists(texts, max_size=12), max_size=3)
-
-
-def jaccard(left, right):
-    a, b = (set(re.findall("[a-z]+", text)) or {text} for text in (left, right))
-    return len(a & b) / len(a | b)
-
-
-def by_all_pairs(corpus, near):
-    """The reference: compare all pairs, keep the first of each component with one label."""
-    flat = [(label, text) for label, group in corpus.items() for text in group]
-    graph = nx.empty_graph(len(flat))
-    graph.add_edges_from(
-        (i, j)
-        for i, j in combinations(range(len(flat)), 2)
-        if jaccard(flat[i][1], flat[j][1]) >= near - 1e-12
-    )
-    kept = {label: [] for label in corpus}
-    for component in sorted(nx.connected_components(graph), key=min):
-        if len({flat[i][0] for i in component}) == 1:
-            label, text = flat[min(component)]
-            kept[label].append(text)
-    return kept
-
-
-@given(corpora, st.sampled_from([0.3, 0.5, 0.7, 0.8, 1.0]))
-def test_distinct_agrees_with_comparing_all_pairs(corpus, near):
-    assert distinct(corpus, near=near) == by_all_pairs(corpus, near)
-
-
-def test_equal_texts_without_words_count_once():
-    assert distinct({"a": ["12 34", "12 34", "5"], "b": ["6"]}) == {"a": ["12 34", "5"], "b": ["6"]}
+from structmat.finetune.near_duplicates import near_groups
+from structmat.finetune.task import Example, Task, balanced, stratified
 
 
 def numbered(counts):
@@ -77,16 +41,56 @@ def test_the_split_depends_only_on_the_texts_and_the_seed(order, seed):
     assert again.fingerprint != balanced("t", corpus, **options).fingerprint
 
 
-@given(st.dictionaries(st.sampled_from("abcd"), st.integers(3, 60), min_size=2))
-def test_stratified_uses_every_text_once_and_every_class_in_every_part(counts):
-    corpus = numbered(counts)
-    task = stratified("t", corpus)
+@st.composite
+def grouped(draw):
+    """Texts, labels and groups, with at least three groups of mostly one label for each class."""
+    rows, group = [], 0
+    for label in "abc"[: draw(st.integers(2, 3))]:
+        for _ in range(draw(st.integers(3, 30))):
+            size = draw(st.sampled_from([1, 1, 1, 2, 5, 40]))
+            rows += [(f"{label} {group} {k}", label, group) for k in range(size)]
+            if size > 2:  # one text of the group has another label
+                rows[-1] = (rows[-1][0], draw(st.sampled_from("ab")), group)
+            group += 1
+    return [list(column) for column in zip(*draw(st.permutations(rows)), strict=True)]
+
+
+@given(grouped(), st.integers(0, 3))
+def test_stratified_separates_no_group_and_puts_every_class_into_every_part(rows, seed):
+    texts, labels, groups = rows
+    task = stratified("t", texts, labels, groups, seed=seed)
     parts = (task.train, task.validation, task.test)
-    assert sorted(e.text for part in parts for e in part) == sorted(
-        text for group in corpus.values() for text in group
-    )
+    found = sorted((text, task.labels[label]) for text, label in chain(*parts))
+    assert found == sorted(zip(texts, labels, strict=True))
+    of = dict(zip(texts, groups, strict=True))
+    sets = [{of[example.text] for example in part} for part in parts]
+    assert sum(map(len, sets)) == len(set(groups))
     for part in parts:
-        assert {example.label for example in part} == set(range(len(corpus)))
+        assert {example.label for example in part} == set(range(len(task.labels)))
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), st.integers(10, 60), min_size=2))
+def test_stratified_keeps_the_proportions_of_distinct_texts(counts):
+    corpus = numbered(counts)
+    rows = [(text, label) for label, group in corpus.items() for text in group]
+    texts, labels = zip(*rows, strict=True)
+    task = stratified("t", texts, labels, range(len(texts)))
+    for index, label in enumerate(task.labels):
+        n = len(corpus[label])
+        sizes = [sum(e.label == index for e in p) for p in (task.train, task.validation, task.test)]
+        assert sizes[1:] == [max(1, round(0.1 * n)), max(1, round(0.2 * n))]
+        assert sum(sizes) == n
+
+
+def test_stratified_refuses_a_class_with_fewer_than_three_groups():
+    with pytest.raises(FileError, match="b has 2 distinct texts; each class needs 3"):
+        stratified("t", list("uvwxyz"), list("aaabbb"), [0, 1, 2, 3, 3, 4])
+
+
+def test_the_groups_of_test_texts_are_those_of_near_duplicates():
+    texts = ["one two", "three", "Two one.", "four"]
+    task = Task("t", ("a",), (), (), tuple(Example(text, 0) for text in texts))
+    assert task.test_groups == near_groups(texts) == [0, 1, 0, 3]
 
 
 def test_a_class_with_too_few_texts_is_named():
@@ -107,8 +111,3 @@ def test_the_fingerprint_depends_on_the_part_of_a_text():
     base = balanced("t", numbered({"a": 9, "b": 9}), train=3, validation=2, test=2)
     moved = Task("t", base.labels, base.train[1:], (base.train[0], *base.validation), base.test)
     assert base.fingerprint != moved.fingerprint
-
-
-@given(texts)
-def test_normalising_is_idempotent(text):
-    assert normalised(normalised(text)) == normalised(text)
