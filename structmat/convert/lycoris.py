@@ -1,10 +1,14 @@
-"""The LyCORIS formats BOFT and diag-OFT, which rotate outputs, with Q = X − Xᵀ (no factor ½).
+"""Rotations of outputs as stored by LyCORIS, ComfyUI and kohya's first OFT: Q = X − Xᵀ, no ½.
 
 `<layer>.oft_blocks` contains X. Its shape is (m, d/b, b, b) for BOFT, where W' = B_m⋯B₁·W ⊙ rescale
-with blocks (I+Q)(I−Q)⁻¹, and (d/b, b, b) for diag-OFT, whose blocks are applied transposed.
-`rescale` (out, 1, …) is optional; `alpha` times the number of outputs bounds the norm of all blocks
-Q together; 0 means no bound. Layer names have underscores instead of dots, after a prefix such as
-`lycoris` or `lora_unet`.
+with blocks (I+Q)(I−Q)⁻¹, and (d/b, b, b) for diag-OFT, whose blocks are applied transposed. kohya's
+module for Flux stores diag-OFT in parts, one for each of the matrices stacked in a weight:
+`oft_blocks.0`, `oft_blocks.1`, …. LyCORIS before 2.1 stored the blocks themselves, as `oft_diag`.
+
+`rescale` (out, 1, …) is optional. `alpha` bounds the norm of all blocks Q of a layer (or of a part)
+together: by alpha times the number of outputs in LyCORIS and kohya's sd-scripts, by alpha itself in
+ComfyUI. 0 means no bound, except in sd-scripts. Layer names have underscores instead of dots, after
+a prefix such as `lycoris` or `lora_unet`; only ComfyUI's own files have dots.
 """
 
 from __future__ import annotations
@@ -17,12 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat._util.files import write_bytes
-from structmat.adapters.saved_tensors import to_bytes
+from structmat.convert import adapter_file
+from structmat.convert.adapter_file import AdapterFile
 from structmat.convert.common_form import CONV1D, EMBEDDING, Adaptation, Blocks, LayerRotation
+from structmat.convert.flat_names import FlatNames
 from structmat.convert.inverse_parametrization import cayley
+from structmat.convert.network_metadata import metadata_for
 from structmat.convert.subnetworks import Build, best
-from structmat.convert.tensor_files import Weights, floating, read_numbers
+from structmat.convert.tensor_files import Weights, floating, write_tensors
 from structmat.convert.writer_checks import parameters, refuse_base
 from structmat.errors import FileError
 from structmat.families.butterflies import block_diagonal
@@ -30,60 +36,174 @@ from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 from structmat.nn.parametrizations import at_least_float32
 
-BLOCKS = ".oft_blocks"
-_PREFIX = "lycoris_"
+ENDINGS = (".oft_blocks", ".oft_blocks.0", ".oft_diag")
+NAMES = {"lycoris": "LyCORIS", "comfyui": "ComfyUI", "kohya": "kohya's OFT"}
+_PARTS = (r"oft_blocks(?:\.\d+)?", "oft_diag", "rescale", "alpha")
+_TINY = 1e-8  # added to norms by all three programs
 
 
-def read(path: Path, _: Weights | None = None) -> Adaptation:
-    """Read a LyCORIS checkpoint, a safetensors file.
+def read(
+    path: Path,
+    _: Weights | None = None,
+    *,
+    component: str | None = None,
+    convention: str | None = None,
+) -> Adaptation:
+    """Read a safetensors file written by LyCORIS, ComfyUI, or sd-scripts' `networks.oft`.
+
+    Parameters
+    ----------
+    component : str, optional
+        The model to convert, if the file adapts several.
+    convention : {"lycoris", "comfyui", "kohya"}, optional
+        The program whose bound applies; by default, it is determined from the file.
 
     Raises
     ------
     FileError
-        If the file cannot be read, contains tensors of another method, or tensors have wrong
-        shapes.
+        If the file cannot be read, contains tensors of another method, tensors have wrong shapes,
+        or the file does not determine the bound.
     """
-    tensors = read_numbers(path)
-    rotations = {}
-    for name in [key.removesuffix(BLOCKS) for key in tensors if key.endswith(BLOCKS)]:
-        x = floating(f"{path}: {name}{BLOCKS}", tensors.pop(name + BLOCKS))
-        rescale, alpha = tensors.pop(f"{name}.rescale", None), tensors.pop(f"{name}.alpha", None)
-        if x.ndim not in (3, 4) or x.shape[-1] != x.shape[-2]:
-            raise FileError(
-                f"{path}: {name}{BLOCKS} has shape {tuple(x.shape)}; it must be (…, blocks, b, b)"
-            )
-        width = x.shape[-3] * x.shape[-1]
-        if x.ndim == 4:
-            network = butterfly(width, x.shape[-1], len(x))
-        else:
-            network = block_diagonal(width, block=x.shape[-1])
-        bound = 0.0 if alpha is None else float(alpha) * width
-        rotations[name] = LayerRotation(
-            network,
-            _Made(x, bound),
-            "outputs",
-            None if rescale is None else rescale.flatten(),
-            dtype=at_least_float32(x.dtype),
-        )
-    if tensors:
+    file = adapter_file.read(path, _PARTS, component=component, convention=convention)
+    found = convention or _convention(file)
+    rotations = {name: _rotation(file, name, found) for name in file.layers}
+    return Adaptation(
+        NAMES[found or "lycoris"],
+        rotations,
+        is_flat=file.is_flat,
+        notes=file.notes,
+        metadata=file.metadata,
+        component=file.component,
+        pretrained=file.metadata.get("ss_sd_model_name"),
+    )
+
+
+def _convention(file: AdapterFile) -> str | None:
+    """Return the program whose bound applies, or None if the file does not specify it."""
+    if file.module.startswith("lycoris"):
+        return "lycoris"
+    if file.module.startswith("networks.oft") or any(
+        name.startswith("oft_unet_") or "oft_blocks.0" in parts
+        for name, parts in file.layers.items()
+    ):
+        return "kohya"
+    if file.is_flat:
+        return "lycoris"
+    if all(name.startswith("diffusion_model.") for name in file.layers):
+        return "comfyui"
+    return None
+
+
+def _rotation(file: AdapterFile, name: str, convention: str | None) -> LayerRotation:
+    """Return the rotation of one layer.
+
+    Raises
+    ------
+    FileError
+        If a shape is wrong, or the bound is not determined.
+    """
+    parts = dict(file.layers[name])
+    where = f"{file.path}: {name}"
+    rescale, alpha = parts.pop("rescale", None), parts.pop("alpha", None)
+    if (
+        not parts
+        or len(parts) > 1
+        and not all(f"oft_blocks.{i}" in parts for i in range(len(parts)))
+    ):
         raise FileError(
-            f"{path}: {next(iter(tensors))} does not belong to a rotation; files that mix several"
-            " methods are not supported"
+            f"{where} has {', '.join(parts) or 'no blocks'}; a layer must have oft_blocks, oft_diag,"
+            " or oft_blocks.0, oft_blocks.1, …"
         )
-    return Adaptation("LyCORIS", rotations, is_flat=True)
+    tensors = []
+    for part in sorted(parts, key=_number):
+        x = floating(f"{where}.{part}", parts[part])
+        if x.ndim not in (3, 4) or x.shape[-1] != x.shape[-2] or (len(parts) > 1 and x.ndim != 3):
+            raise FileError(
+                f"{where}.{part} has shape {tuple(x.shape)}; it must be (…, blocks, b, b)"
+            )
+        tensors.append(x)
+    bound = None if alpha is None or "oft_diag" in parts else float(alpha)
+    made = [
+        _Made(x, _limit(where, x, bound, convention), is_r="oft_diag" in parts) for x in tensors
+    ]
+    (first, *rest) = tensors
+    width = sum(x.shape[-3] * x.shape[-1] for x in tensors)
+    if rest:
+        network = _side_by_side(width, tensors)
+    elif first.ndim == 4:
+        network = butterfly(width, first.shape[-1], len(first))
+    else:
+        network = block_diagonal(width, block=first.shape[-1])
+    return LayerRotation(
+        network,
+        lambda: [block for each in made for block in each()],
+        "outputs",
+        None if rescale is None else floating(f"{where}.rescale", rescale).flatten(),
+        dtype=at_least_float32(first.dtype),
+    )
+
+
+def _number(part: str) -> int:
+    tail = part.rpartition(".")[2]
+    return int(tail) if tail.isdecimal() else 0
+
+
+def _side_by_side(width: int, tensors: Iterable[Tensor]) -> Network:
+    """Return the network of one stage in which the blocks of several tensors follow each other."""
+    banks, start = [], 0
+    for x in tensors:
+        count, size = x.shape[0], x.shape[-1]
+        banks.append(Bank(start + np.arange(count * size).reshape(count, size)))
+        start += count * size
+    return Network(width, [Stage(width, banks)])
+
+
+def _limit(where: str, x: Tensor, alpha: float | None, convention: str | None) -> float:
+    """Return the bound on the norm of all blocks Q.
+
+    Raises
+    ------
+    FileError
+        If programs differ in the bound, with different results, and none is specified.
+    """
+    if alpha is None:
+        return float("inf")
+    outputs = x.shape[-3] * x.shape[-1]
+    bounds = {
+        "lycoris": alpha * outputs if alpha > 0 else float("inf"),
+        "comfyui": alpha if alpha > 0 else float("inf"),
+        "kohya": alpha * outputs,
+    }
+    if convention is not None:
+        return bounds[convention]
+    if _norm(x) + _TINY > bounds["comfyui"]:
+        raise FileError(
+            f"{where}: alpha = {alpha:g} bounds the rotation, by alpha itself in files that ComfyUI"
+            " trained and by alpha times the number of outputs in those of LyCORIS, and the file"
+            " does not name the program; choose one (convention=, --convention)"
+        )
+    return float("inf")
+
+
+def _norm(x: Tensor) -> float:
+    x = x.to(torch.float64)
+    return float((x - x.mT).norm())
 
 
 class _Made:
-    def __init__(self, x: Tensor, bound: float) -> None:
-        self._x, self._bound = x, bound
+    """The blocks of one tensor, with a bound on the norm of all Q, or blocks stored as such."""
+
+    def __init__(self, x: Tensor, bound: float, *, is_r: bool) -> None:
+        self._x, self._bound, self._is_r = x, bound, is_r
 
     def __call__(self) -> Blocks:
         x = self._x.to(torch.float64)
-        q = x - x.mT
-        norm = float(q.norm()) + 1e-8  # as in LyCORIS
-        if 0 < self._bound < norm:
-            q = q * (self._bound / norm)
-        return list(cayley(q)) if q.ndim == 4 else [cayley(q).mT.contiguous()]
+        r = x if self._is_r else cayley(self._bounded(x - x.mT))
+        return list(r) if r.ndim == 4 else [r.mT.contiguous()]
+
+    def _bounded(self, q: Tensor) -> Tensor:
+        norm = float(q.norm()) + _TINY
+        return q * (self._bound / norm) if norm > self._bound else q
 
 
 def butterfly(width: int, size: int, depth: int) -> Network:
@@ -110,7 +230,12 @@ def butterfly(width: int, size: int, depth: int) -> Network:
 
 
 def write(
-    adaptation: Adaptation, rotations: Mapping[str, LayerRotation], path: Path, *, nearest: bool
+    adaptation: Adaptation,
+    rotations: Mapping[str, LayerRotation],
+    path: Path,
+    *,
+    nearest: bool,
+    names: FlatNames,
 ) -> tuple[dict[str, float], list[str]]:
     """Write rotations as a LyCORIS checkpoint; return the largest error by layer, and notes.
 
@@ -122,58 +247,172 @@ def write(
         If a network fits neither format, a block is not a Cayley transform, or LyCORIS does not
         support a layer or another tensor.
     """
-    adaptation.refuse_other_tensors("LyCORIS")
-    refuse_base(rotations, "LyCORIS")
-    tensors, errors = {}, {}
-    flat: dict[str, str] = {}
-    for name, rotation in rotations.items():
-        if rotation.side != "outputs":
-            raise FileError(
-                f"{name}: its inputs are rotated, but LyCORIS rotates outputs; convert to LoRA or a"
-                " merged model"
-            )
-        if rotation.kind in (CONV1D, EMBEDDING) or rotation.bias is not None or not name:
-            raise FileError(
-                f"{name}: LyCORIS supports only linear layers and convolutions in a model, and no"
-                " biases"
-            )
-        other = flat.setdefault(name.replace(".", "_"), name)
-        if other != name:
-            raise FileError(f"{name} and {other} have the same name in LyCORIS")
-        stem = _PREFIX + name.replace(".", "_")
-        width = rotation.network.width
-        is_plain, network = _network(name, rotation)
-        found, errors[name] = parameters(name, rotation, network, nearest=nearest)
-        halves = [0.5 * q for q in found]
-        tensors[stem + BLOCKS] = -halves[0] if is_plain else torch.stack(halves)
-        tensors[f"{stem}.alpha"] = torch.tensor(0.0)
-        if rotation.scale is not None:
-            axes = len(rotation.weight or ()) - 1
-            tensors[f"{stem}.rescale"] = rotation.scale.to(rotation.dtype).reshape(
-                width, *[1] * axes
-            )
-    write_bytes(path, to_bytes(tensors))
-    return errors, []
-
-
-def _network(name: str, rotation: LayerRotation) -> tuple[bool, Network]:
-    """Return whether diag-OFT suffices, and the smallest LyCORIS network that contains this one."""
     rule = (
         "LyCORIS has one stage with at least as many blocks as a block has wires (diag-OFT), or all"
         " 1 + log₂(d/b) stages of a butterfly (BOFT)"
     )
-    radix = max((bank.radix for bank in rotation.network.banks), default=2)
-    settings: list[tuple[bool, Build]] = []
-    for size in _divisors(rotation.network.width, 2 * radix):
-        count = rotation.network.width // size
+    settings = {name: _settings(rotation) for name, rotation in rotations.items()}
+    options = {"algo": "boft"}
+    written = _layers(adaptation, rotations, "LyCORIS", settings, rule, nearest=nearest)
+    if all(tensors["oft_blocks"].ndim == 3 for tensors, _ in written.values()):
+        options = {"algo": "diag-oft"}
+    options["rescaled"] = str(any("rescale" in tensors for tensors, _ in written.values()))
+    return _save(adaptation, path, "lycoris.kohya", written, options, names), names.notes
+
+
+def write_comfyui(
+    adaptation: Adaptation,
+    rotations: Mapping[str, LayerRotation],
+    path: Path,
+    *,
+    nearest: bool,
+    names: FlatNames,
+) -> tuple[dict[str, float], list[str]]:
+    """Write rotations for ComfyUI; return the largest error by layer, and notes.
+
+    ComfyUI reads the tensors of LyCORIS with any number of factors and any block size, but ignores
+    `rescale` for diag-OFT, so that BOFT of one factor is written for scaled outputs.
+
+    Raises
+    ------
+    FileError
+        As for `write`.
+    """
+    rule = (
+        "ComfyUI has one stage with blocks of adjacent wires (OFT), or a butterfly of any depth"
+        " (BOFT), whose blocks have an even size"
+    )
+    settings = {name: _loaded_settings(rotation) for name, rotation in rotations.items()}
+    written = _layers(adaptation, rotations, "ComfyUI", settings, rule, nearest=nearest)
+    return _save(adaptation, path, "lycoris.kohya", written, {}, names), names.notes
+
+
+Written = dict[str, tuple[dict[str, Tensor], float]]  # layer → its tensors, and the error
+
+
+def _layers(
+    adaptation: Adaptation,
+    rotations: Mapping[str, LayerRotation],
+    program: str,
+    settings: Mapping[str, list[tuple[bool, Build]]],
+    rule: str,
+    *,
+    nearest: bool,
+) -> Written:
+    """Return the tensors of each layer, without bounds, and the largest error of its blocks."""
+    written = {}
+    check_outputs(adaptation, rotations, program)
+    for name, rotation in rotations.items():
+        is_plain, found = best({name: rotation}, settings[name], rule)
+        q, error = parameters(name, rotation, found[name], nearest=nearest)
+        halves = [0.5 * x for x in q]
+        tensors = {"oft_blocks": -halves[0] if is_plain else torch.stack(halves)}
+        tensors["alpha"] = torch.tensor(0.0)
+        if rotation.scale is not None:
+            axes = len(rotation.weight or ()) - 1
+            scale = rotation.scale.to(rotation.dtype)
+            tensors["rescale"] = scale.reshape(-1, *[1] * axes)
+        written[name] = (tensors, error)
+    return written
+
+
+def check_outputs(
+    adaptation: Adaptation, rotations: Mapping[str, LayerRotation], program: str
+) -> None:
+    """Raise an error for an adapter that the tensors of this module cannot represent.
+
+    Raises
+    ------
+    FileError
+        If inputs are rotated, or a layer or another tensor is not supported.
+    """
+    adaptation.refuse_other_tensors(program)
+    refuse_base(rotations, program)
+    for name, rotation in rotations.items():
+        if rotation.side != "outputs":
+            raise FileError(
+                f"{name}: its inputs are rotated, but {program} rotates outputs; convert to LoRA or"
+                " a merged model"
+            )
+        check_modules(name, rotation, program)
+
+
+def check_modules(name: str, rotation: LayerRotation, program: str) -> None:
+    """Raise an error unless a layer is a linear layer or convolution in a model, without a bias.
+
+    Raises
+    ------
+    FileError
+        If it is another layer.
+    """
+    if rotation.kind in (CONV1D, EMBEDDING) or rotation.bias is not None or not name:
+        raise FileError(
+            f"{name}: {program} supports only linear layers and convolutions in a model, and no"
+            " biases"
+        )
+
+
+def _save(
+    adaptation: Adaptation,
+    path: Path,
+    module: str,
+    written: Written,
+    options: Mapping[str, str],
+    names: FlatNames,
+) -> dict[str, float]:
+    """Write the file, and return the errors."""
+    dims = [tensors["oft_blocks"].shape[-1] for tensors, _ in written.values()]
+    metadata = metadata_for(
+        path,
+        module,
+        dims,
+        alpha=0.0,
+        options=options,
+        base=names.base,
+        pretrained=adaptation.pretrained,
+        source=adaptation.metadata,
+    )
+    tensors = {
+        f"{names.of[name]}.{part}": value
+        for name, (parts, _) in written.items()
+        for part, value in parts.items()
+    }
+    write_tensors(path, contiguous(tensors), metadata)
+    return {name: error for name, (_, error) in written.items()}
+
+
+def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of their own memory, as safetensors requires."""
+    return {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+
+
+def _settings(rotation: LayerRotation) -> list[tuple[bool, Build]]:
+    """Return LyCORIS's networks for a layer, and whether each is diag-OFT."""
+    found: list[tuple[bool, Build]] = []
+    for size, count in _divisors(rotation):
         if size <= count:  # LyCORIS uses the smaller factor as the block size
-            settings.append((True, functools.partial(block_diagonal, block=size)))
+            found.append((True, functools.partial(block_diagonal, block=size)))
         if size % 2 == 0 and count & (count - 1) == 0:
             depth = count.bit_length()
-            settings.append((False, functools.partial(butterfly, size=size, depth=depth)))
-    is_plain, found = best({name: rotation}, settings, rule)
-    return is_plain, found[name]
+            found.append((False, functools.partial(butterfly, size=size, depth=depth)))
+    return found
 
 
-def _divisors(width: int, most: int) -> Iterable[int]:
-    return (size for size in range(2, most + 1) if width % size == 0)
+def _loaded_settings(rotation: LayerRotation) -> list[tuple[bool, Build]]:
+    """Return ComfyUI's networks for a layer, and whether each is OFT."""
+    found: list[tuple[bool, Build]] = []
+    for size, count in _divisors(rotation):
+        if not rotation.is_scaled:
+            found.append((True, functools.partial(block_diagonal, block=size)))
+        depth = 1
+        while size % 2 == 0 and count % (1 << (depth - 1)) == 0:
+            found.append((False, functools.partial(butterfly, size=size, depth=depth)))
+            depth += 1
+    return found
+
+
+def _divisors(rotation: LayerRotation) -> Iterable[tuple[int, int]]:
+    """Yield the sizes of blocks that fill the width, and their numbers."""
+    width = rotation.network.width
+    most = 2 * max((bank.radix for bank in rotation.network.banks), default=2)
+    return ((size, width // size) for size in range(2, most + 1) if width % size == 0)
