@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
         type=Path,
         metavar="IN",
         help="a directory saved by structmat, PEFT or diffusers (structmat, BOFT, OFT, HRA), or a"
-        " safetensors file from LyCORIS, kohya's sd-scripts, OneTrainer, ComfyUI, diffusers or GSOFT",
+        " safetensors file from LyCORIS, sd-scripts, OneTrainer, ComfyUI, diffusers or GSOFT",
     )
     parser.add_argument(
         "target",

@@ -11,7 +11,10 @@ from structmat.convert.tensor_files import FileWeights, Weights
 from structmat.convert.unet_names import is_sdxl
 from structmat.errors import FileError
 
-_UNET = ("down_blocks.", "mid_block.", "up_blocks.", "input_blocks.", "middle_block.", "conv_in")
+_UNET = (
+    *("down_blocks.", "mid_block.", "up_blocks.", "time_embedding.", "add_embedding.", "conv_"),
+    *("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out."),
+)
 _DIFFUSERS = ("transformer_blocks.", "single_transformer_blocks.", "joint_transformer_blocks.")
 _TEXT = "text_model."
 _ENCODERS = {"text_encoder": "1", "text_encoder_2": "2", "text_encoder_3": "3"}
@@ -117,23 +120,12 @@ def _start(
         number = _ENCODERS[component]
         single = program != "comfyui" and number == "1" and not _has_second_encoder(weights)
         return f"lora_te{'' if single else number}_", False
-    if program == "comfyui" and not all(name.startswith(_KOHYA_UNET) for name in own.values()):
+    if program == "comfyui" and not all(name.startswith(_UNET) for name in own.values()):
         is_diffusers = any(name.startswith(_DIFFUSERS) for name in own.values())
         return ("transformer." if is_diffusers else "diffusion_model."), True
     if program == "lycoris" and component is None:
         return "lycoris_", False
     return ("oft_unet_" if program == "kohya" and outputs else "lora_unet_"), False
-
-
-_KOHYA_UNET = (
-    *_UNET,
-    "time_embed",
-    "out.",
-    "conv_out",
-    "conv_norm_out",
-    "add_embedding",
-    "label_emb",
-)
 
 
 def _has_second_encoder(weights: Weights | None) -> bool:

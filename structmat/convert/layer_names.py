@@ -98,8 +98,8 @@ class Names:
     def _flat(self, known: list[str], layers: list[str]) -> None:
         """Match names without dots: one prefix is dropped from them, one from the model's names.
 
-        The shortest prefix of the adapter's names for which all layers match is the right one, since
-        a longer prefix would disregard more of the names.
+        The shortest prefix of the adapter's names for which all layers match is the right one: a
+        longer one would disregard more of the names.
         """
         self.rule = ("", "")
         other = unet_names(known)

@@ -105,14 +105,11 @@ def _rotation(file: AdapterFile, name: str, convention: str | None) -> LayerRota
     parts = dict(file.layers[name])
     where = f"{file.path}: {name}"
     rescale, alpha = parts.pop("rescale", None), parts.pop("alpha", None)
-    if (
-        not parts
-        or len(parts) > 1
-        and not all(f"oft_blocks.{i}" in parts for i in range(len(parts)))
-    ):
+    stacked = {f"oft_blocks.{i}" for i in range(len(parts))}
+    if not parts or set(parts) not in ({"oft_blocks"}, {"oft_diag"}, stacked):
         raise FileError(
-            f"{where} has {', '.join(parts) or 'no blocks'}; a layer must have oft_blocks, oft_diag,"
-            " or oft_blocks.0, oft_blocks.1, …"
+            f"{where} has {', '.join(parts) or 'no blocks'}; a layer must have oft_blocks,"
+            " oft_diag, or oft_blocks.0, oft_blocks.1, …"
         )
     tensors = []
     for part in sorted(parts, key=_number):
@@ -122,10 +119,9 @@ def _rotation(file: AdapterFile, name: str, convention: str | None) -> LayerRota
                 f"{where}.{part} has shape {tuple(x.shape)}; it must be (…, blocks, b, b)"
             )
         tensors.append(x)
-    bound = None if alpha is None or "oft_diag" in parts else float(alpha)
-    made = [
-        _Made(x, _limit(where, x, bound, convention), is_r="oft_diag" in parts) for x in tensors
-    ]
+    is_r = "oft_diag" in parts
+    bound = None if alpha is None or is_r else float(alpha)
+    made = [_Made(x, _limit(where, x, bound, convention), is_r=is_r) for x in tensors]
     (first, *rest) = tensors
     width = sum(x.shape[-3] * x.shape[-1] for x in tensors)
     if rest:
@@ -136,11 +132,15 @@ def _rotation(file: AdapterFile, name: str, convention: str | None) -> LayerRota
         network = block_diagonal(width, block=first.shape[-1])
     return LayerRotation(
         network,
-        lambda: [block for each in made for block in each()],
+        functools.partial(_joined, made),
         "outputs",
         None if rescale is None else floating(f"{where}.rescale", rescale).flatten(),
         dtype=at_least_float32(first.dtype),
     )
+
+
+def _joined(made: Iterable[_Made]) -> Blocks:
+    return [block for each in made for block in each()]
 
 
 def _number(part: str) -> int:
