@@ -114,7 +114,9 @@ def read(
                 " not supported"
             )
         layers.setdefault(found.group(1), {})[found.group(2)] = tensors[key]
-    return AdapterFile(path, layers, chosen, metadata_of(path), convention, notes)
+    metadata = metadata_of(path)
+    metadata.pop("format", None)  # of the container: "pt"
+    return AdapterFile(path, layers, chosen, metadata, convention, notes)
 
 
 def component_in(path: Path, component: str | None) -> str | None:
@@ -151,8 +153,8 @@ def _selected(
     groups: dict[str | None, list[str]] = {}
     for key in keys:
         groups.setdefault(_component(key), []).append(key)
-    if None in groups:  # names of other models, which may begin like a component's
-        return None, keys, []
+    if None in groups:  # names of any model, which may begin like a component's
+        return component, keys, []
     listed = ", ".join(str(name) for name in groups)
     if component is not None and component not in groups:
         raise FileError(f"{path} does not adapt {component}; it adapts {listed}")

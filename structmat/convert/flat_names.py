@@ -79,7 +79,7 @@ def flat_names(
     layers = list(layers)
     everything = layers if weights is None else _layers(weights)
     prefix = _prefix(layers)
-    component = component or (None if program == "lycoris" else _component(layers, prefix))
+    component = component or (None if program == "lycoris" else _component(weights))
     notes: list[str] = []
     own = {name: name[len(prefix) :] for name in layers}
     base = None
@@ -95,7 +95,7 @@ def flat_names(
         elif any(name.startswith("down_blocks.") for name in own.values()):
             notes = ["names as in diffusers; give the pretrained model if this is SDXL's U-Net"]
     elif component is not None:
-        own = {name: _TEXT + name.rpartition(_TEXT)[2] for name in layers}
+        own = {name: _encoder_name(name) for name in layers}
     start, is_dotted = _start(program, component, own, outputs=outputs, weights=weights)
     of: dict[str, str] = {}
     taken: dict[str, str] = {}
@@ -148,10 +148,25 @@ def _prefix(layers: list[str]) -> str:
     return ""
 
 
-def _component(layers: list[str], prefix: str) -> str:
-    if not prefix and all(_TEXT in name for name in layers):
-        return "text_encoder"
-    return "unet"
+def _encoder_name(name: str) -> str:
+    """Return a layer's name in CLIP's text model as older versions of transformers write it."""
+    if _TEXT in name or name.startswith("encoder.layers."):
+        return _TEXT + name.rpartition(_TEXT)[2]
+    return name
+
+
+def _component(weights: Weights | None) -> str:
+    """Return the component of a pipeline that a model is, from its directory and its class."""
+    name = ""
+    if isinstance(weights, FileWeights):
+        folder = weights.source if weights.source.is_dir() else weights.source.parent
+        if folder.name in _ENCODERS:
+            return folder.name
+        name = str((weights.settings.get("architectures") or [""])[0])
+    elif weights is not None:
+        name = type(weights.module).__name__
+    found = {"CLIPTextModel": "text_encoder", "CLIPTextModelWithProjection": "text_encoder_2"}
+    return found.get(name, "unet")
 
 
 def _version(weights: Weights, layers: list[str]) -> str | None:
