@@ -245,6 +245,16 @@ def write(
         else:
             layers, errors = _butterfly_layers(rotations, nearest=nearest)
             dims = [parts["boft_R"].shape[-1] for parts in layers.values()]
+    notes = [*names.notes, f"sd-scripts reads this file with --network_module={module}"]
+    fields = [name for name, t in rotations.items() if math.prod((t.weight or ())[2:]) > 1]
+    if (
+        module == "networks.oft"
+        and fields
+        and not any("in_layers_2" in n for n in names.of.values())
+    ):
+        notes.append(
+            f"networks.oft loads convolutions with larger kernels only in SDXL: {fields[0]}"
+        )
     depths = {len(parts["boft_R"]) for parts in layers.values() if "boft_R" in parts}
     convolutional = any(len(rotation.weight or ()) > 2 for rotation in rotations.values())
     options = {"enable_conv": str(convolutional)}
@@ -266,7 +276,7 @@ def write(
         for part, value in parts.items()
     }
     write_tensors(path, lycoris.contiguous(tensors), metadata)
-    return errors, [*names.notes, f"sd-scripts reads this file with --network_module={module}"]
+    return errors, notes
 
 
 def _outputs(
