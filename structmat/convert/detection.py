@@ -18,7 +18,7 @@ from structmat.convert import (
     diffusers_files,
     gsoft,
     kohya,
-    lycoris,
+    oft_blocks,
     peft_boft,
     peft_files,
     peft_hra,
@@ -44,12 +44,12 @@ _PEFT: dict[str, Read] = {
 _OF_MODELS = ("embed_tokens.weight", "lm_head.weight", ".bias")
 CONVENTIONS = ("kohya", "lycoris", "comfyui", "onetrainer", "peft")
 _ENDINGS: dict[str, ModuleType] = {
-    **dict.fromkeys(lycoris.ENDINGS, lycoris),
+    **dict.fromkeys(oft_blocks.ENDINGS, oft_blocks),
     **dict.fromkeys(kohya.ENDINGS, kohya),
     gsoft.LEFT: gsoft,
 }
 _CHOICES: dict[ModuleType, tuple[str, ...]] = {
-    lycoris: ("kohya", "lycoris", "comfyui"),
+    oft_blocks: ("kohya", "lycoris", "comfyui"),
     kohya: ("kohya", "onetrainer", "peft"),
 }
 

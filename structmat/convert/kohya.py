@@ -5,8 +5,8 @@
 PEFT, a convolution W·R. OneTrainer's `oft_R.scaled_oft` marks Q that must be divided by 2·√(b−1).
 
 `networks.boft` stores PEFT's BOFT, `boft_R` (m, d/b, b, b) and `boft_s` (out, 1), for the inputs of
-linear layers and the receptive fields of convolutions. `networks.oft` rotates outputs; `lycoris`
-describes its tensors.
+linear layers and the receptive fields of convolutions. `networks.oft` rotates outputs;
+`oft_blocks` describes its tensors.
 """
 
 from __future__ import annotations
