@@ -115,7 +115,10 @@ def opened(
     if not found.pretrained and model is not None and not isinstance(model, nn.Module):
         found = replace(found, pretrained=str(model))
     _check_whole(source, found, weights, names)
-    new_names = names is not None and (found.is_flat or names.is_renamed)
+    # Names in the files of pipelines begin with a component, which the model's names lack.
+    new_names = names is not None and (
+        found.is_flat or names.is_renamed or found.component is not None
+    )
     rotations = {}
     for name, rotation in found.rotations.items():
         key = name if names is None else names.of[name]

@@ -6,7 +6,7 @@ import torch
 from structmat.adapters import save_adapter
 from structmat.convert import convert
 from structmat.errors import FileError
-from tests.convert.models import effective, linears, ours, same
+from tests.convert.models import effective, linears, merged_weights, ours, same
 from tests.convert.pipelines import cayley, merged_butterfly_outputs, merged_oft
 
 files = pytest.importorskip("safetensors.torch")
@@ -127,3 +127,13 @@ def test_an_export_has_the_merged_weights_in_comfyui(tmp_path, spec, scale):
     if scale:  # ComfyUI ignores the scales of blocks with three axes
         assert all(x.ndim == 4 for key, x in tensors.items() if key.endswith("oft_blocks"))
     same(expected_of(tensors, "diffusion_model.", bound_of_comfyui), effective(one), 2e-6)
+
+
+@pytest.mark.parametrize("stem", ["lora_unet_", "diffusion_model."])
+def test_imported_adapters_load_into_the_model(tmp_path, stem):
+    tensors = blocks_file(tmp_path / "a.safetensors", stem, alpha=0.0)
+    done = convert(tmp_path / "a.safetensors", tmp_path / "ours", model=linears()[0])
+    assert set(done.layers) == {"up", "down"}
+    found = merged_weights(linears()[0], tmp_path / "ours")
+    expected = expected_of(tensors, stem, bound_of_lycoris)
+    same({name: found[f"{name}.weight"] for name in expected}, expected, 2e-6)
