@@ -143,7 +143,7 @@ def checked_component(component: object) -> str | None:
             f"component={abbreviated(component)}: no such component"
             f"{suggest(str(component), COMPONENTS)}"
         )
-    return "unet" if component == "transformer" else component  # type: ignore[return-value]
+    return "unet" if component == "transformer" else component
 
 
 def _selected(

@@ -333,3 +333,18 @@ def test_training_metadata_is_kept_and_the_network_described(tmp_path):
         "enable_conv": "True", "boft_n_butterfly_factor": "1",
     }  # fmt: skip
     assert "sshs_model_hash" not in written
+
+
+def test_a_second_copy_of_the_weights_in_another_dtype_is_disregarded(tmp_path):
+    saved_pipeline(tmp_path / "pipeline", unet=unet())
+    folder = tmp_path / "pipeline" / "unet"
+    state = files.load_file(folder / "diffusion_pytorch_model.safetensors")
+    halves = {key: value.half() for key, value in state.items()}
+    files.save_file(halves, folder / "diffusion_pytorch_model.fp16.safetensors")
+    save_adapter(ours(unet(), "butterfly(block=4)", target_modules=[QUERY]), tmp_path / "ours")
+    options = {"to": "merged", "model": tmp_path / "pipeline", "component": "transformer"}
+    done = convert(tmp_path / "ours", tmp_path / "merged", **options)
+    assert files.load_file(tmp_path / "merged" / "diffusion_pytorch_model.safetensors").keys() == (
+        state.keys()
+    )
+    assert any("diffusion_pytorch_model.fp16" in note for note in done.notes)
