@@ -9,7 +9,12 @@ from typing import Any
 
 from structmat.cli.commands import command, print_json
 
-TARGETS = ("structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora", "merged")
+TARGETS = (
+    *("structmat", "peft", "peft-boft", "peft-oft"),
+    *("kohya", "comfyui", "lycoris", "gsoft", "lora", "merged"),
+)
+COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
+CONVENTIONS = ("kohya", "lycoris", "comfyui", "onetrainer", "peft")
 
 
 def add(commands: Any) -> None:
@@ -18,23 +23,23 @@ def add(commands: Any) -> None:
         commands,
         "convert",
         _convert,
-        "convert an adapter between structmat, PEFT, LyCORIS and GSOFT, approximate it by LoRA, or"
-        " merge it into the model",
+        "convert an adapter between structmat, PEFT, diffusers, LyCORIS, sd-scripts, ComfyUI and"
+        " other programs, approximate it by LoRA, or merge it into the model",
         "convert my-adapter my-lora --to lora --rank 32 --model my-model",
     )
     parser.add_argument(
         "source",
         type=Path,
         metavar="IN",
-        help="a directory saved by structmat or PEFT (structmat, BOFT, OFT, HRA), or a safetensors"
-        " file from LyCORIS (BOFT, diag-OFT) or GSOFT",
+        help="a directory saved by structmat, PEFT or diffusers (structmat, BOFT, OFT, HRA), or a"
+        " safetensors file from LyCORIS, sd-scripts, OneTrainer, ComfyUI, diffusers or GSOFT",
     )
     parser.add_argument(
         "target",
         type=Path,
         metavar="OUT",
-        help="a new directory; for lycoris, gsoft, --prefix, or merging into a single-file model, a"
-        " new .safetensors file",
+        help="a new directory; for kohya, comfyui, lycoris, gsoft, --prefix, or merging into a"
+        " single-file model, a new .safetensors file",
     )
     parser.add_argument(
         "--to", choices=TARGETS, default="structmat", help="output format (default: structmat)"
@@ -43,8 +48,8 @@ def add(commands: Any) -> None:
         "--model",
         type=Path,
         metavar="DIR|FILE",
-        help="the pretrained model, as safetensors: required for lora and merged, and if IN lacks"
-        " the shapes or names of the layers",
+        help="the pretrained model, as safetensors, or the diffusers pipeline that contains it:"
+        " required for lora and merged, and if IN lacks the shapes or names of the layers",
     )
     parser.add_argument(
         "--rank", type=int, metavar="R", help="rank of LoRA; the approximation error is reported"
@@ -54,6 +59,17 @@ def add(commands: Any) -> None:
         metavar="NAME",
         help="write LoRA as one file instead of a PEFT directory, with layers named NAME.…: unet or"
         " transformer for diffusers",
+    )
+    parser.add_argument(
+        "--component",
+        choices=COMPONENTS,
+        help="the model of an image pipeline: selects one if IN adapts several, and determines the"
+        " names of layers for kohya, comfyui and lycoris",
+    )
+    parser.add_argument(
+        "--convention",
+        choices=CONVENTIONS,
+        help="the program whose formula applies, if IN does not specify it",
     )
     parser.add_argument(
         "--nearest",
@@ -74,6 +90,8 @@ def _convert(options: argparse.Namespace) -> None:
         model=options.model,
         rank=options.rank,
         prefix=options.prefix,
+        component=options.component,
+        convention=options.convention,
         nearest=options.nearest,
         progress=True,
     )

@@ -154,6 +154,10 @@ class Adaptation:
         Whether names contain underscores instead of dots, as in LyCORIS.
     pretrained, task : str, optional
         The pretrained model and the task, as specified in the file.
+    metadata : dict of str → str
+        The metadata of a file in another program's format.
+    component : str, optional
+        The component of an image pipeline that the adapter belongs to, if the file specifies it.
     """
 
     source: str
@@ -166,6 +170,8 @@ class Adaptation:
     is_flat: bool = False
     pretrained: str | None = None
     task: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    component: str | None = None
 
     def refuse_other_tensors(self, target: str) -> None:
         """Raise an error if there are tensors other than rotations, which the target cannot store.

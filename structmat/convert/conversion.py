@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from structmat._util.progress import bar
 from structmat._util.text_table import plain
 from structmat.convert import (
     gsoft,
+    kohya,
     lora,
     lycoris,
     merged,
@@ -24,8 +25,10 @@ from structmat.convert import (
     peft_structmat,
     structmat_format,
 )
+from structmat.convert.adapter_file import checked_component
 from structmat.convert.common_form import LayerRotation
-from structmat.convert.detection import Opened, Pretrained, opened
+from structmat.convert.detection import CONVENTIONS, Opened, Pretrained, opened
+from structmat.convert.flat_names import flat_names
 from structmat.convert.tensor_files import FileWeights
 from structmat.convert.writer_checks import refuse_shared
 from structmat.errors import FileError, StructmatError, abbreviated, checked_integer, suggest
@@ -35,6 +38,8 @@ TARGETS = {
     "peft": "structmat's method in PEFT",
     "peft-boft": "PEFT's BOFT",
     "peft-oft": "PEFT's OFT",
+    "kohya": "kohya's sd-scripts: OFT or BOFT",
+    "comfyui": "ComfyUI: OFT or BOFT",
     "lycoris": "LyCORIS: diag-OFT or BOFT",
     "gsoft": "GSOFT",
     "lora": "LoRA",
@@ -44,10 +49,14 @@ _ROTATIONS: dict[str, Callable[..., tuple[dict[str, float], list[str]]]] = {
     "peft": peft_structmat.write,
     "peft-boft": peft_boft.write,
     "peft-oft": peft_oft.write,
-    "lycoris": lycoris.write,
     "gsoft": gsoft.write,
 }
-_SINGLE = ("lycoris", "gsoft")  # formats that consist of one file
+_PIPELINES: dict[str, Callable[..., tuple[dict[str, float], list[str]]]] = {
+    "kohya": kohya.write,
+    "comfyui": lycoris.write_comfyui,
+    "lycoris": lycoris.write,
+}  # formats for models of a pipeline, whose names they change
+_SINGLE = (*_PIPELINES, "gsoft")  # formats that consist of one file
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,8 @@ class Conversion:
         rotations "error", the largest error of a block entry; for LoRA "of_change" and "of_weight",
         the Frobenius norm of the error relative to W' − W and to W.
     notes : list of str
+    metadata : dict of str → str
+        The metadata of the source, if it is a file of another program.
     """
 
     source: Path
@@ -74,6 +85,7 @@ class Conversion:
     to: str
     layers: dict[str, dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as a JSON-serialisable dict."""
@@ -84,6 +96,7 @@ class Conversion:
             "to": self.to,
             "layers": self.layers,
             "notes": self.notes,
+            "metadata": self.metadata,
         }
 
     def __str__(self) -> str:
@@ -112,6 +125,8 @@ def convert(
     model: Pretrained | None = None,
     rank: int | None = None,
     prefix: str | None = None,
+    component: str | None = None,
+    convention: str | None = None,
     nearest: bool = False,
     progress: bool = False,
 ) -> Conversion:
@@ -120,24 +135,34 @@ def convert(
     Parameters
     ----------
     source : path
-        A directory written by structmat, or by PEFT with structmat's method, BOFT, OFT or HRA; or a
-        safetensors file from LyCORIS (BOFT, diag-OFT) or GSOFT. The format is detected.
+        A directory written by structmat, or by PEFT with structmat's method, BOFT, OFT or HRA, or
+        by diffusers with one of these; or a safetensors file from LyCORIS, kohya's sd-scripts,
+        OneTrainer, ComfyUI, diffusers or GSOFT. The format is detected.
     target : path
-        A safetensors file for LyCORIS, GSOFT, LoRA with a prefix, and merging into a pretrained
-        model that is one file; otherwise a directory. It must not exist yet, unless it is an empty
-        directory, and is written completely or not at all.
+        A safetensors file for sd-scripts, ComfyUI, LyCORIS, GSOFT, LoRA with a prefix, and merging
+        into a pretrained model that is one file; otherwise a directory. It must not exist yet,
+        unless it is an empty directory, and is written completely or not at all.
     to : str
-        "structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora" or "merged".
+        "structmat", "peft", "peft-boft", "peft-oft", "kohya", "comfyui", "lycoris", "gsoft", "lora"
+        or "merged".
     model : path or nn.Module, optional
-        The pretrained model: a directory of safetensors files, or a single file. LoRA and merging
-        need its weights (merging needs them as files); other formats need its shapes and layer
-        names if the source does not specify them.
+        The pretrained model: a directory of safetensors files, a single file, or a diffusers
+        pipeline that contains the model. LoRA and merging need its weights (merging needs them as
+        files); other formats need its shapes and layer names if the source does not specify them.
     rank : int, optional
         The rank of LoRA.
     prefix : str, optional
         For LoRA: write a single file, in which layer names begin with this prefix, instead of
         PEFT's files. Diffusers expects "unet" or "transformer", and ComfyUI also accepts
         "diffusion_model".
+    component : str, optional
+        The model of an image pipeline: "unet" or "transformer", "text_encoder", "text_encoder_2" or
+        "text_encoder_3". It is needed to choose one model if the source adapts several, and
+        determines the names of layers in files for sd-scripts, ComfyUI and LyCORIS; by default, the
+        names determine the component, and LyCORIS's own prefix is used.
+    convention : str, optional
+        The program whose formula applies, if the file does not specify it: "kohya", "lycoris",
+        "comfyui", "onetrainer" or "peft".
     nearest : bool
         Whether to replace blocks that are not orthogonal, such as truncated Neumann series, with
         the nearest rotations.
@@ -176,7 +201,13 @@ def convert(
     _check(to, end, model, rank, prefix)
     if not isinstance(nearest, bool):
         raise StructmatError(f"nearest={abbreviated(nearest)}: nearest must be True or False")
-    found = opened(start, model)
+    if convention is not None and convention not in CONVENTIONS:
+        raise StructmatError(
+            f"convention={abbreviated(convention)}: no such program"
+            f"{suggest(str(convention), CONVENTIONS)}"
+        )
+    component = checked_component(component)
+    found = opened(start, model, component=component, convention=convention)
     rotations = found.adaptation.rotations
     if to == "structmat" and found.adaptation.source == "structmat":
         raise FileError(f"{start} is already in structmat's format; choose another format")
@@ -195,12 +226,14 @@ def convert(
                 rows,
                 rank=rank,
                 prefix=prefix,
+                component=component,
                 nearest=nearest,
                 progress=progress,
             )
     except OSError as error:
         raise FileError(f"{end}: cannot be written ({error.strerror or error})") from None
-    return Conversion(start, end, found.adaptation.source, to, rows, notes)
+    metadata = dict(found.adaptation.metadata)
+    return Conversion(start, end, found.adaptation.source, to, rows, notes, metadata)
 
 
 def _write(
@@ -212,6 +245,7 @@ def _write(
     *,
     rank: int | None,
     prefix: str | None,
+    component: str | None,
     nearest: bool,
     progress: bool,
 ) -> list[str]:
@@ -225,6 +259,19 @@ def _write(
         return []
     if to in _ROTATIONS:
         errors, notes = _ROTATIONS[to](found, rotations, place, nearest=nearest)
+        _note(rows, "error", errors)
+        return notes
+    if to in _PIPELINES:
+        inside = flat_names(
+            to,
+            rotations if names is None else names.of.values(),
+            weights=weights,
+            component=component or found.component,
+            outputs=any(rotation.side == "outputs" for rotation in rotations.values()),
+        )
+        if names is not None:
+            inside = replace(inside, of={key: inside.of[name] for key, name in names.of.items()})
+        errors, notes = _PIPELINES[to](found, rotations, place, nearest=nearest, names=inside)
         _note(rows, "error", errors)
         return notes
     assert weights is not None

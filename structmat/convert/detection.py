@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
 from structmat.adapters.checkpoint import SETTINGS
 from structmat.convert import (
+    adapter_file,
+    diffusers_files,
     gsoft,
-    lycoris,
+    kohya,
+    oft_blocks,
     peft_boft,
     peft_files,
     peft_hra,
@@ -37,7 +42,16 @@ _PEFT: dict[str, Read] = {
 }
 # Tensors that PEFT saves in addition to adapters, for extended vocabularies and biases.
 _OF_MODELS = ("embed_tokens.weight", "lm_head.weight", ".bias")
-_FILES: dict[str, Read] = {lycoris.BLOCKS: lycoris.read, gsoft.LEFT: gsoft.read}
+CONVENTIONS = ("kohya", "lycoris", "comfyui", "onetrainer", "peft")
+_ENDINGS: dict[str, ModuleType] = {
+    **dict.fromkeys(oft_blocks.ENDINGS, oft_blocks),
+    **dict.fromkeys(kohya.ENDINGS, kohya),
+    gsoft.LEFT: gsoft,
+}
+_CHOICES: dict[ModuleType, tuple[str, ...]] = {
+    oft_blocks: ("kohya", "lycoris", "comfyui"),
+    kohya: ("kohya", "onetrainer", "peft"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,21 @@ def opened(
     model: Pretrained | None,
     *,
     needs_shapes: bool = True,
+    component: str | None = None,
+    convention: str | None = None,
 ) -> Opened:
     """Read an adapter of any known format, and match its layers with the pretrained model.
+
+    Parameters
+    ----------
+    source : Path
+    model : path or nn.Module, optional
+        The pretrained model, or the diffusers pipeline that contains it.
+    needs_shapes : bool
+    component : str, optional
+        The model of a pipeline, if the adapter's file or the pipeline has several.
+    convention : str, optional
+        The program whose formula applies, if the file does not specify it.
 
     Raises
     ------
@@ -63,10 +90,20 @@ def opened(
         If the adapter cannot be read or does not fit the model, or neither the files nor a model
         specify required shapes or layer names.
     """
-    weights = None
-    if model is not None:
-        weights = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
-    found = detected(source)(source, weights)
+    if source.is_dir() and (source / adapter_file.WEIGHTS).is_file():
+        source /= adapter_file.WEIGHTS
+    reader = detected(source, component=component, convention=convention)
+    weights: Weights | None = None
+    if isinstance(model, nn.Module):
+        weights = ModelWeights(model)
+    elif model is not None:
+        folder = Path(model)
+        if (folder / adapter_file.PIPELINE).is_file():
+            single = source.suffix == ".safetensors"
+            own = adapter_file.component_in(source, component) if single else component
+            folder = adapter_file.component_folder(folder, own)
+        weights = FileWeights(folder)
+    found = reader(source, weights)
     names = None if weights is None else Names(weights, found.rotations, is_flat=found.is_flat)
     if weights is None and not needs_shapes:
         return Opened(found, None, None)
@@ -78,7 +115,10 @@ def opened(
     if not found.pretrained and model is not None and not isinstance(model, nn.Module):
         found = replace(found, pretrained=str(model))
     _check_whole(source, found, weights, names)
-    new_names = names is not None and (found.is_flat or names.is_renamed)
+    # Names in the files of pipelines begin with a component, which the model's names lack.
+    new_names = names is not None and (
+        found.is_flat or names.is_renamed or found.component is not None
+    )
     rotations = {}
     for name, rotation in found.rotations.items():
         key = name if names is None else names.of[name]
@@ -159,28 +199,31 @@ def _other(name: str, base: Tensor, key: str, weights: Weights) -> Tensor | None
 def is_adapter(source: Path) -> bool:
     """Return whether files look like an adapter rather than a model."""
     if source.is_dir():
-        return any((source / name).exists() for name in (SETTINGS, peft_files.CONFIG))
+        names = (SETTINGS, peft_files.CONFIG, adapter_file.WEIGHTS)
+        return any((source / name).exists() for name in names)
     if source.suffix != ".safetensors" or not source.exists():
         return True  # opening the file reports the error
-    keys = FileWeights(source).homes
-    return any(key.endswith(ending) for key in keys for ending in _FILES)
+    return diffusers_files.has_configuration(source) or _module(source) is not None
 
 
-def detected(source: Path) -> Read:
+def detected(source: Path, *, component: str | None = None, convention: str | None = None) -> Read:
     """Return the reader for the format of the files.
 
     Raises
     ------
     FileError
-        If the format is unknown.
+        If the format is unknown, or differs from the given convention.
     """
     if source.is_dir():
+        if convention is not None:
+            raise FileError(f"{source} specifies its format; omit convention={convention}")
         if (source / SETTINGS).exists():
             return lambda folder, _: structmat_format.read(folder)
         if not (source / peft_files.CONFIG).exists():
             raise FileError(
                 f"{source} contains neither {SETTINGS} (written by structmat) nor"
-                f" {peft_files.CONFIG} (written by PEFT)"
+                f" {peft_files.CONFIG} (written by PEFT) nor {adapter_file.WEIGHTS} (written by"
+                " diffusers)"
             )
         method = str(read_json(source / peft_files.CONFIG).get("peft_type"))
         if method not in _PEFT:
@@ -193,12 +236,41 @@ def detected(source: Path) -> Read:
         raise FileError(f"{source}: no such file or directory")
     if source.name == peft_files.TENSORS:
         raise FileError(f"{source}: give the directory, because {peft_files.CONFIG} is also needed")
+    if diffusers_files.has_configuration(source):
+        if convention is not None:
+            raise FileError(f"{source} specifies its format; omit convention={convention}")
+        return functools.partial(diffusers_files.read, methods=_PEFT, component=component)
+    module = _module(source)
+    if module is None:
+        keys = sorted(FileWeights(source).homes)
+        raise FileError(
+            f"{source} contains neither {' nor '.join(_ENDINGS)} tensors, as files of LyCORIS,"
+            f" sd-scripts, OneTrainer, ComfyUI and GSOFT do, but {', '.join(keys[:3]) or 'nothing'}"
+        )
+    choices = _CHOICES.get(module, ())
+    if convention is not None and convention not in choices:
+        raise FileError(
+            f"{source}: convention={convention} does not apply to these tensors"
+            + (f"; choose {', '.join(choices)}" if choices else "")
+        )
+    if module is gsoft:
+        return gsoft.read
+    return functools.partial(module.read, component=component, convention=convention)
+
+
+def _module(source: Path) -> ModuleType | None:
+    """Return the module that reads a file, which the names of its tensors determine.
+
+    Raises
+    ------
+    FileError
+        If the file contains tensors of several formats.
+    """
     keys = sorted(FileWeights(source).homes)
-    for ending, reader in _FILES.items():
-        if any(key.endswith(ending) for key in keys):
-            return reader
-    listed = ", ".join(keys[:3])
-    raise FileError(
-        f"{source} contains neither {' nor '.join(_FILES)} tensors, as files of LyCORIS and GSOFT"
-        f" do, but {listed or 'nothing'}"
-    )
+    found = {module: end for end, module in _ENDINGS.items() for key in keys if key.endswith(end)}
+    if len(found) > 1:
+        raise FileError(
+            f"{source} contains tensors of several formats, {' and '.join(found.values())}; split"
+            " the file first"
+        )
+    return next(iter(found), None)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from structmat.convert.tensor_files import Weights
+from structmat.convert.unet_names import other_names
 from structmat.errors import FileError
+
+# Prefixes of the U-Net's layers in files that contain more than the U-Net.
+UNET_PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "unet.")
+_MODULES = 4  # the most modules of the model's files that an adapter's names may omit
+_SHOWN = 4
 
 
 class Names:
@@ -13,7 +19,7 @@ class Names:
 
     The same layer is called `layer.0` in a base model and `bert.layer.0` in a model with a head. If
     a model class later renamed its layers, as vision–language models did, older adapters use the
-    names in the model's files.
+    names in the model's files. Layers of Stable Diffusion's U-Nets have two names each.
 
     Parameters
     ----------
@@ -42,6 +48,7 @@ class Names:
                 "the adapter belongs to a single layer; only whole models are supported"
             )
         self._weights = weights
+        self._other: Mapping[str, str] = {}
         self.is_renamed = False
         known = [key.removesuffix(".weight") for key in weights.keys if key.endswith(".weight")]
         if is_flat:
@@ -51,14 +58,21 @@ class Names:
             self.of = self._by_prefix(known, layers)
         except FileError:
             newer = {name: self._newer(name) for name in layers}
-            if all(name == new for name, new in newer.items()):
+            self._other = unet_names(known)
+            if self._other:
+                known += self._other
+            elif all(name == new for name, new in newer.items()):
                 raise
             found = self._by_prefix(known, list(newer.values()))
             self.is_renamed = True
-            self.of = {name: found[new] for name, new in newer.items()}
+            self.of = {name: self._own(found[new]) for name, new in newer.items()}
 
     def _newer(self, module: str) -> str:
         return self._weights.renamed(f"{module}.weight").removesuffix(".weight")
+
+    def _own(self, name: str) -> str:
+        """Return the model's name for a layer that may have the U-Net's other name."""
+        return self._other.get(name, name)
 
     def _by_prefix(self, known: list[str], layers: list[str]) -> dict[str, str]:
         first = layers[0]
@@ -70,8 +84,8 @@ class Names:
         if not fits:
             lost = next((n for n in layers if n not in have), first)
             raise FileError(
-                f"{lost} has no weight in this model, which has"
-                f" {', '.join(sorted(known)[:4])}, …: does the adapter belong to another model?"
+                f"{lost} has no weight in this model, which has {_some(known)}: does the adapter"
+                " belong to another model?"
             )
         if len(fits) > 1 and fits[0] != ("", ""):
             raise FileError(
@@ -82,30 +96,80 @@ class Names:
         return {name: _moved(name, self.rule) for name in layers}
 
     def _flat(self, known: list[str], layers: list[str]) -> None:
+        """Match names without dots: one prefix is dropped from them, one from the model's names.
+
+        The shortest prefix of the adapter's names for which all layers match is the right one: a
+        longer one would disregard more of the names.
+        """
         self.rule = ("", "")
-        flat: dict[str, list[str]] = {}
-        for name in known:
-            flat.setdefault(name.replace(".", "_"), []).append(name)
-        heads = {layers[0][: len(layers[0]) - len(f)] for f in flat if layers[0].endswith(f"_{f}")}
-        fits = [
-            head
-            for head in sorted(heads, key=len)
-            if all(n.startswith(head) and len(flat.get(n[len(head) :], ())) == 1 for n in layers)
-        ]
-        if not fits:
-            raise FileError(
-                f"{layers[0]} and {len(layers) - 1} others do not match layers of this model with a"
-                " common prefix; split a file for several models first"
-            )
-        self.of = {name: flat[name[len(fits[0]) :]][0] for name in layers}
+        other = unet_names(known)
+        first = layers[0]
+        matches: dict[str, set[str]] = {}  # the dropped prefix → the prefixes of the model's names
+        for name in [*known, *other]:
+            for add in _prefixes(name):
+                rest = _flattened(name[len(add) :])
+                drop = first[: len(first) - len(rest)]
+                inside = any(part.isdecimal() for part in drop.split("_"))  # drops a block's number
+                if drop + rest == first and drop[-1:] in ("", "_") and not (add and inside):
+                    matches.setdefault(drop, set()).add(add)
+        for drop in sorted(matches, key=len):
+            found: list[dict[str, str]] = []
+            for add in sorted(matches[drop]):
+                flat: dict[str, set[str]] = {}
+                for name in [*known, *other]:
+                    if name.startswith(add):
+                        own = other.get(name, name)
+                        flat.setdefault(drop + _flattened(name[len(add) :]), set()).add(own)
+                if all(len(flat.get(name, ())) == 1 for name in layers):
+                    of = {name: next(iter(flat[name])) for name in layers}
+                    found += [of] if of not in found else []
+            if len(found) > 1:
+                raise FileError(
+                    f"{first} is ambiguous: it matches {found[0][first]} and {found[1][first]} of"
+                    " this model"
+                )
+            if found:
+                self.of = found[0]
+                return
+        others = f" and {len(layers) - 1} others do" if len(layers) > 1 else " does"
+        raise FileError(
+            f"{first}{others} not match layers of this model with a common prefix; it has"
+            f" {_some(known)}"
+        )
 
     def key(self, name: str) -> str:
         """Return the name that any other tensor of the adapter's model has in the weights."""
-        return _moved(self._weights.renamed(name) if self.is_renamed else name, self.rule)
+        moved = _moved(self._weights.renamed(name) if self.is_renamed else name, self.rule)
+        layer, dot, part = moved.rpartition(".")
+        return self._own(layer) + dot + part
 
     def module(self, name: str) -> str:
         """Return the name that any module of the adapter's model has in the weights."""
-        return _moved(self._newer(name) if self.is_renamed else name, self.rule)
+        return self._own(_moved(self._newer(name) if self.is_renamed else name, self.rule))
+
+
+def unet_names(known: Iterable[str]) -> dict[str, str]:
+    """Return the other names of a U-Net's layers, with their names in the model's files."""
+    known = list(known)
+    for prefix in UNET_PREFIXES:
+        own = [name[len(prefix) :] for name in known if name.startswith(prefix)]
+        if found := other_names(own):
+            return {prefix + other: prefix + name for name, other in found.items()}
+    return {}
+
+
+def _prefixes(name: str) -> list[str]:
+    """Return "" and the prefixes of a name after which at least two modules remain."""
+    parts = name.split(".")
+    return ["", *(".".join(parts[:k]) + "." for k in range(1, min(len(parts) - 1, _MODULES)))]
+
+
+def _flattened(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _some(known: list[str]) -> str:
+    return f"{', '.join(sorted(known)[:_SHOWN])}, …"
 
 
 def _moved(name: str, rule: tuple[str, str]) -> str:

@@ -51,7 +51,7 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
                 f"the configuration specifies {said} factors, but the tensors contain {len(x)}"
             ]
         width = x.shape[1] * x.shape[2]
-        network = _network(width, x.shape[2], len(x))
+        network = block_butterfly(width, x.shape[2], len(x))
         if network is None:
             raise FileError(f"{name}: boft_R of shape {tuple(x.shape)} is not a block butterfly")
         scale = parts.get("boft_s")
@@ -132,10 +132,10 @@ def _settings(
 
 
 def _sized(size: Callable[[int], int], depth: int, width: int) -> Network | None:
-    return _network(width, size(width), depth)
+    return block_butterfly(width, size(width), depth)
 
 
-def _network(width: int, size: int, depth: int) -> Network | None:
+def block_butterfly(width: int, size: int, depth: int) -> Network | None:
     """Return the network with m factors for a width, or None if PEFT has no such network."""
     if size < 2 or (depth > 1 and (size % 2 or width % (size << (depth - 1)))):
         return None

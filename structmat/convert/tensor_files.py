@@ -17,6 +17,7 @@ from structmat.convert.model_skeleton import Group, Skeleton, skeleton_in, skele
 from structmat.errors import FileError, StructmatError, abbreviated, require
 
 INDEX = ".safetensors.index.json"
+_NAMES = ("model", "diffusion_pytorch_model")  # the files of transformers and diffusers
 _EIGHT_BITS = (  # dtypes whose values need no separate scale
     torch.float8_e4m3fn,
     torch.float8_e4m3fnuz,
@@ -410,9 +411,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
     """Return a model's index, if any, and the files with its weights, but not adapters."""
     indices = sorted(folder.glob(f"*{INDEX}"))
-    own = folder / f"model{INDEX}"  # there may be a second index, for another dtype
-    if own in indices or len(indices) == 1:
-        index = own if own in indices else indices[0]
+    own = [folder / f"{name}{INDEX}" for name in _NAMES]  # others may be for another dtype
+    chosen = [index for index in own if index in indices] or indices
+    if len(chosen) == 1:
+        index = chosen[0]
         listed = read_json(index).get("weight_map")
         if not isinstance(listed, dict):
             raise FileError(f'{index} has no "weight_map"; download the model again')
@@ -423,8 +425,8 @@ def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
                 raise FileError(f"{index}: {abbreviated(name)} must be a file in this directory")
         return index, [folder / name for name in names]
     found = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter"))
-    single = folder / "model.safetensors"  # transformers' name; there may be other files
-    return None, [single] if single in found else found
+    single = [folder / f"{name}.safetensors" for name in _NAMES]  # there may be other files
+    return None, [path for path in single if path in found] or found
 
 
 def _opened(path: Path) -> Any:

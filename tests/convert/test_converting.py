@@ -75,14 +75,23 @@ def test_converting_to_merged_equals_merging_in_memory_for_any_network(
     same(all_tensors(folder / "merged"), dict(merged), 2e-6)
 
 
+SIDES = [
+    *((to, "inputs") for to in ("peft-boft", "peft-oft", "gsoft", "kohya")),
+    *((to, "outputs") for to in ("lycoris", "comfyui", "kohya")),
+]
+
+
 @st.composite
 def parts_of_formats(draw):
-    """Draw a format and a network that it supports, with some stages only and reordered wires."""
-    to = draw(st.sampled_from(["peft-boft", "peft-oft", "lycoris", "gsoft"]))
+    """Draw a format, the rotated side, and a network with some of the stages that it supports.
+
+    The wires of each switch are in any order.
+    """
+    to, side = draw(st.sampled_from(SIDES))
     size = 2 * draw(st.integers(1, 3))
     if to == "gsoft":
         whole = gsoft_network(size * draw(st.integers(2, 4)), size)
-    elif to == "peft-oft":
+    elif to == "peft-oft" or (to, side) == ("kohya", "outputs"):
         whole = block_diagonal(size * draw(st.integers(1, 4)), size)
     else:
         depth = draw(st.integers(1, 3))
@@ -95,24 +104,24 @@ def parts_of_formats(draw):
         switches = [rng.permutation(row) for bank in stage.banks for row in bank.reads]
         kept = [switches[k] for k in rng.permutation(len(switches)) if rng.random() < 0.8]
         stages.append([row.tolist() for row in kept or switches[:1]])
-    return to, Network.of(whole.width, stages)
+    return to, side, Network.of(whole.width, stages)
 
 
 @given(parts_of_formats(), seeds())
 @settings(max_examples=60)
 def test_converting_to_a_format_and_back_preserves_the_weights(tmp_path_factory, drawn, seed):
-    to, net = drawn
+    to, side, net = drawn
     folder = tmp_path_factory.mktemp("convert")
-    shape, side = ((net.width, 3), "inputs") if to != "lycoris" else ((3, net.width), "outputs")
+    shape = (net.width, 3) if side == "inputs" else (3, net.width)
 
     def make():
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(*shape), nn.ReLU())
 
-    scale = to != "peft-oft"
+    scale = to != "peft-oft" and (to, side) != ("kohya", "outputs")
     one = randomised(adapt(make(), net, target_modules=["0"], side=side, scale=scale), seed)
     save_adapter(one, folder / "ours")
-    there = folder / ("there.safetensors" if to in ("lycoris", "gsoft") else "there")
+    there = folder / ("there" if to.startswith("peft") else "there.safetensors")
     done = convert(folder / "ours", there, to=to)
     assert done.layers["0"]["error"] < 1e-5
     convert(there, folder / "back", model=make())

@@ -20,7 +20,7 @@ def images():
     return nn.Sequential(nn.Conv2d(4, 16, (3, 2)), nn.ReLU(), nn.Conv2d(16, 8, 1, groups=4)).eval()
 
 
-def trained(model, algo, path, *, size=0.2, **options):
+def trained(model, algo, path, *, size=0.2, dtype=torch.float32, **options):
     """Let LyCORIS adapt a model with random parameters and save it; return its merged weights."""
     torch.manual_seed(1)
     block = 6 if algo.startswith("odd") else 4  # the quotients of 48 and 96 must be powers of two
@@ -32,7 +32,7 @@ def trained(model, algo, path, *, size=0.2, **options):
         for name, parameter in network.named_parameters():
             parameter.add_(size * torch.randn_like(parameter))
             assert name.endswith(("oft_blocks", "rescale"))
-    network.save_weights(path, torch.float32, {})
+    network.save_weights(path, dtype, {})
     return merged(model, network)
 
 
@@ -132,3 +132,12 @@ def test_a_file_with_several_methods_is_rejected(tmp_path):
         FileError, match=r"lycoris_x\.lora_up\.weight does not belong to a rotation"
     ):
         convert(tmp_path / "b.safetensors", tmp_path / "ours", model=linears())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_files_have_the_merged_weights_of_lycoris(tmp_path, dtype):
+    trained(linears()[0], "boft", tmp_path / "a.safetensors", rescaled=True, dtype=dtype)
+    network, _ = lycoris.create_lycoris_from_weights(1.0, tmp_path / "a.safetensors", linears()[0])
+    expected = merged(linears()[0], network)
+    convert(tmp_path / "a.safetensors", tmp_path / "ours", model=linears()[0])
+    same(merged_weights(linears()[0], tmp_path / "ours"), expected, 2e-6)
