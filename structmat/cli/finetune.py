@@ -118,10 +118,9 @@ def _finetune(options: argparse.Namespace) -> None:
         return
     print(plain(*result_tables.results(found)))
     print()
-    for line in (*ranking.headline(found), html_report.uncertainty(found)):
+    more = [html_report.uncertainty(found), html_report.rates_line(found)]
+    for line in (*found["headline"], *more, ranking.agreement_line(found)):
         print(textwrap.fill(line, _WIDTH))
-    if found["examples"]:
-        print(textwrap.fill(ranking.agreement_line(found), _WIDTH))
     print()
     print(f"report: {options.output / 'report.html'}")
     if found["best"]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from structmat import parse
+from structmat._util.text_table import counted
 from structmat.finetune import before_training, result_tables
 from structmat.finetune.disagreements import by_answer
 from structmat.finetune.drawn_networks import caption, drawn
@@ -24,7 +25,9 @@ from structmat.finetune.report_pictures import (
     network_drawing,
     svg,
 )
+from structmat.viz.svg import shortened
 
+_LONGEST = 500  # maximum number of characters of a text on which methods disagree
 _OPTION = re.compile(r"(?<![\w-])--[a-z-]+(?: \d+)?")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # nothing is fetched, and no script runs
 
@@ -133,6 +136,26 @@ def uncertainty(found: Mapping[str, Any]) -> str:
     )
 
 
+def rates_line(found: Mapping[str, Any]) -> str:
+    """Return how the learning rates were found."""
+    search = found["search"]
+    if search is not None:
+        sizes, epochs = search["sizes"], search["hyperparameters"]["epochs"]
+        return (
+            f"Learning rates: each method was trained with {len(search['grid'])} rates (--tune) on"
+            f" {counted(sizes['train'], 'training text')} for {counted(epochs, 'epoch')}, with one"
+            " seed; the rate with the highest accuracy on"
+            f" {counted(sizes['validation'], 'validation text')} was selected, or the smallest of"
+            " several. Test texts were not used."
+        )
+    if found["methods"][0]["rate_source"] == "given":
+        return "Learning rates: --rate, the same for all methods."
+    return (
+        "Learning rates: the default of each method, not adapted to this task; --tune searches for"
+        " rates, and --rate sets one for all methods."
+    )
+
+
 def _about(found: Mapping[str, Any]) -> str:
     sizes, labels = found["task"]["sizes"], found["task"]["labels"]
     common = found["task"]["most_frequent"]
@@ -163,9 +186,9 @@ def _results(found: Mapping[str, Any]) -> list[str]:
                 "Every method trains the classification head, and all but “head only” adapt every"
                 " linear layer of every block. The time of a step (forward pass, backward pass and"
                 f" update) is the median over {found['rounds']} interleaved rounds, relative to"
-                " LoRA. |RᵀR − I| is the orthogonality error, the largest entry in any layer;"
-                " merging is the largest difference between outputs of the merged and the unmerged"
-                " model.",
+                " LoRA. “Orthogonality” is the orthogonality error, the largest entry of |RᵀR − I|"
+                " in any layer; “merging” is the largest difference between outputs of the merged"
+                " and the unmerged model.",
                 "note",
             )
         )
@@ -212,7 +235,7 @@ def _examples(found: Mapping[str, Any]) -> list[str]:
             for answer, right, given in by_answer(example)
         )
         cards.append(
-            f"<li><blockquote>{html.escape(example['text'])}</blockquote>"
+            f"<li><blockquote>{html.escape(shortened(example['text'], _LONGEST))}</blockquote>"
             f"<dl><dt>label</dt><dd>{html.escape(example['label'])}</dd>{answers}</dl></li>"
         )
     votes = "" if found["seeds"] == 1 else " The answer of a method is that of most seeds."
@@ -231,10 +254,10 @@ def _rates(found: Mapping[str, Any]) -> list[str]:
     if search is None:
         table = [(row["label"], f"{row['rate']:g}") for row in rows]
         return [
-            _paragraph(_RATES[rows[0]["rate_source"]]),
+            _paragraph(rates_line(found)),
             result_tables.as_html(("method", "rate"), table, caption="Learning rates"),
         ]
-    sizes, grid_rates = search["sizes"], [f"{rate:g}" for rate in search["grid"]]
+    grid_rates = [f"{rate:g}" for rate in search["grid"]]
     table = [
         (row["label"], *(f"{row['search'][rate]:.3f}" for rate in grid_rates), f"{row['rate']:g}")
         for row in rows
@@ -248,12 +271,7 @@ def _rates(found: Mapping[str, Any]) -> list[str]:
     edges = (min(search["grid"]), max(search["grid"]))
     at_edge = [row["label"] for row in rows if row["rate"] in edges]
     parts = [
-        _paragraph(
-            f"Each method was trained with every rate of the grid (--tune) on {sizes['train']:,}"
-            f" training texts for {search['hyperparameters']['epochs']} epochs, with one seed; the"
-            f" rate with the highest accuracy on {sizes['validation']:,} validation texts was"
-            " selected, or the smallest of several. Test texts were not used."
-        ),
+        _paragraph(rates_line(found)),
         result_tables.as_html(
             ("method", *grid_rates, "selected"), table, caption="Validation accuracy by rate"
         ),
@@ -272,14 +290,6 @@ def _rates(found: Mapping[str, Any]) -> list[str]:
             )
         )
     return parts
-
-
-# How the learning rates were found, without a search.
-_RATES = {
-    "default": "Each method was trained with its default learning rate, which was not adapted to"
-    " this task; --tune searches for rates, and --rate sets one for all methods.",
-    "given": "All methods were trained with the learning rate given by --rate.",
-}
 
 
 def _training(found: Mapping[str, Any]) -> list[str]:

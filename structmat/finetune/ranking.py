@@ -49,16 +49,21 @@ def ranking(correct: Mapping[str, Correct], groups: Sequence[int]) -> dict[str, 
     ]
     top = order[0]
     worse = {row["second"] for row in rows if row["first"] == top and row["adjusted_p"] <= LEVEL}
-    several = len(next(iter(correct.values()))) > 1
     return {
         "level": LEVEL,
-        "test": "t test over texts and seeds" if several else "exact McNemar test",
+        "test": _test(seeds=len(correct[top]), grouped=len(set(groups)) < len(groups)),
         "correction": "Holm",
         "pairs": rows,
         "top": top,
         "tied": [name for name in order if name not in worse],
         "winner": top if len(order) > 1 and len(worse) == len(order) - 1 else None,
     }
+
+
+def _test(*, seeds: int, grouped: bool) -> str:
+    if seeds > 1:
+        return "t test over texts and seeds"
+    return "exact permutation test of groups" if grouped else "exact McNemar test"
 
 
 def verdict(ranked: Mapping[str, Any] | None, method: str) -> str:
