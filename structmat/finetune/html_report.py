@@ -17,7 +17,13 @@ from structmat.finetune.disagreements import by_answer
 from structmat.finetune.drawn_networks import caption, drawn
 from structmat.finetune.methods import Method
 from structmat.finetune.models import PACKAGED, Pretrained
-from structmat.finetune.ranking import DIFFERENCES, agreement_line, differences, headline
+from structmat.finetune.ranking import (
+    DIFFERENCES,
+    agreement_line,
+    differences,
+    headline,
+    plus_minus,
+)
 from structmat.finetune.report_pictures import (
     accuracy_chart,
     history_chart,
@@ -25,6 +31,7 @@ from structmat.finetune.report_pictures import (
     network_drawing,
     svg,
 )
+from structmat.finetune.significance import wilson
 from structmat.viz.svg import shortened
 
 _LONGEST = 500  # maximum number of characters of a text on which methods disagree
@@ -257,9 +264,13 @@ def _rates(found: Mapping[str, Any]) -> list[str]:
             _paragraph(rates_line(found)),
             result_tables.as_html(("method", "rate"), table, caption="Learning rates"),
         ]
-    grid_rates = [f"{rate:g}" for rate in search["grid"]]
+    validation, grid_rates = search["sizes"]["validation"], [f"{r:g}" for r in search["grid"]]
     table = [
-        (row["label"], *(f"{row['search'][rate]:.3f}" for rate in grid_rates), f"{row['rate']:g}")
+        (
+            row["label"],
+            *(_with_interval(row["search"][rate], validation) for rate in grid_rates),
+            f"{row['rate']:g}",
+        )
         for row in rows
     ]
     labels = [row["label"] for row in rows]
@@ -292,6 +303,11 @@ def _rates(found: Mapping[str, Any]) -> list[str]:
     return parts
 
 
+def _with_interval(accuracy: float, texts: int) -> str:
+    """Return the accuracy of a single run with half of its confidence interval."""
+    return plus_minus({"accuracy": accuracy, "interval": wilson(accuracy, texts)})
+
+
 def _training(found: Mapping[str, Any]) -> list[str]:
     labels = [row["label"] for row in found["methods"]]
     figures = []
@@ -300,6 +316,9 @@ def _training(found: Mapping[str, Any]) -> list[str]:
         if histories:
             chart = history_chart(histories, order=labels, x="step", y=y)
             title = f"{y[0].upper()}{y[1:]}, first seed"
+            if field == "validation_curve":
+                low, high = wilson(0.5, found["task"]["sizes"]["validation"])
+                title += f"; every value is uncertain by up to ± {(high - low) / 2:.2f}"
             figures.append(_figure(svg(chart, name=field[:4], about=f"{title}, by step"), title))
     return [f'<div class="charts">{"".join(figures)}</div>', key(labels)] if figures else []
 

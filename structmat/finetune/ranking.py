@@ -81,7 +81,7 @@ def verdict(ranked: Mapping[str, Any] | None, method: str) -> str:
     return "tie" if method in ranked["tied"] else "worse"
 
 
-def plus_minus(row: Mapping[str, Any], digits: int = 3) -> str:
+def plus_minus(row: Mapping[str, Any]) -> str:
     """Return an accuracy with half the length of its confidence interval.
 
     Examples
@@ -90,7 +90,7 @@ def plus_minus(row: Mapping[str, Any], digits: int = 3) -> str:
     '0.750 ± 0.045'
     """
     low, high = row["interval"]
-    return f"{row['accuracy']:.{digits}f} ± {(high - low) / 2:.{digits}f}"
+    return f"{row['accuracy']:.3f} ± {(high - low) / 2:.3f}"
 
 
 def headline(found: Mapping[str, Any]) -> list[str]:
@@ -118,7 +118,7 @@ def headline(found: Mapping[str, Any]) -> list[str]:
 
 
 def _tied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    top, others = rows[0], [f"{row['label']} ({row['accuracy']:.3f})" for row in rows[1:]]
+    top, others = rows[0], [f"{row['label']} ({plus_minus(row)})" for row in rows[1:]]
     line = (
         f"Tie: the highest test accuracy, {plus_minus(top)} ({top['label']}), does not differ"
         " significantly from"
