@@ -11,19 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from structmat import parse
-from structmat._util.text_table import counted
 from structmat.finetune import before_training, result_tables
 from structmat.finetune.disagreements import by_answer
 from structmat.finetune.drawn_networks import caption, drawn
 from structmat.finetune.methods import Method
 from structmat.finetune.models import PACKAGED, Pretrained
-from structmat.finetune.ranking import (
-    DIFFERENCES,
-    agreement_line,
-    differences,
-    headline,
-    plus_minus,
-)
+from structmat.finetune.ranking import DIFFERENCES, differences, plus_minus
 from structmat.finetune.report_pictures import (
     accuracy_chart,
     history_chart,
@@ -31,6 +24,7 @@ from structmat.finetune.report_pictures import (
     network_drawing,
     svg,
 )
+from structmat.finetune.sentences import agreement_line, headline, rates_line, uncertainty
 from structmat.finetune.significance import wilson
 from structmat.viz.svg import shortened
 
@@ -117,50 +111,6 @@ def how_to_load(source: Pretrained, labels: int, output: Path) -> str:
 def command_line(arguments: Sequence[str]) -> str:
     """Return the command in a form that can be repeated."""
     return shlex.join(["structmat", *arguments])
-
-
-def uncertainty(found: Mapping[str, Any]) -> str:
-    """Return how the intervals and ties were determined."""
-    several = found["seeds"] > 1
-    if several:
-        spread = (
-            f"± is half of a 95 % confidence interval for the mean over {found['seeds']} seeds; it"
-            " covers the choice of the test texts and of the seeds."
-        )
-    else:
-        spread = (
-            "± is half of a 95 % confidence interval (Wilson), for the choice of the test texts."
-            " With one seed, it does not cover differences between training runs; use --seeds 3."
-        )
-    ranked = found["ranking"]
-    if ranked is None or not ranked["pairs"]:
-        return spread
-    count = len(ranked["pairs"])
-    corrected = f", with Holm’s correction for {count} comparisons" if count > 1 else ""
-    return (
-        f"{spread} Methods tie if their answers to the same test texts do not differ significantly"
-        f" ({ranked['test']}, 5 % level{corrected})."
-    )
-
-
-def rates_line(found: Mapping[str, Any]) -> str:
-    """Return how the learning rates were found."""
-    search = found["search"]
-    if search is not None:
-        sizes, epochs = search["sizes"], search["hyperparameters"]["epochs"]
-        return (
-            f"Learning rates: each method was trained with {len(search['grid'])} rates (--tune) on"
-            f" {counted(sizes['train'], 'training text')} for {counted(epochs, 'epoch')}, with one"
-            " seed; the rate with the highest accuracy on"
-            f" {counted(sizes['validation'], 'validation text')} was selected, or the smallest of"
-            " several. Test texts were not used."
-        )
-    if found["methods"][0]["rate_source"] == "given":
-        return "Learning rates: --rate, the same for all methods."
-    return (
-        "Learning rates: the default of each method, not adapted to this task; --tune searches for"
-        " rates, and --rate sets one for all methods."
-    )
 
 
 def _about(found: Mapping[str, Any]) -> str:

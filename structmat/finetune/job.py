@@ -22,7 +22,7 @@ from structmat.finetune import record as results
 from structmat.finetune.html_report import how_to_load, report_html
 from structmat.finetune.methods import Method, Settings, trainable, with_rates
 from structmat.finetune.models import Pretrained, is_main_process, processes, quiet, widths
-from structmat.finetune.ranking import headline
+from structmat.finetune.sentences import headline
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
 

@@ -10,7 +10,8 @@ import pytest
 
 from structmat.finetune.disagreements import SHOWN
 from structmat.finetune.html_report import report_html
-from structmat.finetune.ranking import headline, plus_minus
+from structmat.finetune.ranking import plus_minus
+from structmat.finetune.sentences import headline
 from tests.finetune.simulated import NAMES, simulated
 
 EMPTY = {"meta", "circle", "path", "use", "rect", "br"}
