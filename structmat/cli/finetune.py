@@ -95,7 +95,7 @@ def add(commands: Any) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from structmat.finetune import before_training, html_report, job, ranking, result_tables
+    from structmat.finetune import before_training, html_report, job, result_tables, sentences
     from structmat.finetune.models import pretrained
 
     settings = _settings(options)
@@ -118,10 +118,9 @@ def _finetune(options: argparse.Namespace) -> None:
         return
     print(plain(*result_tables.results(found)))
     print()
-    for line in (*ranking.headline(found), html_report.uncertainty(found)):
+    more = [sentences.uncertainty(found), sentences.rates_line(found)]
+    for line in (*found["headline"], *more, sentences.agreement_line(found)):
         print(textwrap.fill(line, _WIDTH))
-    if found["examples"]:
-        print(textwrap.fill(ranking.agreement_line(found), _WIDTH))
     print()
     print(f"report: {options.output / 'report.html'}")
     if found["best"]:

@@ -11,6 +11,7 @@ from structmat._util.text_table import Row, counted, plain
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.significance import wilson
 from structmat.finetune.task import Task
+from structmat.viz.svg import shortened
 
 # In docs/results/finetune-full.json, half of the whole decrease of the training loss took 18 to 39
 # steps, depending on the method; a test recomputes this.
@@ -19,7 +20,7 @@ FEWEST_STEPS = 40
 COARSE = 0.1  # half length of an interval above which the test part is called small
 
 CLASSES = ("class", "rows", "used", "train", "validation", "test")
-_LONGEST_LABEL = 30
+_LONGEST_LABEL, _MOST_CLASSES = 30, 20  # in the terminal
 
 
 def selection_lines(source: object, selection: Mapping[str, Any] | None) -> list[str]:
@@ -79,10 +80,11 @@ def class_rows(sizes: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
 
 
 def class_table(sizes: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table of classes as text."""
+    """Return the table of classes as text, without the last ones if there are many."""
     header, rows = class_rows(sizes)
-    cut = [(name[:_LONGEST_LABEL], *numbers) for name, *numbers in rows]
-    return plain(header, cut)
+    cut = [(shortened(name, _LONGEST_LABEL), *numbers) for name, *numbers in rows[:_MOST_CLASSES]]
+    more = len(rows) - len(cut)
+    return plain(header, cut) + (f"\n… and {counted(more, 'class', 'classes')}" if more else "")
 
 
 def most_frequent(task: Task) -> dict[str, Any]:

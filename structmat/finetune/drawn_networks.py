@@ -8,7 +8,6 @@ from typing import NamedTuple
 from structmat import parse
 from structmat._util.text_table import counted
 from structmat.analysis.reachability import is_dense, reach
-from structmat.errors import StructmatError
 from structmat.finetune.methods import Topology
 from structmat.networks.network import Network
 
@@ -54,7 +53,7 @@ def drawn(topology: Topology, widths: Sequence[int]) -> Network:
     for width in _SMALL:
         try:
             net = build(width)
-        except StructmatError:
+        except ValueError:  # a StructmatError, or that of a function of the user
             continue
         same = net.width < widths[0] and structure(net) == wanted
         if same and (wanted.dense or _shows_gaps(net)):

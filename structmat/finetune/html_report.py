@@ -16,7 +16,7 @@ from structmat.finetune.disagreements import by_answer
 from structmat.finetune.drawn_networks import caption, drawn
 from structmat.finetune.methods import Method
 from structmat.finetune.models import PACKAGED, Pretrained
-from structmat.finetune.ranking import DIFFERENCES, agreement_line, differences, headline
+from structmat.finetune.ranking import DIFFERENCES, differences, plus_minus
 from structmat.finetune.report_pictures import (
     accuracy_chart,
     history_chart,
@@ -24,7 +24,11 @@ from structmat.finetune.report_pictures import (
     network_drawing,
     svg,
 )
+from structmat.finetune.sentences import agreement_line, headline, rates_line, uncertainty
+from structmat.finetune.significance import wilson
+from structmat.viz.svg import shortened
 
+_LONGEST = 500  # maximum number of characters of a text on which methods disagree
 _OPTION = re.compile(r"(?<![\w-])--[a-z-]+(?: \d+)?")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # nothing is fetched, and no script runs
 
@@ -109,30 +113,6 @@ def command_line(arguments: Sequence[str]) -> str:
     return shlex.join(["structmat", *arguments])
 
 
-def uncertainty(found: Mapping[str, Any]) -> str:
-    """Return how the intervals and ties were determined."""
-    several = found["seeds"] > 1
-    if several:
-        spread = (
-            f"± is half of a 95 % confidence interval for the mean over {found['seeds']} seeds; it"
-            " covers the choice of the test texts and of the seeds."
-        )
-    else:
-        spread = (
-            "± is half of a 95 % confidence interval (Wilson), for the choice of the test texts."
-            " With one seed, it does not cover differences between training runs; use --seeds 3."
-        )
-    ranked = found["ranking"]
-    if ranked is None or not ranked["pairs"]:
-        return spread
-    count = len(ranked["pairs"])
-    corrected = f", with Holm’s correction for {count} comparisons" if count > 1 else ""
-    return (
-        f"{spread} Methods tie if their answers to the same test texts do not differ significantly"
-        f" ({ranked['test']}, 5 % level{corrected})."
-    )
-
-
 def _about(found: Mapping[str, Any]) -> str:
     sizes, labels = found["task"]["sizes"], found["task"]["labels"]
     common = found["task"]["most_frequent"]
@@ -163,9 +143,9 @@ def _results(found: Mapping[str, Any]) -> list[str]:
                 "Every method trains the classification head, and all but “head only” adapt every"
                 " linear layer of every block. The time of a step (forward pass, backward pass and"
                 f" update) is the median over {found['rounds']} interleaved rounds, relative to"
-                " LoRA. |RᵀR − I| is the orthogonality error, the largest entry in any layer;"
-                " merging is the largest difference between outputs of the merged and the unmerged"
-                " model.",
+                " LoRA. “Orthogonality” is the orthogonality error, the largest entry of |RᵀR − I|"
+                " in any layer; “merging” is the largest difference between outputs of the merged"
+                " and the unmerged model.",
                 "note",
             )
         )
@@ -212,7 +192,7 @@ def _examples(found: Mapping[str, Any]) -> list[str]:
             for answer, right, given in by_answer(example)
         )
         cards.append(
-            f"<li><blockquote>{html.escape(example['text'])}</blockquote>"
+            f"<li><blockquote>{html.escape(shortened(example['text'], _LONGEST))}</blockquote>"
             f"<dl><dt>label</dt><dd>{html.escape(example['label'])}</dd>{answers}</dl></li>"
         )
     votes = "" if found["seeds"] == 1 else " The answer of a method is that of most seeds."
@@ -231,12 +211,16 @@ def _rates(found: Mapping[str, Any]) -> list[str]:
     if search is None:
         table = [(row["label"], f"{row['rate']:g}") for row in rows]
         return [
-            _paragraph(_RATES[rows[0]["rate_source"]]),
+            _paragraph(rates_line(found)),
             result_tables.as_html(("method", "rate"), table, caption="Learning rates"),
         ]
-    sizes, grid_rates = search["sizes"], [f"{rate:g}" for rate in search["grid"]]
+    validation, grid_rates = search["sizes"]["validation"], [f"{r:g}" for r in search["grid"]]
     table = [
-        (row["label"], *(f"{row['search'][rate]:.3f}" for rate in grid_rates), f"{row['rate']:g}")
+        (
+            row["label"],
+            *(_with_interval(row["search"][rate], validation) for rate in grid_rates),
+            f"{row['rate']:g}",
+        )
         for row in rows
     ]
     labels = [row["label"] for row in rows]
@@ -248,12 +232,7 @@ def _rates(found: Mapping[str, Any]) -> list[str]:
     edges = (min(search["grid"]), max(search["grid"]))
     at_edge = [row["label"] for row in rows if row["rate"] in edges]
     parts = [
-        _paragraph(
-            f"Each method was trained with every rate of the grid (--tune) on {sizes['train']:,}"
-            f" training texts for {search['hyperparameters']['epochs']} epochs, with one seed; the"
-            f" rate with the highest accuracy on {sizes['validation']:,} validation texts was"
-            " selected, or the smallest of several. Test texts were not used."
-        ),
+        _paragraph(rates_line(found)),
         result_tables.as_html(
             ("method", *grid_rates, "selected"), table, caption="Validation accuracy by rate"
         ),
@@ -274,12 +253,9 @@ def _rates(found: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-# How the learning rates were found, without a search.
-_RATES = {
-    "default": "Each method was trained with its default learning rate, which was not adapted to"
-    " this task; --tune searches for rates, and --rate sets one for all methods.",
-    "given": "All methods were trained with the learning rate given by --rate.",
-}
+def _with_interval(accuracy: float, texts: int) -> str:
+    """Return the accuracy of a single run with half of its confidence interval."""
+    return plus_minus({"accuracy": accuracy, "interval": wilson(accuracy, texts)})
 
 
 def _training(found: Mapping[str, Any]) -> list[str]:
@@ -290,6 +266,9 @@ def _training(found: Mapping[str, Any]) -> list[str]:
         if histories:
             chart = history_chart(histories, order=labels, x="step", y=y)
             title = f"{y[0].upper()}{y[1:]}, first seed"
+            if field == "validation_curve":
+                low, high = wilson(0.5, found["task"]["sizes"]["validation"])
+                title += f"; every value is uncertain by up to ± {(high - low) / 2:.2f}"
             figures.append(_figure(svg(chart, name=field[:4], about=f"{title}, by step"), title))
     return [f'<div class="charts">{"".join(figures)}</div>', key(labels)] if figures else []
 

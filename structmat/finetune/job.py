@@ -22,6 +22,7 @@ from structmat.finetune import record as results
 from structmat.finetune.html_report import how_to_load, report_html
 from structmat.finetune.methods import Method, Settings, trainable, with_rates
 from structmat.finetune.models import Pretrained, is_main_process, processes, quiet, widths
+from structmat.finetune.sentences import headline
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
 
@@ -104,6 +105,7 @@ def run(
     seconds = _timed(job, methods)
     found = _summary(job, methods, records, seconds, tuning=tuning, complete=True)
     found["networks"] = networks
+    found["headline"] = headline(found)
     best = results.best(records, methods)
     if best is not None:
         found["best"] = {key: best[key] for key in ("method", "seed", "validation", "test")}

@@ -16,7 +16,7 @@ HEADER = (
     "trainable",
     "time/step",
     "rate",
-    "|RᵀR − I|",
+    "orthogonality",
     "merging",
 )
 

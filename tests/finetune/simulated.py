@@ -22,9 +22,8 @@ def simulated_task(tests=240):
 
     def example(k):
         label = k % 3
-        text = " ".join(
-            f"{word}{'abcdefgh'[k % 8]}" for word in rng.choice(words, 7, replace=False)
-        )
+        suffix = "".join("abcdefghij"[int(digit)] for digit in str(k))  # texts are distinct
+        text = " ".join(f"{word}{suffix}" for word in rng.choice(words, 7, replace=False))
         return Example(f"{LABELS[label]}: the {text}, number {k} <b>&amp; more</b>", label)
 
     parts = [tuple(example(k) for k in range(n)) for n in (600, 90, tests)]

@@ -92,6 +92,13 @@ def test_the_table_of_classes_has_the_rows_of_the_file_if_there_is_one():
     ]
 
 
+def test_the_table_of_many_classes_is_cut():
+    parts = [tuple(Example(f"t{k}", k) for k in range(70))] * 3
+    lines = class_table(classes(Task("t", tuple("x" * (k + 1) for k in range(70)), *parts)))
+    assert len(lines.splitlines()) == 1 + 20 + 1
+    assert lines.endswith("… and 50 classes")
+
+
 @pytest.mark.parametrize(
     ("lengths", "most", "longest", "said"),
     [

@@ -10,7 +10,8 @@ import pytest
 
 from structmat.finetune.disagreements import SHOWN
 from structmat.finetune.html_report import report_html
-from structmat.finetune.ranking import headline, plus_minus
+from structmat.finetune.ranking import plus_minus
+from structmat.finetune.sentences import headline
 from tests.finetune.simulated import NAMES, simulated
 
 EMPTY = {"meta", "circle", "path", "use", "rect", "br"}
@@ -132,7 +133,7 @@ def test_a_report_on_one_method_has_no_comparison():
     found, methods = simulated((0.9,), names=("boft",), rate=0.01)
     page = report_html(found, methods)
     said = " ".join(" ".join(Elements(page).texts).split())
-    assert "learning rate given by <code>--rate</code>." in page
+    assert "Learning rates: <code>--rate</code>, the same for all methods." in page
     assert "Differences from" not in said
     assert "tie" not in said.split()
 
@@ -140,7 +141,7 @@ def test_a_report_on_one_method_has_no_comparison():
 def test_the_default_rates_are_said_to_be_defaults():
     found, methods = simulated((0.5, 0.9), names=("head", "boft"))
     page = report_html(found, methods)
-    assert "its default learning rate" in page
+    assert "Learning rates: the default of each method" in page
     assert "<code>--tune</code> searches for rates" in page
 
 

@@ -11,6 +11,7 @@ from structmat.finetune import job, record
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Settings, named, rotation
 from structmat.finetune.models import pretrained
+from structmat.finetune.sentences import headline
 from structmat.finetune.training import logits, train
 
 HYPERPARAMETERS = Hyperparameters(epochs=2, batch=16, max_length=32, evaluations=2)
@@ -198,6 +199,7 @@ def test_the_record_has_the_answer_of_every_method_to_every_test_text(done, task
         low, high = row["interval"]
         assert low <= row["accuracy"] <= high
     assert found["ranking"]["test"] == "t test over texts and seeds"
+    assert found["headline"] == headline(found)
     assert sum(found["agreement"].values()) == len(task.test)
 
 

@@ -3,16 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structmat.finetune.html_report import uncertainty
 from structmat.finetune.methods import named
-from structmat.finetune.ranking import (
-    agreement_line,
-    differences,
-    headline,
-    plus_minus,
-    ranking,
-    verdict,
-)
+from structmat.finetune.ranking import differences, ranking, verdict
 from structmat.finetune.significance import LEVEL, paired
 from tests.finetune.simulated import NAMES, simulated
 
@@ -49,36 +41,6 @@ def test_equal_answers_tie_with_p_1():
 LABELS = {name: named(name).label for name in NAMES}
 
 
-def test_the_headline_names_the_winner_only_if_there_is_one():
-    found, _ = simulated((0.4, 0.6, 0.9), names=NAMES[:3])
-    (line,) = headline(found)
-    assert line.startswith("OFT b=16 is the most accurate method: 0.")
-    assert line.endswith("(p < 0.001 against each of the others).")
-    assert [verdict(found["ranking"], name) for name in NAMES[:3]] == ["worse", "worse", "best"]
-
-
-def test_the_headline_of_a_tie_names_the_tied_methods_and_their_costs():
-    found, _ = simulated((0.4, 0.75, 0.76, 0.75), names=NAMES[:4])
-    tie, others, costs, worse = headline(found)
-    top = LABELS[found["ranking"]["top"]]
-    assert tie.startswith("Tie: the highest test accuracy, 0.7")
-    assert tie.endswith(f"({top}), does not differ significantly from those of 2 other methods.")
-    for name in NAMES[1:4]:
-        assert (LABELS[name] in others) == (LABELS[name] != top)
-    assert costs.startswith(f"Of the tied methods, {LABELS['lora']} has the fewest parameters")
-    assert costs.count(LABELS["lora"]) == 1
-    assert worse == f"Significantly worse than {top}: head only."
-    assert [verdict(found["ranking"], name) for name in NAMES[:4]] == ["worse", *["tie"] * 3]
-
-
-def test_one_method_has_no_verdict_and_chance_is_recognised():
-    found, _ = simulated((0.3,), names=NAMES[:1])
-    accuracy, warning = headline(found)
-    assert accuracy == f"head only: test accuracy {plus_minus(found['methods'][0])}."
-    assert warning.startswith("No method is significantly better than always answering 'complaint'")
-    assert verdict(found["ranking"], "head") == ""
-
-
 def test_the_differences_are_those_of_the_pairs_with_the_best_method():
     found, _ = simulated((0.4, 0.75, 0.9), seeds=3, names=NAMES[:3])
     rows = {row["method"]: row for row in found["methods"]}
@@ -92,19 +54,3 @@ def test_the_differences_are_those_of_the_pairs_with_the_best_method():
         alone = [int(number) for number in line[3].split(" : ")]
         assert (alone[0] - alone[1]) / (3 * 240) == pytest.approx(expected)
         assert line[4:] == ("< 0.001", "worse")
-
-
-def test_the_uncertainty_says_what_the_intervals_cover():
-    one, _ = simulated((0.4, 0.75), names=NAMES[:2])
-    several, _ = simulated((0.4, 0.75, 0.8), seeds=3, names=NAMES[:3])
-    assert "With one seed, it does not cover differences between training runs" in uncertainty(one)
-    assert "(exact McNemar test, 5 % level)" in uncertainty(one)
-    assert "mean over 3 seeds" in uncertainty(several)
-    assert "Holm’s correction for 3 comparisons" in uncertainty(several)
-
-
-def test_the_counts_of_agreement_are_those_of_the_record():
-    found, _ = simulated((0.4, 0.75), names=NAMES[:2])
-    counts = found["agreement"]
-    assert sum(counts.values()) == 240
-    assert f"they disagree on {counts['disagree']}" in agreement_line(found)
