@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from structmat.cli.commands import command, print_json
+from structmat.errors import BaseModelWarning
 
 TARGETS = ("structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora", "merged")
 
@@ -50,6 +52,13 @@ def add(commands: Any) -> None:
         "--rank", type=int, metavar="R", help="rank of LoRA; the approximation error is reported"
     )
     parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="T",
+        help="choose the rank of each LoRA layer: the smallest with which the error relative to the"
+        " change of its weight (Frobenius norm) is at most T, such as 0.01; with --rank, at most R",
+    )
+    parser.add_argument(
         "--prefix",
         metavar="NAME",
         help="write LoRA as one file instead of a PEFT directory, with layers named NAME.…: unet or"
@@ -67,16 +76,19 @@ def _convert(options: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
     from structmat.convert import convert
 
-    done = convert(
-        options.source,
-        options.target,
-        to=options.to,
-        model=options.model,
-        rank=options.rank,
-        prefix=options.prefix,
-        nearest=options.nearest,
-        progress=True,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BaseModelWarning)  # it is also among the notes
+        done = convert(
+            options.source,
+            options.target,
+            to=options.to,
+            model=options.model,
+            rank=options.rank,
+            tolerance=options.tolerance,
+            prefix=options.prefix,
+            nearest=options.nearest,
+            progress=True,
+        )
     if options.json:
         print_json(done.to_dict())
     else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,24 @@ from structmat.convert import (
     lycoris,
     merged,
     peft_boft,
+    peft_files,
     peft_oft,
     peft_structmat,
     structmat_format,
 )
+from structmat.convert.base_model import compared, recalled
 from structmat.convert.common_form import LayerRotation
 from structmat.convert.detection import Opened, Pretrained, opened
 from structmat.convert.tensor_files import FileWeights
 from structmat.convert.writer_checks import refuse_shared
-from structmat.errors import FileError, StructmatError, abbreviated, checked_integer, suggest
+from structmat.errors import (
+    BaseModelWarning,
+    FileError,
+    StructmatError,
+    abbreviated,
+    checked_integer,
+    suggest,
+)
 
 TARGETS = {
     "structmat": "structmat's adapter files",
@@ -64,7 +74,8 @@ class Conversion:
     layers : dict of layer name → dict
         The "network" as text, the "side", and, except for merged models, the conversion error: for
         rotations "error", the largest error of a block entry; for LoRA "of_change" and "of_weight",
-        the Frobenius norm of the error relative to W' − W and to W.
+        the Frobenius norm of the error relative to W' − W and to W, and the "rank", which is 0 for
+        a layer that the adapter does not change.
     notes : list of str
     """
 
@@ -89,17 +100,18 @@ class Conversion:
     def __str__(self) -> str:
         head = f"{self.source}: {self.format} → {TARGETS[self.to]}, {self.target}"
         columns = {
-            "error": "error",
-            "of_change": "relative to change",
-            "of_weight": "relative to weight",
+            "rank": ("rank", "d"),
+            "error": ("error", ".1e"),
+            "of_change": ("relative to change", ".1e"),
+            "of_weight": ("relative to weight", ".1e"),
         }
         first: dict[str, Any] = next(iter(self.layers.values()), {})
-        shown = [key for key in columns if key in first]
+        shown = {key: form for key, (_, form) in columns.items() if key in first}
         rows = [
-            (name, row["network"], row["side"], *(f"{row[key]:.1e}" for key in shown))
+            (name, row["network"], row["side"], *(f"{row[k]:{form}}" for k, form in shown.items()))
             for name, row in self.layers.items()
         ]
-        header = ("layer", "network", "side", *(columns[key] for key in shown))
+        header = ("layer", "network", "side", *(columns[key][0] for key in shown))
         table = plain(header, rows, left=(0, 1, 2))
         return "\n".join([head, "", table, *(f"note: {note}" for note in self.notes)])
 
@@ -111,6 +123,7 @@ def convert(
     to: str = "structmat",
     model: Pretrained | None = None,
     rank: int | None = None,
+    tolerance: float | None = None,
     prefix: str | None = None,
     nearest: bool = False,
     progress: bool = False,
@@ -134,6 +147,11 @@ def convert(
         names if the source does not specify them.
     rank : int, optional
         The rank of LoRA.
+    tolerance : float, optional
+        For LoRA, instead of or in addition to the rank: each layer has the smallest rank with which
+        the relative Frobenius error of its change, W' − W, is at most this number between 0 and 1.
+        If both are given, `rank` is the largest rank of a layer, and a note lists the layers that
+        exceed the tolerance.
     prefix : str, optional
         For LoRA: write a single file, in which layer names begin with this prefix, instead of
         PEFT's files. Diffusers expects "unet" or "transformer", and ComfyUI also accepts
@@ -160,6 +178,12 @@ def convert(
     MissingExtraError
         Without safetensors (extra `adapters`), or PEFT (extra `peft`) for structmat's PEFT method.
 
+    Warns
+    -----
+    BaseModelWarning
+        If the source contains fingerprints of the weights that it was trained on, and those of the
+        model differ; see `load_adapter`.
+
     Examples
     --------
     >>> import tempfile
@@ -173,10 +197,11 @@ def convert(
     ['adapter_config.json', 'adapter_model.safetensors']
     """
     start, end = Path(source), Path(target)
-    _check(to, end, model, rank, prefix)
+    limits = _limits(to, rank, tolerance)
+    _check(to, end, model, prefix)
     if not isinstance(nearest, bool):
         raise StructmatError(f"nearest={abbreviated(nearest)}: nearest must be True or False")
-    found = opened(start, model)
+    found, warning = _compared(start, opened(start, model))
     rotations = found.adaptation.rotations
     if to == "structmat" and found.adaptation.source == "structmat":
         raise FileError(f"{start} is already in structmat's format; choose another format")
@@ -185,6 +210,9 @@ def convert(
         for name, rotation in rotations.items()
     }
     notes = list(found.adaptation.notes)
+    if warning is not None:
+        warnings.warn(warning, BaseModelWarning, stacklevel=2)
+        notes.append(warning)
     try:
         with _new(end, to, model, prefix) as place:
             notes += _write(
@@ -193,7 +221,7 @@ def convert(
                 end,
                 to,
                 rows,
-                rank=rank,
+                limits=limits,
                 prefix=prefix,
                 nearest=nearest,
                 progress=progress,
@@ -203,6 +231,15 @@ def convert(
     return Conversion(start, end, found.adaptation.source, to, rows, notes)
 
 
+def _compared(source: Path, found: Opened) -> tuple[Opened, str | None]:
+    """Return the adapter with fingerprints, and a warning if it belongs to another model."""
+    path = source / peft_files.TENSORS if source.is_dir() else source
+    rotations, warning = recalled(path, found.adaptation.rotations), None
+    if found.weights is not None and found.names is not None:
+        rotations, warning = compared(rotations, found.weights, found.names.of)
+    return replace(found, adaptation=replace(found.adaptation, rotations=rotations)), warning
+
+
 def _write(
     opened: Opened,
     place: Path,
@@ -210,7 +247,7 @@ def _write(
     to: str,
     rows: dict[str, dict[str, Any]],
     *,
-    rank: int | None,
+    limits: lora.Limits,
     prefix: str | None,
     nearest: bool,
     progress: bool,
@@ -234,13 +271,12 @@ def _write(
         return merged.write(
             found, rotations, place, weights=weights, names=names, called=target, progress=progress
         )
-    assert rank is not None
     layers = _each(rotations, "LoRA", shown=progress)
-    lost, notes = lora.write(
-        found, layers, place, rank=rank, weights=weights, keys=names.of, prefix=prefix
+    done, notes = lora.write(
+        found, layers, place, limits=limits, weights=weights, keys=names.of, prefix=prefix
     )
-    _note(rows, "of_change", {name: of_change for name, (of_change, _) in lost.items()})
-    _note(rows, "of_weight", {name: of_weight for name, (_, of_weight) in lost.items()})
+    for name, row in done.items():
+        rows[name] |= row._asdict()
     return notes
 
 
@@ -260,18 +296,30 @@ def _each(
                 steps.update()
 
 
-def _check(
-    to: str, target: Path, model: Pretrained | None, rank: int | None, prefix: str | None
-) -> None:
-    """Check the combination of options before any work starts."""
-    if to not in TARGETS:
-        raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
-    if (to == "lora") != (rank is not None):
+def _limits(to: str, rank: int | None, tolerance: float | None) -> lora.Limits:
+    """Check the rank and the tolerance of LoRA."""
+    if to in TARGETS and (to == "lora") != (rank is not None or tolerance is not None):
         raise StructmatError(
-            "lora needs a rank, and no other format takes one: --to lora --rank 16"
+            "lora needs a rank or a tolerance, and no other format takes one: --to lora --rank 16,"
+            " or --to lora --tolerance 0.01"
         )
     if rank is not None:
         checked_integer(rank, "rank", 1)
+    if tolerance is None:
+        return lora.Limits(rank)
+    given: Any = tolerance
+    is_number = isinstance(given, float | int) and not isinstance(given, bool)
+    if not is_number or not 0 < given < 1:
+        raise StructmatError(
+            f"tolerance={abbreviated(tolerance)}: it must be a number between 0 and 1, such as 0.01"
+        )
+    return lora.Limits(rank, float(tolerance))
+
+
+def _check(to: str, target: Path, model: Pretrained | None, prefix: str | None) -> None:
+    """Check the combination of options before any work starts."""
+    if to not in TARGETS:
+        raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
     if to in ("lora", "merged") and model is None:
         raise StructmatError(
             f"to={abbreviated(to)} needs the weights; give the pretrained model (model=, --model)"

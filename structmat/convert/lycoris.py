@@ -19,6 +19,7 @@ from torch import Tensor
 
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
+from structmat.convert.base_model import fingerprint_metadata
 from structmat.convert.common_form import CONV1D, EMBEDDING, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley
 from structmat.convert.subnetworks import Build, best
@@ -152,7 +153,7 @@ def write(
             tensors[f"{stem}.rescale"] = rotation.scale.to(rotation.dtype).reshape(
                 width, *[1] * axes
             )
-    write_bytes(path, to_bytes(tensors))
+    write_bytes(path, to_bytes(tensors, fingerprint_metadata(rotations)))
     return errors, []
 
 
