@@ -28,8 +28,8 @@ def add(commands: Any) -> None:
         "source",
         type=Path,
         metavar="IN",
-        help="a directory saved by structmat or PEFT (structmat, BOFT, OFT, HRA), or a safetensors"
-        " file from LyCORIS (BOFT, diag-OFT) or GSOFT",
+        help="a directory saved by structmat or PEFT (structmat, BOFT, OFT, HRA, PSOFT, RoAd), or a"
+        " safetensors file from LyCORIS (BOFT, diag-OFT) or GSOFT",
     )
     parser.add_argument(
         "target",
@@ -59,6 +59,13 @@ def add(commands: Any) -> None:
         " change of its weight (Frobenius norm) is at most T, such as 0.01; with --rank, at most R",
     )
     parser.add_argument(
+        "--svd",
+        choices=("exact", "randomised"),
+        default="exact",
+        help="how the singular vectors for LoRA are computed; randomised is faster for wide layers"
+        " and low ranks, and slightly less accurate (default: exact)",
+    )
+    parser.add_argument(
         "--prefix",
         metavar="NAME",
         help="write LoRA as one file instead of a PEFT directory, with layers named NAME.…: unet or"
@@ -85,6 +92,7 @@ def _convert(options: argparse.Namespace) -> None:
             model=options.model,
             rank=options.rank,
             tolerance=options.tolerance,
+            svd=options.svd,
             prefix=options.prefix,
             nearest=options.nearest,
             progress=True,

@@ -124,6 +124,7 @@ def convert(
     model: Pretrained | None = None,
     rank: int | None = None,
     tolerance: float | None = None,
+    svd: str = "exact",
     prefix: str | None = None,
     nearest: bool = False,
     progress: bool = False,
@@ -133,8 +134,9 @@ def convert(
     Parameters
     ----------
     source : path
-        A directory written by structmat, or by PEFT with structmat's method, BOFT, OFT or HRA; or a
-        safetensors file from LyCORIS (BOFT, diag-OFT) or GSOFT. The format is detected.
+        A directory written by structmat, or by PEFT with structmat's method, BOFT, OFT, HRA,
+        PSOFT or RoAd; or a safetensors file from LyCORIS (BOFT, diag-OFT) or GSOFT. The format is
+        detected.
     target : path
         A safetensors file for LyCORIS, GSOFT, LoRA with a prefix, and merging into a pretrained
         model that is one file; otherwise a directory. It must not exist yet, unless it is an empty
@@ -152,6 +154,11 @@ def convert(
         the relative Frobenius error of its change, W' − W, is at most this number between 0 and 1.
         If both are given, `rank` is the largest rank of a layer, and a note lists the layers that
         exceed the tolerance.
+    svd : {"exact", "randomised"}
+        For LoRA: how singular vectors are computed. Randomised subspace iteration takes much less
+        time for wide layers and low ranks; its error may be slightly larger than that of the best
+        approximation, and the rank slightly larger than the smallest. The reported errors are those
+        of the result in either case.
     prefix : str, optional
         For LoRA: write a single file, in which layer names begin with this prefix, instead of
         PEFT's files. Diffusers expects "unet" or "transformer", and ComfyUI also accepts
@@ -197,7 +204,7 @@ def convert(
     ['adapter_config.json', 'adapter_model.safetensors']
     """
     start, end = Path(source), Path(target)
-    limits = _limits(to, rank, tolerance)
+    limits = _limits(to, rank, tolerance, svd)
     _check(to, end, model, prefix)
     if not isinstance(nearest, bool):
         raise StructmatError(f"nearest={abbreviated(nearest)}: nearest must be True or False")
@@ -296,8 +303,12 @@ def _each(
                 steps.update()
 
 
-def _limits(to: str, rank: int | None, tolerance: float | None) -> lora.Limits:
-    """Check the rank and the tolerance of LoRA."""
+def _limits(to: str, rank: int | None, tolerance: float | None, svd: str) -> lora.Limits:
+    """Check the rank and the tolerance of LoRA, and how singular vectors are computed."""
+    if svd not in lora.SVDS or (svd != lora.SVDS[0] and to != "lora"):
+        raise StructmatError(
+            f"svd={abbreviated(svd)}: it must be 'exact' or, for lora only, 'randomised'"
+        )
     if to in TARGETS and (to == "lora") != (rank is not None or tolerance is not None):
         raise StructmatError(
             "lora needs a rank or a tolerance, and no other format takes one: --to lora --rank 16,"
@@ -306,14 +317,14 @@ def _limits(to: str, rank: int | None, tolerance: float | None) -> lora.Limits:
     if rank is not None:
         checked_integer(rank, "rank", 1)
     if tolerance is None:
-        return lora.Limits(rank)
+        return lora.Limits(rank, svd=svd)
     given: Any = tolerance
     is_number = isinstance(given, float | int) and not isinstance(given, bool)
     if not is_number or not 0 < given < 1:
         raise StructmatError(
             f"tolerance={abbreviated(tolerance)}: it must be a number between 0 and 1, such as 0.01"
         )
-    return lora.Limits(rank, float(tolerance))
+    return lora.Limits(rank, float(tolerance), svd)
 
 
 def _check(to: str, target: Path, model: Pretrained | None, prefix: str | None) -> None:

@@ -36,6 +36,8 @@ from structmat.convert.tensor_files import Weights, weight_of
 from structmat.convert.writer_checks import refuse_base
 from structmat.errors import FileError
 
+SVDS = ("exact", "randomised")
+_FIRST = 32  # the number of singular vectors that the randomised algorithm tries first
 _SLACK = 1e-9  # relative, for rounding in float64
 _DIFFUSERS = "lora_adapter_metadata"  # the key under which diffusers stores a LoRA's settings
 
@@ -62,11 +64,14 @@ class Limits:
     rank : int, optional
         The rank of all layers or, with a tolerance, the largest rank.
     tolerance : float, optional
-        The relative Frobenius error of the change of a layer that its rank must not exceed.
+        The largest relative Frobenius error of the change of a layer, unless `rank` is too small.
+    svd : {"exact", "randomised"}
+        Whether singular vectors are exact or found by randomised subspace iteration.
     """
 
     rank: int | None = None
     tolerance: float | None = None
+    svd: str = "exact"
 
 
 class Converted(NamedTuple):
@@ -98,27 +103,75 @@ def truncate(change: Tensor, dtype: torch.dtype, limits: Limits) -> Truncated:
     >>> [truncate(change, torch.float64, Limits(tolerance=t)).rank for t in (0.5, 0.6, 0.7)]
     [2, 1, 1]
     """
+    most = min(*change.shape, limits.rank or max(change.shape))
+    goal = -1.0 if limits.tolerance is None else (limits.tolerance * (1 + _SLACK)) ** 2
+    count = most if limits.tolerance is None else min(_FIRST, most)
+    found = _decomposed(change, count, limits.svd)
+    while float(found.lost[-1]) > max(goal, 0) and count < most:
+        count = min(2 * count, most)
+        found = _decomposed(change, count, limits.svd)
+    rank = min(int((found.lost > goal).sum()), most)
+    made = _of_rank(change, found, rank, dtype)
+    while made.error**2 > goal >= 0 and rank < min(most, found.vectors.shape[1]):
+        rank += 1
+        made = _of_rank(change, found, rank, dtype)
+    return made
+
+
+class _Decomposed(NamedTuple):
+    """Singular vectors of a matrix, the largest value first, and the error of each rank.
+
+    Attributes
+    ----------
+    vectors : (out, k) or (in, k)
+    left : bool
+        Whether these are left singular vectors.
+    lost : (k + 1,)
+        The squared relative errors of the ranks 0 to k.
+    """
+
+    vectors: Tensor
+    left: bool
+    lost: Tensor
+
+
+def _decomposed(change: Tensor, count: int, svd: str) -> _Decomposed:
+    """Return at least `count` singular vectors."""
+    randomised = svd == "randomised" and 2 * count < min(change.shape)
+    return _randomised(change, count) if randomised else _exact(change)
+
+
+def _exact(change: Tensor) -> _Decomposed:
     wide = change.shape[0] <= change.shape[1]
     squares, vectors = torch.linalg.eigh(change @ change.T if wide else change.T @ change)
-    vectors = vectors.flip(1)  # the largest singular value first
-    most = len(squares) if limits.rank is None else min(limits.rank, len(squares))
-    if limits.tolerance is None:
-        return _of_rank(change, vectors[:, :most], dtype, wide=wide)
-    lost = squares.clamp_min(0).cumsum(0).flip(0)  # the squared error of rank 0, 1, …
-    tolerance = limits.tolerance * (1 + _SLACK)
-    rank = min(int((lost > tolerance**2 * float(change.square().sum())).sum()), most)
-    found = _of_rank(change, vectors[:, :rank], dtype, wide=wide)
-    while found.error > tolerance and found.rank < most:
-        found = _of_rank(change, vectors[:, : found.rank + 1], dtype, wide=wide)
-    return found
+    lost = torch.cat([squares.new_zeros(1), squares.clamp_min(0).cumsum(0)]).flip(0)
+    return _Decomposed(vectors.flip(1), wide, lost / lost[0].clamp_min(1e-300))
 
 
-def _of_rank(change: Tensor, vectors: Tensor, dtype: torch.dtype, *, wide: bool) -> Truncated:
-    """Return the projection of a matrix on the given singular vectors, as rounded factors."""
-    b, a = (vectors, vectors.T @ change) if wide else (change @ vectors, vectors.T)
-    roots = (a.norm(dim=1) if wide else b.norm(dim=0)).sqrt()
+def _randomised(change: Tensor, count: int) -> _Decomposed:
+    """Return approximate left singular vectors.
+
+    Halko, Martinsson and Tropp, Finding structure with randomness (2011), Algorithms 4.4 and 5.1,
+    with two iterations and ten additional vectors.
+    """
+    draw = torch.Generator().manual_seed(0)
+    start = torch.randn(change.shape[1], count + 10, generator=draw, dtype=change.dtype)
+    basis, _ = torch.linalg.qr(change @ start)
+    for _ in range(2):
+        basis, _ = torch.linalg.qr(change @ torch.linalg.qr(change.T @ basis)[0])
+    left, values, _ = torch.linalg.svd(basis.T @ change, full_matrices=False)
+    kept = torch.cat([values.new_zeros(1), values[:count].square().cumsum(0)])
+    lost = 1 - kept / change.square().sum().clamp_min(1e-300)
+    return _Decomposed((basis @ left)[:, :count], True, lost)  # noqa: FBT003
+
+
+def _of_rank(change: Tensor, found: _Decomposed, rank: int, dtype: torch.dtype) -> Truncated:
+    """Return the projection of a matrix on the first singular vectors, as rounded factors."""
+    vectors = found.vectors[:, :rank]
+    b, a = (vectors, vectors.T @ change) if found.left else (change @ vectors, vectors.T)
+    roots = (a.norm(dim=1) if found.left else b.norm(dim=0)).sqrt()
     inverse = torch.where(roots > 0, roots, torch.inf).reciprocal()
-    into_b, into_a = (roots, inverse) if wide else (inverse, roots)  # balances the norms
+    into_b, into_a = (roots, inverse) if found.left else (inverse, roots)  # balances the norms
     left, right = (b * into_b).to(dtype), (a * into_a[:, None]).to(dtype)
     error = float((change - left.to(change) @ right.to(change)).norm())
     norm = float(change.norm())

@@ -1,6 +1,7 @@
 """LoRA of a given rank, or of the smallest ranks within a tolerance."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,6 +42,25 @@ def test_the_rank_is_the_smallest_within_the_tolerance(rows, columns, seed, rate
     assert found.rank == 0 or errors[found.rank - 1] > tolerance * (1 - 1e-6)
     capped = truncate(torch.from_numpy(matrix), torch.float64, Limits(2, tolerance))
     assert capped.rank == min(2, found.rank)
+
+
+@pytest.mark.parametrize("shape", [(120, 200), (200, 120), (150, 150)])
+@pytest.mark.parametrize("limits", [Limits(5), Limits(tolerance=0.2), Limits(40, 0.05)])
+def test_randomised_vectors_are_nearly_as_good_as_exact_ones(shape, limits):
+    for rate in (0.8, 0.95, 1.0):
+        matrix = torch.from_numpy(decaying(*shape, 0, rate))
+        best = truncate(matrix, torch.float64, limits)
+        found = truncate(matrix, torch.float64, replace(limits, svd="randomised"))
+        assert found.error == pytest.approx(
+            float((matrix - found.b @ found.a).norm() / matrix.norm()), rel=1e-9
+        )
+        assert best.rank <= found.rank <= 1.1 * best.rank + 1
+        if found.rank == best.rank:
+            assert best.error * (1 - 1e-9) <= found.error <= 1.05 * best.error
+        if limits.tolerance is not None and limits.rank is None:
+            assert found.error <= limits.tolerance * (1 + 1e-8)
+        again = truncate(matrix, torch.float64, replace(limits, svd="randomised"))
+        assert torch.equal(again.b, found.b)
 
 
 def test_rounding_can_require_a_higher_rank_or_exceed_the_tolerance():
@@ -194,3 +214,10 @@ def test_an_invalid_tolerance_is_refused(tmp_path, tolerance):
         convert(tmp_path, tmp_path / "lora", to="lora", tolerance=tolerance, model=linears())
     with pytest.raises(StructmatError, match="no other format takes one: --to lora --rank 16"):
         convert(tmp_path, tmp_path / "boft", to="peft-boft", tolerance=tolerance)
+
+
+@pytest.mark.parametrize(("to", "svd"), [("lora", "fast"), ("peft-boft", "randomised")])
+def test_an_invalid_svd_is_refused(tmp_path, to, svd):
+    rank = 2 if to == "lora" else None
+    with pytest.raises(StructmatError, match=f"svd='{svd}': it must be 'exact' or, for lora only"):
+        convert(tmp_path, tmp_path / "out", to=to, svd=svd, rank=rank, model=linears())
