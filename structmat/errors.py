@@ -82,6 +82,13 @@ class FileError(StructmatError):
     """
 
 
+class BaseModelWarning(UserWarning):
+    """The weights of a model differ from those that an adapter was trained on.
+
+    The adapter belongs to another model, or has already been merged into this one.
+    """
+
+
 class MissingExtraError(StructmatError, ImportError):
     """An optional dependency is not installed; the message names the extra that installs it."""
 

@@ -6,6 +6,7 @@ did not find the mistake, it would report the ignore as unused.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
@@ -68,11 +69,12 @@ def learning(folder: Path) -> None:
     rotation = Orthogonal(sm.monarch(12))
     assert_type(rotation.adjoint(torch.ones(3, 12)), torch.Tensor)
     assert_type(rotation.matrix(), torch.Tensor)
-    model = adapt(nn.Sequential(nn.Linear(12, 4)), "monarch")
+    plain = nn.Sequential(nn.Linear(12, 4))
+    model = adapt(copy.deepcopy(plain), "monarch")
     assert_type(model, nn.Module)
     assert_type(adapters(model), dict[str, AdaptedLayer])
     save_adapter(model, folder / "adapter")
-    again = load_adapter(nn.Sequential(nn.Linear(12, 4)), folder / "adapter")
+    again = load_adapter(plain, folder / "adapter")
     assert_type(merge(again, unload=True), nn.Module)
 
 

@@ -45,6 +45,18 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return names separated by commas, with the number of those beyond a maximum.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], 2)
+    ('a, b, c', 'a, b and 1 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def cell(tag: str, text: str, attributes: str = "") -> str:
     """Return one cell of an HTML table.
 

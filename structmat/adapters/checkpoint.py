@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from structmat._util.files import LONGEST, make_directory, parse_json, read_bytes, write_bytes
+from structmat.adapters.base_check import fingerprints, mismatch
+from structmat.adapters.base_fingerprint import Fingerprint
 from structmat.adapters.distributed import Writers, gathered, plain_name, unwrapped
 from structmat.adapters.model import check_plain, insert, own_adapters, trained_whole
 from structmat.adapters.recipes import Recipe
@@ -30,6 +33,7 @@ from structmat.adapters.saved_tensors import (
 )
 from structmat.adapters.shared_weights import names_of_layers
 from structmat.errors import (
+    BaseModelWarning,
     FileError,
     StructmatError,
     abbreviated,
@@ -54,9 +58,10 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
 
     This comprises the generators, scales and biases of every adapter, the modules trained in full,
     and the running statistics of normalisation layers, which training also changes. The JSON file
-    contains the whole networks, so later changes to a family do not affect it. Both files are first
-    written under temporary names, so an interrupted run leaves either the old files or a pair that
-    `load_adapter` rejects.
+    contains the whole networks, so later changes to a family do not affect it, and a fingerprint of
+    each layer's base weight, so that `load_adapter` can recognise another model. Both files are
+    first written under temporary names, so an interrupted run leaves either the old files or a pair
+    that `load_adapter` rejects.
 
     If several processes train the model, one of them writes the files. If `fully_shard` split the
     parameters, every process must call this function, which gathers them; with `DDP`, every process
@@ -111,7 +116,8 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
         for every in names_of_layers(model)
         if len(every) > 1
     }
-    saved = Saved(recipes, weights, trained, statistics, names)
+    prints = fingerprints(found, gather=True)
+    saved = Saved(recipes, weights, trained, statistics, names, prints)
     try:
         if writers.mine:
             write_adapter(Path(directory), saved, values)
@@ -145,6 +151,8 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
         }
         if name in saved.names:
             layers[name]["names"] = saved.names[name]
+        if name in saved.fingerprints:
+            layers[name]["fingerprint"] = saved.fingerprints[name].to_dict()
     data = to_bytes(values)
     settings = {
         "format": FORMAT,
@@ -211,6 +219,13 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
         frozen ones. After any of these errors, the model is unchanged.
     MissingExtraError
         Without safetensors (extra `adapters`).
+
+    Warns
+    -----
+    BaseModelWarning
+        If the weights of adapted layers differ from those that the adapter was trained on by more
+        than the rounding between dtypes, or already contain the adapter. Quantised weights are not
+        compared.
     """
     folder = Path(directory)
     saved, tensors = read_adapter(folder)
@@ -225,6 +240,9 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     with torch.no_grad():
         for name, value in tensors.items():
             targets[name].copy_(value)
+    prints = {n: f for n, f in saved.fingerprints.items() if not saved.recipes[n].base}
+    if (message := mismatch(made, prints)) is not None:
+        warnings.warn(message, BaseModelWarning, stacklevel=2)
     return model
 
 
@@ -282,7 +300,12 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
             for name, layer in layers.items()
             if "names" in layer
         }
-        return Saved(recipes, weights, trained, statistics, names)
+        prints = {
+            str(name): Fingerprint.from_dict(layer["fingerprint"])
+            for name, layer in layers.items()
+            if "fingerprint" in layer
+        }
+        return Saved(recipes, weights, trained, statistics, names, prints)
     except StructmatError as error:
         raise FileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:

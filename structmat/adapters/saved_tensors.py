@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.adapters.adapted_layer import ONLY, PREFIX, SCALE, AdaptedLayer
+from structmat.adapters.base_fingerprint import Fingerprint
 from structmat.adapters.distributed import plain_name, unwrapped
 from structmat.adapters.layouts import COMPLEX, Layer, is_rotated, layout_for, named_layers
 from structmat.adapters.model import adapted, adapters, trained_whole
@@ -37,6 +38,7 @@ class Saved:
     trained: list[str]
     statistics: list[str]
     names: dict[str, list[str]] = field(default_factory=dict)  # of layers with several names
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)  # of the layers' own weights
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from structmat.cli.commands import command, print_json
+from structmat.errors import BaseModelWarning
 
 TARGETS = (
     *("structmat", "peft", "peft-boft", "peft-oft"),
@@ -31,8 +33,9 @@ def add(commands: Any) -> None:
         "source",
         type=Path,
         metavar="IN",
-        help="a directory saved by structmat, PEFT or diffusers (structmat, BOFT, OFT, HRA), or a"
-        " safetensors file from LyCORIS, sd-scripts, OneTrainer, ComfyUI, diffusers or GSOFT",
+        help="a directory saved by structmat, PEFT or diffusers (structmat, BOFT, OFT, HRA, PSOFT,"
+        " RoAd), or a safetensors file from LyCORIS, sd-scripts, OneTrainer, ComfyUI, diffusers or"
+        " GSOFT",
     )
     parser.add_argument(
         "target",
@@ -53,6 +56,20 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--rank", type=int, metavar="R", help="rank of LoRA; the approximation error is reported"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="T",
+        help="choose the rank of each LoRA layer: the smallest with which the error relative to the"
+        " change of its weight (Frobenius norm) is at most T, such as 0.01; with --rank, at most R",
+    )
+    parser.add_argument(
+        "--svd",
+        choices=("exact", "randomised"),
+        default="exact",
+        help="how the singular vectors for LoRA are computed; randomised is faster for wide layers"
+        " and low ranks, and slightly less accurate (default: exact)",
     )
     parser.add_argument(
         "--prefix",
@@ -83,18 +100,22 @@ def _convert(options: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
     from structmat.convert import convert
 
-    done = convert(
-        options.source,
-        options.target,
-        to=options.to,
-        model=options.model,
-        rank=options.rank,
-        prefix=options.prefix,
-        component=options.component,
-        convention=options.convention,
-        nearest=options.nearest,
-        progress=True,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BaseModelWarning)  # it is also among the notes
+        done = convert(
+            options.source,
+            options.target,
+            to=options.to,
+            model=options.model,
+            rank=options.rank,
+            tolerance=options.tolerance,
+            svd=options.svd,
+            prefix=options.prefix,
+            component=options.component,
+            convention=options.convention,
+            nearest=options.nearest,
+            progress=True,
+        )
     if options.json:
         print_json(done.to_dict())
     else:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from structmat.adapters.base_fingerprint import Fingerprint
 from structmat.adapters.layouts import (
     ChannelsLayout,
     Conv1DLayout,
@@ -28,7 +29,7 @@ from structmat.networks.network import Network
 Blocks: TypeAlias = list[Tensor]  # float64, one (n, r, r) for each bank
 Shape: TypeAlias = tuple[int, ...]
 
-REFLECTIONS = "reflections"
+ONE_SWITCH = "one switch"  # the blocks of a network that consists of one switch of all wires
 LINEAR, CONV1D = LinearLayout.__name__, Conv1DLayout.__name__
 QUANTISED = QuantisedLinearLayout.__name__
 EMBEDDING = EmbeddingLayout.__name__
@@ -67,6 +68,8 @@ class LayerRotation:
         PEFT's files do for an embedding with added rows.
     series : (n, r, r) tensor, optional
         The matrices Q, if all blocks have the form I + 2Q + 2Q² + 2Q³ + Q⁴.
+    fingerprint : Fingerprint, optional
+        The fingerprint of the weight on which the rotation was trained.
     """
 
     network: Network
@@ -82,6 +85,7 @@ class LayerRotation:
     layer: Layer | None = None
     field: str = "receptive"
     base: Tensor | None = None
+    fingerprint: Fingerprint | None = None
 
     @property
     def is_scaled(self) -> bool:
@@ -283,6 +287,32 @@ def rotate(rotation: LayerRotation, weight: Tensor) -> Tensor:
     if rotation.scale is not None:
         outputs = outputs * rotation.scale.to(outputs)
     return kind.from_neurons(layer, kind.from_outputs(layer, outputs))
+
+
+def unrotate(rotation: LayerRotation, weight: Tensor) -> Tensor:
+    """Return the weight in float64 that `rotate` maps to the given one."""
+    net = rotation.network
+    inverse = LayerRotation(
+        Network(net.width, net.stages[::-1]),
+        lambda: _inverses(net, rotation.blocks()),
+        rotation.side,
+        kind=rotation.kind,
+        weight=rotation.weight,
+        layer=rotation.layer,
+    )
+    if rotation.scale is not None:
+        kind, layer = layout(rotation)
+        outputs = kind.by_outputs(layer, kind.neurons(layer, weight.to(torch.float64)))
+        outputs = outputs / rotation.scale.to(outputs)
+        weight = kind.from_neurons(layer, kind.from_outputs(layer, outputs))
+    return rotate(inverse, weight)
+
+
+def _inverses(net: Network, blocks: Blocks) -> Blocks:
+    """Return the inverse blocks, in the order of the network with its stages reversed."""
+    rest = iter(blocks)
+    by_stage = [[torch.linalg.inv(next(rest)) for _ in stage.banks] for stage in net.stages]
+    return [block for stage in reversed(by_stage) for block in stage]
 
 
 def _rotated_rows(rotation: LayerRotation, rows: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,17 +22,27 @@ from structmat.convert import (
     lycoris,
     merged,
     peft_boft,
+    peft_files,
     peft_oft,
     peft_structmat,
     structmat_format,
 )
 from structmat.convert.adapter_file import checked_component
+from structmat.convert.base_model import compared, recalled
 from structmat.convert.common_form import LayerRotation
 from structmat.convert.detection import CONVENTIONS, Opened, Pretrained, opened
 from structmat.convert.flat_names import flat_names
+from structmat.convert.subnetworks import without_identities
 from structmat.convert.tensor_files import FileWeights
 from structmat.convert.writer_checks import refuse_shared
-from structmat.errors import FileError, StructmatError, abbreviated, checked_integer, suggest
+from structmat.errors import (
+    BaseModelWarning,
+    FileError,
+    StructmatError,
+    abbreviated,
+    checked_integer,
+    suggest,
+)
 
 TARGETS = {
     "structmat": "structmat's adapter files",
@@ -73,7 +84,8 @@ class Conversion:
     layers : dict of layer name → dict
         The "network" as text, the "side", and, except for merged models, the conversion error: for
         rotations "error", the largest error of a block entry; for LoRA "of_change" and "of_weight",
-        the Frobenius norm of the error relative to W' − W and to W.
+        the Frobenius norm of the error relative to W' − W and to W, and the "rank", which is 0 for
+        a layer that the adapter does not change.
     notes : list of str
     metadata : dict of str → str
         The metadata of the source, if it is a file of another program.
@@ -102,17 +114,18 @@ class Conversion:
     def __str__(self) -> str:
         head = f"{self.source}: {self.format} → {TARGETS[self.to]}, {self.target}"
         columns = {
-            "error": "error",
-            "of_change": "relative to change",
-            "of_weight": "relative to weight",
+            "rank": ("rank", "d"),
+            "error": ("error", ".1e"),
+            "of_change": ("relative to change", ".1e"),
+            "of_weight": ("relative to weight", ".1e"),
         }
         first: dict[str, Any] = next(iter(self.layers.values()), {})
-        shown = [key for key in columns if key in first]
+        shown = {key: form for key, (_, form) in columns.items() if key in first}
         rows = [
-            (name, row["network"], row["side"], *(f"{row[key]:.1e}" for key in shown))
+            (name, row["network"], row["side"], *(f"{row[k]:{form}}" for k, form in shown.items()))
             for name, row in self.layers.items()
         ]
-        header = ("layer", "network", "side", *(columns[key] for key in shown))
+        header = ("layer", "network", "side", *(columns[key][0] for key in shown))
         table = plain(header, rows, left=(0, 1, 2))
         return "\n".join([head, "", table, *(f"note: {note}" for note in self.notes)])
 
@@ -124,6 +137,8 @@ def convert(
     to: str = "structmat",
     model: Pretrained | None = None,
     rank: int | None = None,
+    tolerance: float | None = None,
+    svd: str = "exact",
     prefix: str | None = None,
     component: str | None = None,
     convention: str | None = None,
@@ -135,9 +150,9 @@ def convert(
     Parameters
     ----------
     source : path
-        A directory written by structmat, or by PEFT with structmat's method, BOFT, OFT or HRA, or
-        by diffusers with one of these; or a safetensors file from LyCORIS, kohya's sd-scripts,
-        OneTrainer, ComfyUI, diffusers or GSOFT. The format is detected.
+        A directory written by structmat, or by PEFT with structmat's method, BOFT, OFT, HRA, PSOFT
+        or RoAd, or by diffusers with one of these; or a safetensors file from LyCORIS, kohya's
+        sd-scripts, OneTrainer, ComfyUI, diffusers or GSOFT. The format is detected.
     target : path
         A safetensors file for sd-scripts, ComfyUI, LyCORIS, GSOFT, LoRA with a prefix, and merging
         into a pretrained model that is one file; otherwise a directory. It must not exist yet,
@@ -151,6 +166,16 @@ def convert(
         files); other formats need its shapes and layer names if the source does not specify them.
     rank : int, optional
         The rank of LoRA.
+    tolerance : float, optional
+        For LoRA, instead of or in addition to the rank: each layer has the smallest rank with which
+        the relative Frobenius error of its change, W' − W, is at most this number between 0 and 1.
+        If both are given, `rank` is the largest rank of a layer, and a note lists the layers that
+        exceed the tolerance.
+    svd : {"exact", "randomised"}
+        For LoRA: how singular vectors are computed. Randomised subspace iteration takes much less
+        time for wide layers and low ranks; its error may be slightly larger than that of the best
+        approximation, and the rank slightly larger than the smallest. The reported errors are those
+        of the result in either case.
     prefix : str, optional
         For LoRA: write a single file, in which layer names begin with this prefix, instead of
         PEFT's files. Diffusers expects "unet" or "transformer", and ComfyUI also accepts
@@ -185,6 +210,12 @@ def convert(
     MissingExtraError
         Without safetensors (extra `adapters`), or PEFT (extra `peft`) for structmat's PEFT method.
 
+    Warns
+    -----
+    BaseModelWarning
+        If the source contains fingerprints of the weights that it was trained on, and those of the
+        model differ; see `load_adapter`.
+
     Examples
     --------
     >>> import tempfile
@@ -198,7 +229,8 @@ def convert(
     ['adapter_config.json', 'adapter_model.safetensors']
     """
     start, end = Path(source), Path(target)
-    _check(to, end, model, rank, prefix)
+    limits = _limits(to, rank, tolerance, svd)
+    _check(to, end, model, prefix)
     if not isinstance(nearest, bool):
         raise StructmatError(f"nearest={abbreviated(nearest)}: nearest must be True or False")
     if convention is not None and convention not in CONVENTIONS:
@@ -207,7 +239,8 @@ def convert(
             f"{suggest(str(convention), CONVENTIONS)}"
         )
     component = checked_component(component)
-    found = opened(start, model, component=component, convention=convention)
+    opening = opened(start, model, component=component, convention=convention)
+    found, warning = _compared(start, opening)
     rotations = found.adaptation.rotations
     if to == "structmat" and found.adaptation.source == "structmat":
         raise FileError(f"{start} is already in structmat's format; choose another format")
@@ -216,6 +249,9 @@ def convert(
         for name, rotation in rotations.items()
     }
     notes = list(found.adaptation.notes)
+    if warning is not None:
+        warnings.warn(warning, BaseModelWarning, stacklevel=2)
+        notes.append(warning)
     try:
         with _new(end, to, model, prefix) as place:
             notes += _write(
@@ -224,7 +260,7 @@ def convert(
                 end,
                 to,
                 rows,
-                rank=rank,
+                limits=limits,
                 prefix=prefix,
                 component=component,
                 nearest=nearest,
@@ -236,6 +272,15 @@ def convert(
     return Conversion(start, end, found.adaptation.source, to, rows, notes, metadata)
 
 
+def _compared(source: Path, found: Opened) -> tuple[Opened, str | None]:
+    """Return the adapter with fingerprints, and a warning if it belongs to another model."""
+    path = source / peft_files.TENSORS if source.is_dir() else source
+    rotations, warning = recalled(path, found.adaptation.rotations), None
+    if found.weights is not None and found.names is not None:
+        rotations, warning = compared(rotations, found.weights, found.names.of)
+    return replace(found, adaptation=replace(found.adaptation, rotations=rotations)), warning
+
+
 def _write(
     opened: Opened,
     place: Path,
@@ -243,7 +288,7 @@ def _write(
     to: str,
     rows: dict[str, dict[str, Any]],
     *,
-    rank: int | None,
+    limits: lora.Limits,
     prefix: str | None,
     component: str | None,
     nearest: bool,
@@ -257,6 +302,8 @@ def _write(
     if to == "structmat":
         _note(rows, "error", structmat_format.write(found, rotations, place, nearest=nearest))
         return []
+    if to in (*_ROTATIONS, *_PIPELINES) and to != "peft":
+        rotations = {name: without_identities(each) for name, each in rotations.items()}
     if to in _ROTATIONS:
         errors, notes = _ROTATIONS[to](found, rotations, place, nearest=nearest)
         _note(rows, "error", errors)
@@ -281,13 +328,12 @@ def _write(
         return merged.write(
             found, rotations, place, weights=weights, names=names, called=target, progress=progress
         )
-    assert rank is not None
     layers = _each(rotations, "LoRA", shown=progress)
-    lost, notes = lora.write(
-        found, layers, place, rank=rank, weights=weights, keys=names.of, prefix=prefix
+    done, notes = lora.write(
+        found, layers, place, limits=limits, weights=weights, keys=names.of, prefix=prefix
     )
-    _note(rows, "of_change", {name: of_change for name, (of_change, _) in lost.items()})
-    _note(rows, "of_weight", {name: of_weight for name, (_, of_weight) in lost.items()})
+    for name, row in done.items():
+        rows[name] |= row._asdict()
     return notes
 
 
@@ -307,18 +353,34 @@ def _each(
                 steps.update()
 
 
-def _check(
-    to: str, target: Path, model: Pretrained | None, rank: int | None, prefix: str | None
-) -> None:
-    """Check the combination of options before any work starts."""
-    if to not in TARGETS:
-        raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
-    if (to == "lora") != (rank is not None):
+def _limits(to: str, rank: int | None, tolerance: float | None, svd: str) -> lora.Limits:
+    """Check the rank and the tolerance of LoRA, and how singular vectors are computed."""
+    if svd not in lora.SVDS or (svd != lora.SVDS[0] and to != "lora"):
         raise StructmatError(
-            "lora needs a rank, and no other format takes one: --to lora --rank 16"
+            f"svd={abbreviated(svd)}: it must be 'exact' or, for lora only, 'randomised'"
+        )
+    if to in TARGETS and (to == "lora") != (rank is not None or tolerance is not None):
+        raise StructmatError(
+            "lora needs a rank or a tolerance, and no other format takes one: --to lora --rank 16,"
+            " or --to lora --tolerance 0.01"
         )
     if rank is not None:
         checked_integer(rank, "rank", 1)
+    if tolerance is None:
+        return lora.Limits(rank, svd=svd)
+    given: Any = tolerance
+    is_number = isinstance(given, float | int) and not isinstance(given, bool)
+    if not is_number or not 0 < given < 1:
+        raise StructmatError(
+            f"tolerance={abbreviated(tolerance)}: it must be a number between 0 and 1, such as 0.01"
+        )
+    return lora.Limits(rank, float(tolerance), svd)
+
+
+def _check(to: str, target: Path, model: Pretrained | None, prefix: str | None) -> None:
+    """Check the combination of options before any work starts."""
+    if to not in TARGETS:
+        raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
     if to in ("lora", "merged") and model is None:
         raise StructmatError(
             f"to={abbreviated(to)} needs the weights; give the pretrained model (model=, --model)"

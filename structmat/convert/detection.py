@@ -23,6 +23,8 @@ from structmat.convert import (
     peft_files,
     peft_hra,
     peft_oft,
+    peft_psoft,
+    peft_road,
     peft_structmat,
     structmat_format,
 )
@@ -38,6 +40,8 @@ _PEFT: dict[str, Read] = {
     "BOFT": peft_boft.read,
     "OFT": peft_oft.read,
     "HRA": peft_hra.read,
+    "PSOFT": peft_psoft.read,
+    "ROAD": peft_road.read,
     "STRUCTMAT": peft_structmat.read,
 }
 # Tensors that PEFT saves in addition to adapters, for extended vocabularies and biases.

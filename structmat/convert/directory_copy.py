@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from structmat._util.files import read_json
+from structmat._util.text_table import listed
 from structmat.adapters.checkpoint import PEFT_SETTINGS, SETTINGS, TENSORS
 from structmat.convert.tensor_files import FileWeights, keys_of
 
@@ -36,7 +37,6 @@ _FOLDERS = re.compile(
     r"onnx|openvino|gguf|coreml|tflite|mlx|original|checkpoint-\d+|global_step\d+|\.git|\.cache"
 )
 _OF_ADAPTERS = (SETTINGS, TENSORS, PEFT_SETTINGS)
-_NAMED = 8  # maximum number of files listed in a note
 
 
 def copy_other_files(weights: FileWeights, target: Path, *, leave: Path) -> list[str]:
@@ -118,12 +118,12 @@ class _Copier:
         if self._stale:
             found.append(
                 "not copied, because they contain the old weights, training state or an adapter:"
-                f" {_listed(self._stale)}"
+                f" {listed(self._stale)}"
             )
         if self._odd:
             found.append(
                 "not copied, because they are dangling or cyclic links, or not regular files:"
-                f" {_listed(self._odd)}"
+                f" {listed(self._odd)}"
             )
         return found
 
@@ -135,8 +135,3 @@ def _modules(folder: Path) -> Iterator[str]:
         name = module.get("path") if isinstance(module, dict) else None
         if isinstance(name, str) and name:
             yield os.path.normpath(name)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

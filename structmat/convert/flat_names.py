@@ -172,4 +172,5 @@ def _component(weights: Weights | None) -> str:
 def _version(weights: Weights, layers: list[str]) -> str | None:
     """Return sd-scripts' name of the version of Stable Diffusion, from the width of its text."""
     widths = {weights.shape(f"{name}.weight")[1] for name in layers if name.endswith("attn2.to_k")}
-    return {768: "sd_v1", 1024: "sd_v2"}.get(*widths) if len(widths) == 1 else None
+    versions = {768: "sd_v1", 1024: "sd_v2"}
+    return versions.get(next(iter(widths))) if len(widths) == 1 else None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
+from structmat.convert.base_model import fingerprint_metadata
 from structmat.convert.common_form import LINEAR, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, skew
 from structmat.convert.subnetworks import Build, best, sizes
@@ -118,5 +119,5 @@ def write(
         outputs = rotation.weight[0] if rotation.weight else 0
         scale = torch.from_numpy(np.ones(outputs)) if rotation.scale is None else rotation.scale
         tensors[name + SCALE] = scale.to(rotation.dtype)
-    write_bytes(path, to_bytes(tensors))
+    write_bytes(path, to_bytes(tensors, fingerprint_metadata(rotations)))
     return errors, []

@@ -176,8 +176,8 @@ def orthogonal(blocks: Tensor, *, nearest: bool = False) -> Tensor:
     if error > _ROUNDING and not nearest:
         raise BlockError(
             f"its blocks deviate from orthogonality by up to {error:.1e}, as those of a truncated"
-            " series do; use the nearest rotations with nearest=True (--nearest), or convert to a"
-            " merged model or LoRA"
+            " series or of trained magnitudes do; use the nearest rotations with nearest=True"
+            " (--nearest), or convert to a merged model or LoRA"
         )
     if bool((torch.linalg.det(polar) < 0).any()):
         raise BlockError("a block has determinant −1: it is a reflection, not a rotation")

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from structmat.convert import adapter_file, lycoris
 from structmat.convert.adapter_file import AdapterFile
+from structmat.convert.base_model import fingerprint_metadata
 from structmat.convert.common_form import CONVOLUTION, LINEAR, Adaptation, Blocks, LayerRotation
 from structmat.convert.flat_names import FlatNames
 from structmat.convert.inverse_parametrization import cayley, from_upper, skew, upper
@@ -275,6 +276,7 @@ def write(
         for name, parts in layers.items()
         for part, value in parts.items()
     }
+    metadata |= fingerprint_metadata(rotations)
     write_tensors(path, lycoris.contiguous(tensors), metadata)
     return errors, notes
 

@@ -161,7 +161,7 @@ def unet_names(known: Iterable[str]) -> dict[str, str]:
 def _prefixes(name: str) -> list[str]:
     """Return "" and the prefixes of a name after which at least two modules remain."""
     parts = name.split(".")
-    return ["", *(".".join(parts[:k]) + "." for k in range(1, min(len(parts) - 1, _MODULES)))]
+    return ["", *(".".join(parts[:k]) + "." for k in range(1, min(len(parts) - 2, _MODULES) + 1))]
 
 
 def _flattened(name: str) -> str:

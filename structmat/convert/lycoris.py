@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from structmat.convert.base_model import fingerprint_metadata
 from structmat.convert.common_form import CONV1D, EMBEDDING, Adaptation, LayerRotation
 from structmat.convert.flat_names import FlatNames
 from structmat.convert.network_metadata import metadata_for
@@ -171,6 +172,7 @@ def _save(
         for name, (parts, _) in written.items()
         for part, value in parts.items()
     }
+    metadata |= fingerprint_metadata(adaptation.rotations)
     write_tensors(path, contiguous(tensors), metadata)
     return {name: error for name, (_, error) in written.items()}
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from structmat._util.files import write_bytes, write_json
 from structmat.adapters.checkpoint import PEFT_SETTINGS
 from structmat.adapters.saved_tensors import to_bytes
+from structmat.convert.base_model import fingerprint_metadata
 from structmat.convert.common_form import Adaptation, LayerRotation
 from structmat.convert.tensor_files import floating, read_json, read_numbers
 from structmat.errors import FileError
@@ -182,7 +183,9 @@ def write(
     tensors |= (
         biases | bases | {_PREFIX + name: value for name, value in adaptation.other_tensors.items()}
     )
-    write_bytes(folder / TENSORS, to_bytes(tensors))
+    # The configuration of structmat's method has a field for fingerprints.
+    metadata = {} if method == "STRUCTMAT" else fingerprint_metadata(adaptation.rotations)
+    write_bytes(folder / TENSORS, to_bytes(tensors, metadata))
     settings = {
         "peft_type": method,
         "task_type": adaptation.task,

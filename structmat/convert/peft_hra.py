@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.common_form import REFLECTIONS, Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import ONE_SWITCH, Adaptation, Blocks, LayerRotation
 from structmat.convert.tensor_files import Weights
 from structmat.errors import FileError
 from structmat.networks.network import Network
@@ -43,7 +43,7 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
             Network.of(width, [[np.arange(width).tolist()]]),
             _Made(u, orthogonalised=orthogonalised),
             dtype=at_least_float32(u.dtype),
-            parametrization=REFLECTIONS,
+            parametrization=ONE_SWITCH,
         )
     return files.adaptation("PEFT's HRA", rotations, [])
 

@@ -3,6 +3,9 @@
 `oft_R.weight` is (d/b, b(b−1)/2), or a single row if blocks are shared. The exact option computes
 (I−Q)(I+Q)⁻¹. The default, a truncated Neumann series, approximates the transpose, (I+Q)(I−Q)⁻¹, by
 matrices that are not orthogonal: five terms yield the exact matrix times I − Q⁴.
+
+`oft_embedding_R.weight` is the same for embeddings, but PEFT multiplies the rows of the table by
+the matrix instead of its transpose, so Q has the opposite sign.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.common_form import Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import EMBEDDING, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, from_upper, upper
 from structmat.convert.layer_names import Names
 from structmat.convert.subnetworks import Build, best, sizes
@@ -34,6 +37,7 @@ from structmat.networks.network import Network
 from structmat.nn.parametrizations import at_least_float32
 
 _SHARED = "block_share"
+_LINEAR, _EMBEDDING = "oft_R.weight", "oft_embedding_R.weight"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
@@ -42,10 +46,10 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
     Raises
     ------
     FileError
-        If the files cannot be read or were written by an earlier version, an embedding is adapted,
-        a tensor has a wrong shape, or blocks are shared and no model is given.
+        If the files cannot be read or were written by an earlier version, a tensor has a wrong
+        shape, or blocks are shared and no model is given.
     """
-    files = peft_files.read(folder, ("oft_R.weight", "oft_embedding_R.weight", "oft_r", "oft_R"))
+    files = peft_files.read(folder, (_LINEAR, _EMBEDDING, "oft_r", "oft_R"))
     config = files.config
     notes = []
     series = bool(config.get("use_cayley_neumann", False))
@@ -56,13 +60,12 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         ]
     rotations = {}
     for name, parts in files.layers.items():
-        if "oft_embedding_R.weight" in parts:
-            raise FileError(f"{name}: OFT on an embedding is not supported; merge it in PEFT")
-        if "oft_R.weight" not in parts:
+        is_embedding = _EMBEDDING in parts
+        if not is_embedding and _LINEAR not in parts:
             raise FileError(
                 f"{name}: PEFT before 0.16 wrote this file, which newer PEFT cannot read either"
             )
-        x = parts["oft_R.weight"]
+        x = -parts[_EMBEDDING] if is_embedding else parts[_LINEAR]
         try:
             size = from_upper(x[:1]).shape[-1]
             shared = bool(config.get(_SHARED, False))
@@ -77,6 +80,7 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         rotations[name] = LayerRotation(
             network,
             made,
+            kind=EMBEDDING if is_embedding else None,
             dtype=at_least_float32(x.dtype),
             series=made.q() if five else None,
         )
@@ -172,9 +176,10 @@ def write(
         not support a layer.
     """
     for name, rotation in rotations.items():
-        check_inputs(name, rotation, "PEFT's OFT")
         check_unscaled(name, rotation, "PEFT's OFT")
-        check_peft_layer(name, rotation, "OFT")
+        if rotation.kind != EMBEDDING:  # whose rows are its outputs
+            check_inputs(name, rotation, "PEFT's OFT")
+            check_peft_layer(name, rotation, "OFT")
     settings: list[tuple[tuple[str, int], Build]] = [
         ((by, value), functools.partial(_sized, size)) for by, value, size in sizes(rotations)
     ]
@@ -191,10 +196,13 @@ def write(
             q = rotation.series.to(rotation.dtype)
             made = neumann(q, 5).to(torch.float64)
             errors[name] = float((made - rotation.blocks()[0]).abs().max())
-            layers[name] = {"oft_R.weight": upper(q)}
-            continue
-        (q,), errors[name] = parameters(name, rotation, networks[name], nearest=nearest)
-        layers[name] = {"oft_R.weight": upper(-q)}
+        else:
+            (q,), errors[name] = parameters(name, rotation, networks[name], nearest=nearest)
+            q = -q
+        if rotation.kind == EMBEDDING:
+            layers[name] = {_EMBEDDING: upper(-q)}
+        else:
+            layers[name] = {_LINEAR: upper(q)}
     config = {
         "peft_type": "OFT",
         "oft_block_size": size if by == "size" else 0,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from structmat.adapters.adapted_layer import SCALE
+from structmat.adapters.base_fingerprint import read_fingerprints
 from structmat.adapters.layouts import ConvolutionLayout
 from structmat.adapters.recipes import builder, fits, side_by_side
 from structmat.adapters.selection import compiled
@@ -59,6 +60,7 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             " merge_and_unload() in PEFT"
         )
     names = {} if weights is None else Names(weights, files.layers).of
+    prints = read_fingerprints(config.fingerprints)
     rotations = {}
     for name, parts in files.layers.items():
         generators = _generators(parts)
@@ -79,6 +81,7 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             parametrization=config.parametrization,
             series=structmat_format.series(config.parametrization, generators),
             field=config.field,
+            fingerprint=prints.get(name),
         )
     return files.adaptation("structmat in PEFT", rotations, [])
 
@@ -125,6 +128,9 @@ def write(
     ).to_dict()
     mine = ("topology", "topology_pattern", "parametrization", "side", "field", "scale", "schema")
     said = {"peft_type": "STRUCTMAT"} | {key: config[key] for key in mine}
+    said["fingerprints"] = {
+        name: r.fingerprint.to_dict() for name, r in rotations.items() if r.fingerprint is not None
+    }
     peft_files.write(folder, adaptation, said, layers)
     return errors, []
 

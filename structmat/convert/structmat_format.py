@@ -16,8 +16,8 @@ from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import BASE, BIAS, Saved
 from structmat.convert.common_form import (
     LINEAR,
+    ONE_SWITCH,
     QUANTISED,
-    REFLECTIONS,
     Adaptation,
     Blocks,
     LayerRotation,
@@ -38,7 +38,7 @@ from structmat.nn.orthogonal_layer import Orthogonal, generator_shapes
 from structmat.nn.parametrizations import PARAMETRIZATIONS, at_least_float32
 
 _SERIES = "cayley_neumann"
-_DENSE = 1024  # maximum width at which reflections are stored as d(d−1)/2 generators
+_DENSE = 1024  # maximum width at which one switch is stored as d(d−1)/2 generators
 
 
 def read(folder: Path) -> Adaptation:
@@ -89,6 +89,7 @@ def read(folder: Path) -> Adaptation:
             parametrization=recipe.parametrization,
             series=series(recipe.parametrization, generators),
             base=own.get(BASE),
+            fingerprint=saved.fingerprints.get(name),
         )
     return Adaptation(
         "structmat",
@@ -155,7 +156,7 @@ def write(
     ------
     FileError
         If blocks are not rotations, tensors belong to modules that were not fully trained, or
-        reflections are too wide to be stored as generators.
+        a single switch is too wide to be stored as generators.
     """
     modules = tuple(f"{name}." for name in (*adaptation.trained, *adaptation.statistics) if name)
     stray = next((key for key in adaptation.other_tensors if not key.startswith(modules)), None)
@@ -189,7 +190,8 @@ def write(
         )
         weights[name] = (layer.__name__, rotation.weight)
         errors[name] = max((part.error for part in found), default=0.0)
-    saved = Saved(recipes, weights, adaptation.trained, adaptation.statistics)
+    prints = {n: r.fingerprint for n, r in rotations.items() if r.fingerprint is not None}
+    saved = Saved(recipes, weights, adaptation.trained, adaptation.statistics, fingerprints=prints)
     write_adapter(folder, saved, tensors)
     return errors
 
@@ -202,12 +204,12 @@ def generators(
     Raises
     ------
     FileError
-        If blocks are not rotations, or reflections are too wide to be stored as generators.
+        If blocks are not rotations, or a single switch is too wide to be stored as generators.
     """
     width = rotation.network.width
-    if rotation.parametrization == REFLECTIONS and width > _DENSE:
+    if rotation.parametrization == ONE_SWITCH and width > _DENSE:
         raise FileError(
-            f"{name}: reflections as one switch of all {width} wires would store"
+            f"{name}: a rotation as one switch of all {width} wires would store"
             f" {width * (width - 1) // 2:,} numbers; convert to LoRA of the same rank, which is"
             " exact, or to a merged model"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -170,6 +171,40 @@ def placed(net: Network, blocks: Blocks, inside: Network) -> Blocks:
             step[home, at[:, :, None], at[:, None, :]] = next(rest)
         made[k] = step @ made[k]
     return made
+
+
+def without_identities(rotation: LayerRotation) -> LayerRotation:
+    """Return the same rotation without the stages that are identities, unless all are.
+
+    Formats of fixed structure contain such stages, which another format may lack.
+
+    Examples
+    --------
+    >>> net = Network.of(4, [[[0, 1], [2, 3]], [[0, 2], [1, 3]]])
+    >>> one, quarter = torch.eye(2).double(), torch.tensor([[0.0, 1.0], [-1.0, 0.0]]).double()
+    >>> rotation = LayerRotation(net, lambda: [quarter.repeat(2, 1, 1), one.repeat(2, 1, 1)])
+    >>> without_identities(rotation).network.depth
+    1
+    """
+    rest = iter(rotation.blocks())
+    by_stage = [[next(rest) for _ in stage.banks] for stage in rotation.network.stages]
+    kept = [k for k, blocks in enumerate(by_stage) if any(not _is_identity(b) for b in blocks)]
+    if len(kept) in (0, len(by_stage)):
+        return rotation
+    stages = rotation.network.stages
+    network = Network(rotation.network.width, [stages[k] for k in kept])
+    return replace(rotation, network=network, blocks=functools.partial(_kept, rotation, kept))
+
+
+def _kept(rotation: LayerRotation, stages: list[int]) -> Blocks:
+    """Return the blocks of some stages."""
+    rest = iter(rotation.blocks())
+    by_stage = [[next(rest) for _ in stage.banks] for stage in rotation.network.stages]
+    return [block for k in stages for block in by_stage[k]]
+
+
+def _is_identity(blocks: torch.Tensor) -> bool:
+    return bool((blocks == torch.eye(blocks.shape[-1], dtype=blocks.dtype)).all())
 
 
 def _switch_of(net: Network, k: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -139,6 +139,10 @@ class Weights(Protocol):
         """Return a tensor."""
         ...
 
+    def rows(self, key: str, indices: Sequence[int]) -> Tensor:
+        """Return the entries of a tensor at the given indices of its first axis."""
+        ...
+
     def kind(self, layer: str) -> str | None:
         """Return the name of a layer's layout, or None if unknown."""
         ...
@@ -174,6 +178,10 @@ class ModelWeights:
     def tensor(self, key: str) -> Tensor:
         """Return a tensor."""
         return self._state[key].detach()
+
+    def rows(self, key: str, indices: Sequence[int]) -> Tensor:
+        """Return the entries of a tensor at the given indices of its first axis."""
+        return self.tensor(key)[list(indices)]
 
     def kind(self, layer: str) -> str | None:
         """Return the name of a layer's layout."""
@@ -315,6 +323,19 @@ class FileWeights:
         key = self.aliases.get(key, key)
         names, groups = self._places
         return self._loaded(groups[key])[key] if key in groups else self._read(names[key])
+
+    def rows(self, key: str, indices: Sequence[int]) -> Tensor:
+        """Return the entries of a tensor at the given indices of its first axis.
+
+        Only these are read, unless the tensor is stored in another form.
+        """
+        key = self.aliases.get(key, key)
+        names, groups = self._places
+        if key in groups:
+            return self.tensor(key)[list(indices)]
+        with _opened(self.homes[names[key]]) as file:
+            whole = file.get_slice(names[key])
+            return torch.cat([whole[k : k + 1] for k in indices])
 
     def kind(self, layer: str) -> str | None:
         """Return the name of a layer's layout, or None if transformers cannot build the model."""

@@ -152,6 +152,7 @@ def _config(
     config.parametrization, config.bias = kind, "none"
     config.reduced, config.init_weights, config._from_file = False, True, False
     config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
+    config.fingerprints = {}
     stacks = [name for name, layer in selected.items() if isinstance(layer.base_layer, Stack)]
     names = [name for name in selected if name not in stacks]
     config.target_parameters = stacks or None

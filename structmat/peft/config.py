@@ -89,6 +89,9 @@ class StructmatConfig(PeftConfig):
     networks : dict, optional
         The fingerprint of each network by topology and width, set when layers are adapted. Loading
         fails if a topology no longer yields the same network.
+    fingerprints : dict, optional
+        A fingerprint of each layer's base weight, set when layers are adapted and when the adapter
+        is saved. Loading warns if the model's weights differ.
     schema : int
         The version of this format.
 
@@ -129,6 +132,7 @@ class StructmatConfig(PeftConfig):
     layers_pattern: Any = None
     modules_to_save: Any = None
     networks: Any = None
+    fingerprints: Any = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -165,6 +169,7 @@ class StructmatConfig(PeftConfig):
                 "layers_pattern needs layers_to_transform: also give the indices of the layers"
             )
         self.networks = dict(self.networks or {})
+        self.fingerprints = dict(self.fingerprints or {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content that `save_pretrained` writes, with lists instead of tuples and sets.

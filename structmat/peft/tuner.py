@@ -120,6 +120,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
                 state_dict=state_dict,
             )
             guard_ties(model, StructmatLayer)
+            if not config.fingerprints:  # those of a file are compared after loading
+                compatibility.take_fingerprints(model, config, adapter_name)
             warn(said)
         except BaseException:
             before.restore()
@@ -421,7 +423,11 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         state_dict: dict[str, Tensor],
         unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
-        """Return the tensors to save; embedding weights, which PEFT adds, are saved unmerged."""
+        """Return the tensors to save; embedding weights, which PEFT adds, are saved unmerged.
+
+        PEFT saves the configuration after the tensors, so this also renews its fingerprints.
+        """
+        compatibility.take_fingerprints(model, config, adapter_name)
         for name, module in model.named_modules():
             key = f"{name}.base_layer.weight"
             merged = isinstance(module, StructmatLayer) and module.merged

@@ -1,5 +1,6 @@
 """Adapters round-trip through files; files that do not fit leave the model unchanged."""
 
+import copy
 import hashlib
 import json
 import re
@@ -73,12 +74,11 @@ def test_saving_and_loading_restores_everything_trained(tmp_path):
 @given(networks(wired=False), seeds())
 def test_saving_and_loading_any_network_round_trips(tmp_path_factory, net, seed):
     folder = tmp_path_factory.mktemp("adapter")
+    base = nn.Linear(net.width, 2)
     one = randomised(
-        adapt(nn.Linear(net.width, 2), net, target_modules=".*", parametrization="exp"), seed
+        adapt(copy.deepcopy(base), net, target_modules=".*", parametrization="exp"), seed
     )
     save_adapter(one, folder)
-    torch.manual_seed(seed)
-    base = nn.Linear(net.width, 2)
     other = load_adapter(base, folder)
     assert other.rotation.network == net
     assert other.rotation.parametrization == "exp"
@@ -259,8 +259,9 @@ def test_without_safetensors_the_error_names_the_extra(tmp_path, monkeypatch):
 def test_unseeded_random_networks_are_saved(tmp_path):
     """The file contains the network itself and not the spec of its family."""
     net = sm.random(12, block=5, depth=3)
-    save_adapter(adapt(nn.Linear(12, 2), {12: net}.get, target_modules=".*"), tmp_path)
-    assert load_adapter(nn.Linear(12, 2), tmp_path).rotation.network == net
+    base = nn.Linear(12, 2)
+    save_adapter(adapt(copy.deepcopy(base), {12: net}.get, target_modules=".*"), tmp_path)
+    assert load_adapter(base, tmp_path).rotation.network == net
 
 
 def test_fully_trained_modules_inside_a_wrapper_are_saved(tmp_path):

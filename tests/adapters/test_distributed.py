@@ -71,6 +71,7 @@ def check_like_one(folder, options=()):
     for each in settings:
         del each["tensors"]  # the checksum
     assert settings[0] == settings[1]
+    assert all("fingerprint" in layer for layer in settings[0]["layers"].values())
     loaded = load_adapter(worker.plain(), folder / "adapter").eval()
     x = next(worker.batches())[0]
     torch.testing.assert_close(loaded(x), one(x), rtol=1e-4, atol=1e-5)

@@ -8,8 +8,8 @@ from torch import nn
 
 from structmat.adapters import adapt, load_adapter, save_adapter
 from structmat.cli import main
-from structmat.cli.convert import TARGETS
-from structmat.convert import conversion
+from structmat.cli.convert import COMPONENTS, CONVENTIONS, TARGETS
+from structmat.convert import adapter_file, conversion, detection
 from tests.random_modules import randomised
 
 files = pytest.importorskip("safetensors.torch")
@@ -39,6 +39,8 @@ def run(capsys, *arguments):
 
 def test_convert_accepts_every_target():
     assert tuple(conversion.TARGETS) == TARGETS
+    assert set(adapter_file.COMPONENTS) == set(COMPONENTS)
+    assert detection.CONVENTIONS == CONVENTIONS
 
 
 def test_conversion_round_trips(folder, capsys):

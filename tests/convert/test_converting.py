@@ -22,7 +22,7 @@ from structmat.convert.inverse_parametrization import (
     skew,
     upper,
 )
-from structmat.convert.lora import truncate
+from structmat.convert.lora import Limits, truncate
 from structmat.convert.subnetworks import place, placed
 from structmat.errors import BlockError, FileError, StructmatError
 from structmat.linalg.factors import matrix_of
@@ -309,7 +309,7 @@ def test_a_rotation_by_180_degrees_has_a_logarithm_but_no_cayley_transform(halve
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 8), seeds())
 def test_truncate_gives_the_best_approximation_of_the_rank(rows, columns, rank, seed):
     matrix = torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, columns)))
-    found = truncate(matrix, rank)
+    found = truncate(matrix, torch.float64, Limits(rank))
     values = torch.linalg.svdvals(matrix)
     best = float(values[rank:].norm() / values.norm())
     assert found.error == pytest.approx(best, abs=1e-7)
@@ -318,7 +318,7 @@ def test_truncate_gives_the_best_approximation_of_the_rank(rows, columns, rank, 
 
 
 def test_truncating_a_zero_matrix_gives_zero_factors():
-    found = truncate(torch.zeros(3, 2, dtype=torch.float64), 2)
+    found = truncate(torch.zeros(3, 2, dtype=torch.float64), torch.float64, Limits(2))
     assert found.error == 0.0
     assert not found.a.any()
 
@@ -453,7 +453,7 @@ def write_config(folder, config, name="adapter_config.json"):
     [
         (
             '{"peft_type": "LORA"}',
-            "PEFT's LORA is not supported; supported methods are BOFT, OFT, HRA, STRUCTMAT",
+            "PEFT's LORA is not supported; supported methods are BOFT, OFT, HRA, PSOFT, ROAD,",
         ),
         ('{"peft_type": "BO', "adapter_config.json is truncated or not JSON"),
         ("[]", "expected a JSON object"),
@@ -500,7 +500,9 @@ def test_unrelated_files_are_rejected(tmp_path):
             r"0: 5 numbers for a block: the number must be r\(r−1\)/2",
         ),
         ("OFT", {"0.oft_r": (4, 4, 4)}, "PEFT before 0.16 wrote this file"),
-        ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "OFT on an embedding is not supported"),
+        ("OFT", {"0.oft_embedding_R.weight": (4, 5)}, "0: 5 numbers for a block"),
+        ("PSOFT", {"0.psoft_R.weight": (6,)}, "give the pretrained model"),
+        ("ROAD", {"0.road_theta": (4,)}, "give the pretrained model"),
         ("OFT", {"0.oft_R.weight": (4, 6)}, "does not specify the shape of this layer's weight"),
         ("OFT", {"0.lora_A.weight": (4, 6)}, "has no oft_R.weight or .*; it has 0.lora_A.weight"),
         ("HRA", {"0.hra_u": (4,)}, "it must be \\(inputs, reflections\\)"),

@@ -295,7 +295,7 @@ def test_the_lora_error_is_that_of_the_best_approximation(tmp_path):
     assert done.layers["0.up"]["of_change"] == pytest.approx(best, rel=1e-4)
     of_weight = float(values[5:].norm() / model[0]["up"].weight.detach().double().norm())
     assert done.layers["0.up"]["of_weight"] == pytest.approx(of_weight, rel=1e-4)
-    assert done.notes == [f"rank 5 loses {best:.2%} of the change (Frobenius norm)"]
+    assert done.notes[0] == f"rank 5 loses {best:.2%} of the change (Frobenius norm)"
     loaded = peft.PeftModel.from_pretrained(linears(), tmp_path / "lora").merge_and_unload()
     left = (loaded[0]["up"].weight - model[0]["up"].weight).detach().double() - change
     assert float(left.norm() / change.norm()) == pytest.approx(best, rel=1e-4)
@@ -362,7 +362,7 @@ def test_reflections_wider_than_1024_wires_convert_only_to_lora(tmp_path):
     options = config("hra", r=2, target_modules=["0"])
     theirs = trained(make(), options, tmp_path / "hra")
     model = make()
-    with pytest.raises(FileError, match="0: reflections as one switch of all 1026 wires"):
+    with pytest.raises(FileError, match="0: a rotation as one switch of all 1026 wires"):
         convert(tmp_path / "hra", tmp_path / "ours", model=model)
     convert(tmp_path / "hra", tmp_path / "lora", to="lora", rank=2, model=model)
     assert theirs["0.weight"].shape == (2, 1026)

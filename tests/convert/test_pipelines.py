@@ -348,3 +348,22 @@ def test_a_second_copy_of_the_weights_in_another_dtype_is_disregarded(tmp_path):
         state.keys()
     )
     assert any("diffusion_pytorch_model.fp16" in note for note in done.notes)
+
+
+def test_lycoris_for_sd_scripts_loads_an_export(tmp_path, monkeypatch):
+    kohya = pytest.importorskip("lycoris.kohya")
+    names = {"UNET_TARGET_REPLACE_NAME": [], "UNET_TARGET_REPLACE_MODULE": ["Transformer2DModel"]}
+    for name, value in names.items():
+        monkeypatch.setattr(kohya.LycorisNetworkKohya, name, value)
+    chosen = [QUERY, "down_blocks.0.resnets.0.conv1"]
+    adapted = ours(unet(), "block_diagonal(block=4)", side="outputs", target_modules=chosen)
+    save_adapter(adapted, tmp_path / "ours")
+    target = tmp_path / "a.safetensors"
+    convert(tmp_path / "ours", target, to="lycoris", component="unet")
+    assert metadata_of(target)["ss_network_module"] == "lycoris.kohya"
+    model = unet()
+    network, _ = kohya.create_network_from_weights(1.0, target, None, None, model)
+    flat = {f"lora_unet_{name.replace('.', '_')}": name for name in chosen}
+    with torch.no_grad():
+        found = {flat[x.lora_name]: x.get_merged_weight()[0] for x in network.unet_loras}
+    same(found, effective(adapted), 2e-6)
