@@ -209,6 +209,7 @@ def test_function_transforms_see_the_scaled_generators(dtype):
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch.export, about itself
 def test_exported_traced_and_compiled_layers_scale_the_generators():
