@@ -14,6 +14,7 @@ from structmat.adapters.checkpoint import read_adapter, write_adapter
 from structmat.adapters.layouts import StackLayout
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import BASE, BIAS, Saved
+from structmat.analysis.generator_scale import generator_scale
 from structmat.convert.common_form import (
     LINEAR,
     QUANTISED,
@@ -34,7 +35,6 @@ from structmat.convert.inverse_parametrization import (
 from structmat.convert.tensor_files import floating, wide
 from structmat.errors import BlockError, FileError
 from structmat.networks.network import Network
-from structmat.nn.generator_scale import generator_scale
 from structmat.nn.orthogonal_layer import Orthogonal, generator_shapes
 from structmat.nn.parametrizations import PARAMETRIZATIONS, at_least_float32
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from structmat.analysis.generator_scale import generator_scale
 from structmat.errors import BlockError, StructmatError, abbreviated
 from structmat.families import resolution
 from structmat.linalg.blocks import by_stage, generators_per_block
 from structmat.linalg.rotation import Rotation
 from structmat.networks.network import Network
 from structmat.nn import parametrizations, torch_internals
-from structmat.nn.generator_scale import generator_scale
 from structmat.nn.offloading import Generators
 from structmat.nn.ops import plan_selection
 from structmat.nn.ops.backends import compiled
@@ -80,9 +80,9 @@ class Orthogonal(nn.Module):
         keeps its dimension and the same matrices near the identity. If a bank loses generators, the
         remaining ones are stored as one row.
     generator_scaling : {"step", "none"} or float
-        The factor by which the trained tensors are multiplied: "step" makes one step of an
-        optimiser rotate vectors by about the same angle for every topology and parametrization, so
-        that one learning rate suits all of them (`structmat.nn.generator_scale`); "none" is the
+        The factor by which the trained tensors are multiplied. With "step", one step of an
+        optimiser rotates vectors by about the same angle for every topology and parametrization, so
+        one learning rate suits all of them; see `structmat.analysis.generator_scale`. "none" is the
         factor 1. A positive number is the factor itself, as adapter files store it.
     plan : {"auto", "measure", "reference"}
         The execution plan: "auto" fuses stages as selected by a cost model, identically in every
@@ -167,7 +167,7 @@ class Orthogonal(nn.Module):
         self.parametrization = parametrizations.checked_parametrization(parametrization)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
-        step = generator_scale(network, self.parametrization, self._field)
+        step = generator_scale(network, self.parametrization, self._field, reduced=reduced)
         self._generator_scale = scale_of(checked_scaling(generator_scaling), step)
         self._has_step_scale = self._generator_scale == step
         # Plain integers, which compiled code reads instead of the network's arrays.

@@ -228,11 +228,13 @@ def _check_factors(model: Any, given: Mapping[str, Any]) -> None:
             field = "complex" if rotation.unitary else "real"
             own, theirs = rotation.generator_scale, factor(config, rotation.network, field=field)
             if not math.isclose(own, theirs, rel_tol=1e-9):
+                scaling = config.generator_scaling
+                same = scaling == model.peft_config[name].generator_scaling
+                option = "" if same else f"StructmatConfig(generator_scaling={scaling!r}) or "
                 raise FileError(
                     f"{folder}: its tensors are multiplied by {theirs:.6g}, but those of adapter"
-                    f" {name!r} by {own:.6g} ({place}); create the model with"
-                    f" StructmatConfig(generator_scaling={config.generator_scaling!r}) or with"
-                    " PeftModel.from_pretrained(model, directory, is_trainable=True)"
+                    f" {name!r} by {own:.6g} ({place}); create the model with {option}"
+                    f"PeftModel.from_pretrained(model, {str(folder)!r}, is_trainable=True)"
                 )
 
 

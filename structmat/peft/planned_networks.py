@@ -12,9 +12,9 @@ from torch import nn
 from structmat.adapters.layouts import Layer, layout_for
 from structmat.adapters.recipes import Recipe, builder, recipes_for
 from structmat.adapters.shared_weights import biases, check_apart, check_norms, names_of_layers
+from structmat.analysis.generator_scale import generator_scale
 from structmat.errors import FileError, SpecError, StructmatError
 from structmat.networks.network import Network
-from structmat.nn.generator_scale import generator_scale
 from structmat.nn.orthogonal_layer import scale_of
 from structmat.peft.config import StructmatConfig, topology_of
 
@@ -68,7 +68,7 @@ def factor(config: StructmatConfig, net: Network, *, field: str = "real") -> flo
     if config.generator_scaling != "step":
         return scale_of(config.generator_scaling, 1.0)
     mark = fingerprint(net) + ("" if field == "real" else f" {field}")
-    made = generator_scale(net, config.parametrization, field)
+    made = generator_scale(net, config.parametrization, field, reduced=config.reduced)
     return float(config.generator_scales.setdefault(mark, made))
 
 

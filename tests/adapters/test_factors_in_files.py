@@ -10,9 +10,9 @@ import structmat as sm
 from structmat.adapters import adapt, adapters, keep_stages, load_adapter, save_adapter
 from structmat.adapters.checkpoint import SETTINGS
 from structmat.adapters.recipes import Recipe
+from structmat.analysis.generator_scale import generator_scale
 from structmat.errors import FileError, StructmatError
 from structmat.nn import orthogonal_layer
-from structmat.nn.generator_scale import generator_scale
 from tests import old_adapters
 from tests.random_modules import randomised, state, unchanged
 
@@ -42,7 +42,7 @@ def test_a_later_rule_changes_no_saved_adapter(tmp_path, monkeypatch, scaling, d
     side = "both" if dtype == torch.float64 else "inputs"
     one = adapted(dtype, generator_scaling=scaling, side=side)
     save_adapter(one, tmp_path)
-    monkeypatch.setattr(orthogonal_layer, "generator_scale", lambda *_: 3.0)
+    monkeypatch.setattr(orthogonal_layer, "generator_scale", lambda *_, **__: 3.0)
     other = load_adapter(model(dtype), tmp_path)
     for a, b in zip(adapters(one).values(), adapters(other).values(), strict=True):
         assert torch.equal(a.merged_weight(), b.merged_weight())

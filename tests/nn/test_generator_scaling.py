@@ -14,10 +14,10 @@ from torch.func import functional_call, grad, jvp, vmap
 
 import structmat as sm
 from structmat.adapters.partial_rotation import PartialRotation
+from structmat.analysis.generator_scale import generator_scale
 from structmat.errors import StructmatError
 from structmat.linalg.blocks import PARAMETRIZATIONS
 from structmat.nn import Orthogonal, orthogonal
-from structmat.nn.generator_scale import generator_scale
 from structmat.testing import blocks_for, networks, seeds
 from tests.random_modules import layer
 
@@ -51,9 +51,9 @@ def drawn(seed, *shape, dtype=REAL):
     return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
-    networks(max_width=8, max_depth=3, screens=True),
+    networks(max_width=6, max_depth=3, screens=True),
     kinds,
     dtypes,
     st.booleans(),
@@ -64,7 +64,8 @@ def test_values_and_gradients_equal_those_of_the_plain_layer(net, kind, dtype, r
     q = layer(net, seed, kind, dtype, reduced=reduced, plan=plan)
     p = plain(q)
     s = q.generator_scale
-    assert s == generator_scale(net, kind, "complex" if q.unitary else "real")
+    field = "complex" if q.unitary else "real"
+    assert s == generator_scale(net, kind, field, reduced=reduced)
     x = drawn(seed, 3, net.width, dtype=dtype).requires_grad_()
     weight = drawn(seed + 1, 3, net.width)
     runs = [lambda m: m(x), lambda m: m.adjoint(x)]
@@ -88,8 +89,8 @@ def test_values_and_gradients_equal_those_of_the_plain_layer(net, kind, dtype, r
         close(q.adjoint(x), p.adjoint(x))
 
 
-@settings(max_examples=40)
-@given(networks(max_width=8, screens=True), kinds, dtypes, st.booleans(), seeds(), st.data())
+@settings(max_examples=20)
+@given(networks(max_width=6, max_depth=3, screens=True), kinds, dtypes, st.booleans(), seeds(), st.data())
 def test_derived_layers_equal_those_of_the_plain_layer(net, kind, dtype, reduced, seed, data):
     q = layer(net, seed, kind, dtype, reduced=reduced)
     p = plain(q)
@@ -106,7 +107,7 @@ def test_derived_layers_equal_those_of_the_plain_layer(net, kind, dtype, reduced
 
 @settings(max_examples=25)
 @given(
-    networks(max_width=8, screens=True),
+    networks(max_width=6, max_depth=3, screens=True),
     st.sampled_from(["cayley", "exp", "givens"]),
     seeds(),
     st.booleans(),
@@ -124,10 +125,10 @@ def test_powers_equal_those_of_the_plain_layer(net, kind, seed, reduced):
     close(part.matrix(), p.interpolate(0.5).matrix())
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     st.data(),
-    networks(max_width=8, screens=True),
+    networks(max_width=6, max_depth=3, screens=True),
     st.sampled_from(["exp", "cayley"]),
     st.sampled_from([float, complex]),
 )
