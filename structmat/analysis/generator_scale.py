@@ -18,7 +18,7 @@ from structmat.networks.network import Network
 
 Places = npt.NDArray[np.int64]
 
-STEP = 12.0  # so that learning rates of LoRA suit rotations, too
+STEP = 10.0  # so that learning rates of LoRA suit rotations, too
 
 # The derivative of a block with respect to its skew-symmetric matrix Q, at Q = 0
 SLOPES = {"cayley": 2, "exp": 1, "givens": 1, "householder": 2, "cayley_neumann": 2}
@@ -72,7 +72,7 @@ def generator_scale(
     --------
     >>> from structmat.families import block_diagonal
     >>> [generator_scale(block_diagonal(680, block=b)) for b in (2, 17)]
-    [6.0, 0.75]
+    [5.0, 0.625]
     """
     if optimiser not in ("adam", "sgd"):
         raise StructmatError(
