@@ -80,10 +80,10 @@ class Orthogonal(nn.Module):
         keeps its dimension and the same matrices near the identity. If a bank loses generators, the
         remaining ones are stored as one row.
     generator_scaling : {"step", "none"} or float
-        The factor by which the trained tensors are multiplied. With "step", one step of an
-        optimiser rotates vectors by about the same angle for every topology and parametrization, so
-        one learning rate suits all of them; see `structmat.analysis.generator_scale`. "none" is the
-        factor 1. A positive number is the factor itself, as adapter files store it.
+        The factor by which the trained tensors are multiplied. With "step", about the same learning
+        rate is best for every topology and parametrization, because the factor compensates for the
+        size of a step of Adam; see `structmat.analysis.generator_scale`. "none" is the factor 1. A
+        positive number is the factor itself, as adapter files store it.
     plan : {"auto", "measure", "reference"}
         The execution plan: "auto" fuses stages as selected by a cost model, identically in every
         process; "measure" times the best candidate plans on this machine, for about the same number
