@@ -101,9 +101,6 @@ class Sizes:
         ("digits", "Adam", 0),
         ("layers", "SGD", 0),
         ("language", "Adam", 0),
-        ("layers", "Adam", 1),
-        ("digits", "Adam", 1),
-        ("layers", "SGD", 1),
     )  # model, optimiser and seed
     steps: int = 50
     batch: int = 32
@@ -112,10 +109,11 @@ class Sizes:
     only: tuple[str, ...] = ()  # topologies; empty for all
 
     def rates(self, case: Case) -> tuple[float, ...]:
-        """Return the rates to try: for the language model, the middle of the grid."""
+        """Return the rates to try: for the language model, those near the best ones only."""
+        if case.topology == LORA:
+            return self.lora[3:7] if case.model == "language" else self.lora
         every = self.sgd if case.optimiser == "SGD" else self.adam
-        every = self.lora if case.topology == LORA else every
-        return every[2:7] if case.model == "language" else every
+        return every[1:6] if case.model == "language" else every
 
 
 QUICK = Sizes(
@@ -145,7 +143,8 @@ def cases(model: str, optimiser: str) -> Iterator[Case]:
         for d in WIDTHS:
             yield replace(case, axis="width", value=d, width=d)
     else:
-        yield replace(case, axis="topology", value="dense BOFT", topology="butterfly(block=16)")
+        if model == "digits":
+            yield replace(case, axis="topology", value="dense BOFT", topology="butterfly(block=16)")
         yield replace(case, axis="topology", value="LoRA", topology=LORA)
 
 
