@@ -11,7 +11,7 @@ from docs.method_study import methods as m
 from docs.method_study import tasks
 from docs.method_study.single_run import Run, Stepper, merged, train
 from structmat.adapters import adapters
-from structmat.search import choose
+from structmat import choose
 
 BOTH = [(name, method) for name in ("digits", "language") for method in m.of_task(name)]
 
