@@ -24,6 +24,9 @@ import quantisation_study  # noqa: E402
 import scaling as growth  # noqa: E402
 import theory  # noqa: E402
 import vector_search_study  # noqa: E402
+from docs.method_study import report as method_report  # noqa: E402
+from docs.method_study import sample_size  # noqa: E402
+from docs.method_study.json_lines import read as runs_in  # noqa: E402
 from structmat.explorer.html import page as explorer_page  # noqa: E402
 from structmat.explorer.saved_networks import precomputed  # noqa: E402
 
@@ -94,6 +97,16 @@ def vector_search():
     return vector_search_study.tables(json.loads(vector_search_study.PATH.read_text("utf-8")))
 
 
+def method_study_sample():
+    """Return the tables of the sample size of the method study."""
+    return sample_size.tables(runs_in(sample_size.PATH))
+
+
+def method_study():
+    """Return the tables of the method study."""
+    return method_report.tables(runs_in(method_report.PATH))
+
+
 def atlas():
     """Return the table of the atlas."""
     return atlas_page.page()
@@ -105,7 +118,18 @@ def families():
 
 
 (HERE / "generated").mkdir(exist_ok=True)
-for pages in (atlas, claims, commands, scaling, fit_targets, quantisation, vector_search, families):
+for pages in (
+    atlas,
+    claims,
+    commands,
+    scaling,
+    fit_targets,
+    quantisation,
+    vector_search,
+    method_study_sample,
+    method_study,
+    families,
+):
     path = HERE / "generated" / f"{pages.__name__}.md"
     text = "\n\n".join(pages()) + "\n"
     if not path.exists() or path.read_text("utf-8") != text:  # unchanged pages are not rebuilt

@@ -17,7 +17,17 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("atlas", "claims", "commands", "families", "quantisation", "scaling", "vector_search")
+PAGES = (
+    "atlas",
+    "claims",
+    "commands",
+    "families",
+    "method_study",
+    "method_study_sample",
+    "quantisation",
+    "scaling",
+    "vector_search",
+)
 MADE = {"explorer.html", *(f"generated/{page}.md" for page in PAGES)}  # by docs/conf.py
 
 FENCED = re.compile(r"^([`~]{3,})(.*?)^\1\s*$", re.M | re.S)

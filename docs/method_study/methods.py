@@ -179,9 +179,7 @@ METHODS: Mapping[str, Method] = {
     "shuffle": Method("rotation", _everywhere("shuffle(block=4, depth=5)")),
     "mixing network": Method("rotation", _mixing(8, 8, 6)),
     "mixed radix": Method("rotation", _everywhere("mixed_radix(largest=4)"), equal=False),
-    HEAD_ONLY: Method(
-        "head", dict.fromkeys(("digits", "docstrings", "errors"), (None,) * 3), equal=False
-    ),
+    HEAD_ONLY: Method("head", _everywhere(None), equal=False),
 }
 
 

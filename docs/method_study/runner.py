@@ -34,8 +34,8 @@ null where a task has no such measure or the number is not finite.
 - `curve`: for the pilot, a list with `step`, `valid_loss`, `valid_accuracy`, `test_loss` and
   `test_accuracy` at a quarter and a half of the steps and at the end. The rate is that of the whole
   run, so the values before the end are not those of shorter runs.
-- `items`: for the pilot, the test loss of each text or window, in an order that is the same for all
-  runs of a task.
+- `items`: the test loss of each image, text or window, in an order that is the same for all runs of
+  a task; absent from tuning runs.
 - `change`: how the adapted weights W changed, as means over the layers of "attention", "up" and
   "down", each with `relative` (Frobenius norm of ΔW relative to W), `spectral` (the same for the
   spectral norm), `effective_rank` of ΔW (exponential of the entropy of its normalised singular
@@ -122,9 +122,14 @@ class Plan:
         """Return the methods of a task."""
         return [name for name in of_task(task) if not self.methods or name in self.methods]
 
+    def timed(self, task: str) -> list[str]:
+        """Return the methods whose training steps are timed; the language model has no head."""
+        names = dict.fromkeys([BASELINE, *self.chosen(task)])
+        return [name for name in names if name != HEAD_ONLY]
+
 
 PILOT = Plan(
-    methods=(BASELINE, "OFT", "BOFT(2, 8)", "mixing network"),
+    methods=(BASELINE, "OFT", "BOFT(2, 8)", "mixing network", HEAD_ONLY),
     budgets=("parameters",),
     role="pilot",
     seeds=4,
@@ -163,7 +168,7 @@ def timing(plan: Plan, rows: Sequence[Row]) -> list[str]:
     return [
         task
         for task in plan.tasks
-        if not {(task, name) for name in (BASELINE, *plan.chosen(task))} <= timed_methods
+        if not {(task, name) for name in plan.timed(task)} <= timed_methods
     ]
 
 
@@ -172,7 +177,7 @@ def expected(plan: Plan) -> int:
     total = 0
     for task, budget in itertools.product(plan.tasks, plan.budgets):
         for name in plan.chosen(task):
-            if budget == "parameters" or name != BASELINE:
+            if budget == "parameters" or name not in (BASELINE, HEAD_ONLY):
                 choices = 1 if name == HEAD_ONLY else len(plan.rates)
                 total += plan.seeds + (choices > 1) * plan.tuning * choices
     return total
@@ -181,8 +186,8 @@ def expected(plan: Plan) -> int:
 def _known(plan: Plan, task: str, rows: Sequence[Row]) -> Iterator[Run]:
     first = FIRST[plan.role]
     for budget, name in itertools.product(plan.budgets, plan.chosen(task)):
-        if budget == "time" and name == BASELINE:
-            continue  # the same as at equal numbers of parameters
+        if budget == "time" and name in (BASELINE, HEAD_ONLY):
+            continue  # the former is the same as at equal numbers of parameters
         steps = steps_of(plan, task, name, budget, rows)
         if steps is None:
             continue
@@ -271,8 +276,7 @@ def work(plan: Plan, path: Path) -> None:
             for clock in clocks:
                 with _claimed(path, f"timing {clock}") as held:
                     if held and clock in timing(plan, current()):
-                        methods = dict.fromkeys([BASELINE, *plan.chosen(clock)])
-                        append(path, timed(chosen[clock], list(methods), rounds=plan.rounds))
+                        append(path, timed(chosen[clock], plan.timed(clock), rounds=plan.rounds))
                         break
             else:
                 for run in runs:

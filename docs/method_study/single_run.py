@@ -81,8 +81,9 @@ def perform(task: Task, run: Run) -> Row:
             plain = merged(method, model)
             curve.append({"step": step, **_scores(task, plain, run.seed, tested=True)})
 
+    trainable = any(parameter.requires_grad for parameter in model.parameters())
     try:
-        seconds = train(task, model, run, check)
+        seconds = train(task, model, run, check) if trainable else [0.0]
     except DivergedError:
         seconds = []
     row["diverged"] = not seconds
@@ -90,7 +91,7 @@ def perform(task: Task, run: Run) -> Row:
     if seconds:
         tested = run.role != "tuning"
         plain = merged(method, model)
-        row |= _scores(task, plain, run.seed, tested=tested, items=row if pilot else None)
+        row |= _scores(task, plain, run.seed, tested=tested, items=row if tested else None)
         row["diverged"] = not math.isfinite(row["valid_loss"])
         if tested and not row["diverged"]:
             row |= _kept(task, plain, run.seed)

@@ -42,10 +42,27 @@ def test_the_quick_run_makes_every_run_once(record):
     assert len(set(runs)) == len(runs) == runner.expected(runner.QUICK)
     assert not list(runner.pending(runner.QUICK, rows))
     assert runner.timing(runner.QUICK, rows) == []
-    names = {(row["task"], row["method"], row["budget"]) for row in rows}
+    names = {(run.task, run.method, run.budget) for run in runs}
     assert ("digits", "LoRA", "parameters") in names
     assert ("language", "mixing network", "time") in names
-    assert ("language", "head only", "parameters") not in names
+    assert ("language", "head only", "parameters") in names  # the unadapted model
+    assert not {("digits", "head only", "time"), ("digits", "LoRA", "time")} & names
+
+
+def test_the_loss_of_every_test_item_is_stored(record):
+    for row in json_lines.read(record):
+        if row["role"] == "study":
+            mean = sum(row["items"]) / len(row["items"])
+            assert row["test_loss"] == pytest.approx(mean, rel=1e-3)
+        else:
+            assert "items" not in row
+
+
+def test_the_unadapted_language_model_forgets_nothing(record):
+    rows = [row for row in json_lines.read(record) if row["method"] == "head only"]
+    for row in rows:
+        if row["task"] == "language":
+            assert (row["forgotten"], row["trained"], row["diverged"]) == (0, 0, False)
 
 
 def test_the_rows_have_the_documented_fields(record):
@@ -53,7 +70,8 @@ def test_the_rows_have_the_documented_fields(record):
         assert set(row) <= {name for name in row if f"`{name}`" in runner.__doc__}
         if row["role"] in ("study", "pilot"):
             assert {"test_loss", "test_ece", "test_brier", "forgotten", "change"} <= set(row)
-            assert row["forgotten"] == pytest.approx(row["old_loss"] - row["old_loss_before"])
+            change = row["old_loss"] - row["old_loss_before"]
+            assert row["forgotten"] == pytest.approx(change, abs=1e-5)  # rounded numbers
             assert set(row["change"]) == {"attention", "up", "down"}
 
 
