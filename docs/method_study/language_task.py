@@ -22,7 +22,7 @@ from docs.method_study.language_model import (
 )
 from docs.method_study.tasks import Part, Task
 
-VALID, TEST, OLD = 128, 512, 256  # windows
+VALID, TEST, OLD = 64, 256, 128  # windows
 BATCH = 4  # windows in a step
 
 # For the quick run: a model with random weights.
@@ -33,7 +33,7 @@ class LanguageTask(Task):
     """The task; see the module."""
 
     name = "language"
-    steps, batch, budget = 200, BATCH, 4 * 8350
+    steps, batch, budget = 120, BATCH, 4 * 8350
 
     def __init__(self, *, quick: bool = False) -> None:
         self.quick = quick

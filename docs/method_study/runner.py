@@ -32,8 +32,8 @@ null where a task has no such measure or the number is not finite.
   The task of pretraining is to recognise the digits 0 to 4, to predict tokens of held-out files of
   the pretraining packages, or to find the rest of a docstring among others from its beginning.
 - `curve`: for the pilot, a list with `step`, `valid_loss`, `valid_accuracy`, `test_loss` and
-  `test_accuracy` at a quarter, a half and three quarters of the steps and at the end. The rate is
-  that of the whole run, so the values before the end are not those of shorter runs.
+  `test_accuracy` at a quarter and a half of the steps and at the end. The rate is that of the whole
+  run, so the values before the end are not those of shorter runs.
 - `items`: the test loss of each image, text or window, in an order that is the same for all runs of
   a task; absent from tuning runs.
 - `change`: how the adapted weights W changed, as means over the layers of "attention", "up" and
@@ -57,7 +57,6 @@ import argparse
 import contextlib
 import hashlib
 import itertools
-import signal
 import statistics
 import subprocess
 import sys
@@ -134,7 +133,7 @@ PILOT = Plan(
     role="pilot",
     seeds=4,
     tuning=1,
-    rates=(3e-3, 1e-2, 3e-2, 1e-1),
+    rates=(3e-3, 1e-2, 3e-2),
 )
 QUICK = Plan(
     tasks=("digits", "language"),
@@ -178,7 +177,8 @@ def expected(plan: Plan) -> int:
     for task, budget in itertools.product(plan.tasks, plan.budgets):
         for name in plan.chosen(task):
             if budget == "parameters" or name not in (BASELINE, HEAD_ONLY):
-                total += plan.seeds + (name != HEAD_ONLY) * plan.tuning * len(plan.rates)
+                choices = 1 if name == HEAD_ONLY else len(plan.rates)
+                total += plan.seeds + (choices > 1) * plan.tuning * choices
     return total
 
 
@@ -191,7 +191,9 @@ def _known(plan: Plan, task: str, rows: Sequence[Row]) -> Iterator[Run]:
         if steps is None:
             continue
         rate: float | None = 0.0
-        if name != HEAD_ONLY:
+        if name != HEAD_ONLY and len(plan.rates) == 1:
+            rate = plan.rates[0]
+        elif name != HEAD_ONLY:
             tried = [
                 Run(task, name, "tuning", budget, rate, FIRST["tuning"] + seed, steps)
                 for seed in range(plan.tuning)
@@ -331,10 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tqdm.write("interrupted; the same command resumes", file=sys.stderr)
         return 130
     finally:
-        for helper in helpers:
-            if helper.poll() is None:
-                helper.send_signal(signal.SIGINT)
-        for helper in helpers:
+        for helper in helpers:  # they may lose a run each, which is made again later
+            helper.terminate()
             helper.wait()
 
 

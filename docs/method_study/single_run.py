@@ -25,7 +25,7 @@ from docs.method_study.tasks import Task
 from structmat.adapters import adapt
 from structmat.bench.interleaved import interleaved
 
-CHECKS = (0.25, 0.5, 0.75)  # fractions of the steps after which a pilot run is judged
+CHECKS = (0.25, 0.5)  # fractions of the steps after which a pilot run is judged as well
 WARMUP = 0.1  # fraction of the steps in which the rate rises
 
 
