@@ -9,7 +9,7 @@ equivalent.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -136,6 +136,11 @@ class Pilot(NamedTuple):
     def parts(self) -> tuple[Components, float]:
         """Return the pooled variances of differences from the baseline, and their freedom."""
         return pooled(self.outcomes, BASELINE)
+
+    def points(self, margin: float) -> Components:
+        """Return cautious variances, in squared points."""
+        unit = POINTS / margin
+        return Components(*(unit**2 * part for part in cautious(*self.parts())))
 
 
 def pilots(runs: Sequence[Run]) -> dict[str, Pilot]:
@@ -264,23 +269,50 @@ def seeds_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
     the tasks, with samples of this size.
     """
     rows = []
-    sampled = []
     for task, pilot in found.items():
-        unit = POINTS / margin[task]
-        parts = Components(*(unit**2 * part for part in cautious(*pilot.parts())))
-        texts = pilot.texts
-        sampled.append(partial(expected, parts, texts=texts))
+        parts, texts = pilot.points(margin[task]), pilot.texts
         cases = {"the same": partial(expected, fixed(parts, texts))}
         if math.isfinite(texts):
             cases |= {f"{n:,}": partial(expected, parts, texts=n) for n in (texts, 4 * texts)}
         for title, at in cases.items():
             rows.append([TASKS[task].title, title, *powers(at, TASKS[task].comparisons)])
     if len(found) > 1:
-        shared = min(TASKS[task].comparisons for task in found)
-        cells = powers(lambda seeds: mean_of_tasks([at(seeds) for at in sampled]), shared)
+        cells = powers(expected_mean(found, margin), shared_comparisons(found))
         rows.append(["mean of the tasks", "as they are", *cells])
     head = ["task", "test items", "seeds needed", *(f"{seeds} seeds" for seeds in SEEDS)]
     return markdown(head, rows)
+
+
+def expected_mean(
+    found: Mapping[str, Pilot], margin: Mapping[str, float]
+) -> Callable[[int], Estimate]:
+    """Return the expected estimate of a mean over the tasks, in points, by the number of seeds."""
+
+    def at(seeds: int) -> Estimate:
+        return mean_of_tasks(
+            [
+                expected(pilot.points(margin[task]), seeds, pilot.texts)
+                for task, pilot in found.items()
+            ]
+        )
+
+    return at
+
+
+def shared_comparisons(tasks: Iterable[str]) -> int:
+    """Return the number of methods, besides the baseline, that all these tasks have."""
+    shared = set.intersection(*(set(TASKS[task].methods) for task in tasks))
+    return len(shared - {BASELINE, FROZEN})
+
+
+def planned_seeds(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> int | None:
+    """Return the number of seeds that the mean over the tasks needs, a multiple of five.
+
+    None if 1,000 are not enough.
+    """
+    many = shared_comparisons(found)
+    needed = seeds_needed(POINTS, expected_mean(found, margin), comparisons=many)
+    return needed and 5 * math.ceil(needed / 5)
 
 
 def powers(at: Callable[[int], Estimate], comparisons: int) -> list[str]:
@@ -334,6 +366,9 @@ def main() -> None:
     """Print the tables."""
     for table in tables(read(PATH)):
         tqdm.write(f"{table}\n")
+    if found := pilots(read(PATH)):
+        margin = margins({task: pilot.scale for task, pilot in found.items()})
+        tqdm.write(f"planned seeds: {planned_seeds(found, margin)}")
 
 
 if __name__ == "__main__":

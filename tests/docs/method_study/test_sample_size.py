@@ -136,6 +136,18 @@ def test_the_tables_state_the_power():
     assert least[0] < np.mean(least[1:])  # a mean is more precise
 
 
+def test_the_planned_seeds_are_enough_for_the_mean_of_the_tasks():
+    found = p.pilots(pilot())
+    margin = p.margins({task: one.scale for task, one in found.items()})
+    seeds = p.planned_seeds(found, margin)
+    at = p.expected_mean(found, margin)
+    level = 0.05 / 13  # the methods that all tasks have
+    assert p.shared_comparisons(found) == 13
+    assert seeds % 5 == 0
+    assert power(2.0, at(seeds), level) >= 0.9
+    assert power(2.0, at(max(2, seeds - 5)), level) < power(2.0, at(seeds), level)
+
+
 def test_without_a_pilot_the_page_says_so():
     assert list(p.tables([])) == ["*The pilot has not been run.*"]
     assert list(p.tables(simulated_runs("digits", EFFECTS, seeds=2))) == [
