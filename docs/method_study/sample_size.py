@@ -134,7 +134,7 @@ class Pilot(NamedTuple):
         return shape[1] if len(shape) > 1 else math.inf
 
     def parts(self) -> tuple[Components, float]:
-        """Return the pooled variances of differences from the baseline, and their freedom."""
+        """Return the pooled variances of the differences, and their degrees of freedom."""
         return pooled(self.outcomes, BASELINE)
 
     def points(self, margin: float) -> Components:
