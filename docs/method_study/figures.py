@@ -20,7 +20,6 @@ from docs.method_study.plan import (
     DEFAULT,
     DENSE,
     FROZEN,
-    LEAST_SEEDS,
     METHODS,
     POINTS,
     TASKS,
@@ -280,12 +279,10 @@ def drawn(runs: Sequence[Run], folder: Path = STATIC) -> dict[str, Path]:
     Raises
     ------
     StructmatError
-        If there are too few runs.
+        If planned seeds are missing.
     """
     if not reportable(runs):
-        raise StructmatError(
-            f"fewer than {LEAST_SEEDS} complete seeds in some task: run the study first"
-        )
+        raise StructmatError("planned seeds are missing: run the study first")
     folder.mkdir(parents=True, exist_ok=True)
     return {
         name: viz.save(picture.draw(runs), folder / f"method-study-{name}.svg")
