@@ -32,7 +32,6 @@ CANDIDATES = ("BOFT(1, 16)", "BOFT(2, 8)", "BOFT(3, 8), reduced", "shuffle", "mi
 
 LEVEL = 0.05  # of a family of comparisons
 POWER = 0.9
-LEAST_SEEDS = 5  # complete ones, in every task; nothing is reported before
 POINTS = 2.0  # percentage points of accuracy: the difference that matters
 
 

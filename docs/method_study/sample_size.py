@@ -9,7 +9,8 @@ equivalent.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +18,11 @@ import numpy as np
 from scipy import special
 from tqdm import tqdm
 
-from docs.method_study.differences import Array, Components, components
+from docs.method_study.analysis import mean_of_tasks
+from docs.method_study.differences import Array, Components, Estimate, components
 from docs.method_study.json_lines import read
 from docs.method_study.plan import BASELINE, FROZEN, LEVEL, POINTS, TASKS
-from docs.method_study.power import Design, detectable, power, seeds_needed
+from docs.method_study.power import detectable, expected, power, seeds_needed
 from docs.method_study.runs import Run, capped, outcomes_of, part
 from docs.studies import markdown
 from structmat.errors import StructmatError
@@ -132,8 +134,13 @@ class Pilot(NamedTuple):
         return shape[1] if len(shape) > 1 else math.inf
 
     def parts(self) -> tuple[Components, float]:
-        """Return the pooled variances of differences from the baseline, and their freedom."""
+        """Return the pooled variances of the differences, and their degrees of freedom."""
         return pooled(self.outcomes, BASELINE)
+
+    def points(self, margin: float) -> Components:
+        """Return cautious variances, in squared points."""
+        unit = POINTS / margin
+        return Components(*(unit**2 * part for part in cautious(*self.parts())))
 
 
 def pilots(runs: Sequence[Run]) -> dict[str, Pilot]:
@@ -198,7 +205,8 @@ def by_steps(pilot: Pilot, margin: float, *, comparisons: int) -> list[Shortened
         needed = None
         if gain > 0:
             scaled = margin * gain / pilot.scale.gain
-            needed = seeds_needed(scaled, cautious(parts, df), comparisons=comparisons)
+            assumed = cautious(parts, df)
+            needed = seeds_needed(scaled, partial(expected, assumed), comparisons=comparisons)
         rows.append(Shortened(entry["step"], gain, math.sqrt(parts.seed), needed))
     return rows
 
@@ -256,30 +264,65 @@ def variance_table(found: Mapping[str, Pilot]) -> str:
 def seeds_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
     """Return the seeds needed, and the power and the detectable difference at some numbers.
 
-    Test texts are either the same in every repetition of the study, which its conclusions are then
-    limited to, or a sample of texts, of this size or of four times this size.
+    Test items are either the same in every repetition of the study, which its conclusions are then
+    limited to, or a sample, of this size or of four times this size. The last row is for means over
+    the tasks, with samples of this size.
     """
     rows = []
     for task, pilot in found.items():
-        parts, texts = cautious(*pilot.parts()), pilot.texts
-        cases = [("fixed", fixed(parts, texts), math.inf)]
+        parts, texts = pilot.points(margin[task]), pilot.texts
+        cases = {"the same": partial(expected, fixed(parts, texts))}
         if math.isfinite(texts):
-            cases += [(f"sample of {n:,}", parts, n) for n in (texts, 4 * texts)]
-        for title, own, number in cases:
-            needed = seeds_needed(
-                margin[task], own, comparisons=TASKS[task].comparisons, texts=number
-            )
-            cells = []
-            for seeds in SEEDS:
-                design = Design(seeds, number, LEVEL / TASKS[task].comparisons)
-                least = detectable(
-                    own, seeds=seeds, texts=number, comparisons=TASKS[task].comparisons
-                )
-                chance = power(margin[task], own, design)
-                cells.append(f"{100 * chance:.0f} %, {POINTS * least / margin[task]:.1f}")
-            rows.append([TASKS[task].title, title, needed_text(needed), *cells])
+            cases |= {f"{n:,}": partial(expected, parts, texts=n) for n in (texts, 4 * texts)}
+        for title, at in cases.items():
+            rows.append([TASKS[task].title, title, *powers(at, TASKS[task].comparisons)])
+    if len(found) > 1:
+        cells = powers(expected_mean(found, margin), shared_comparisons(found))
+        rows.append(["mean of the tasks", "as they are", *cells])
     head = ["task", "test items", "seeds needed", *(f"{seeds} seeds" for seeds in SEEDS)]
     return markdown(head, rows)
+
+
+def expected_mean(
+    found: Mapping[str, Pilot], margin: Mapping[str, float]
+) -> Callable[[int], Estimate]:
+    """Return the expected estimate of a mean over the tasks, in points, by the number of seeds."""
+
+    def at(seeds: int) -> Estimate:
+        return mean_of_tasks(
+            [
+                expected(pilot.points(margin[task]), seeds, pilot.texts)
+                for task, pilot in found.items()
+            ]
+        )
+
+    return at
+
+
+def shared_comparisons(tasks: Iterable[str]) -> int:
+    """Return the number of methods, besides the baseline, that all these tasks have."""
+    shared = set.intersection(*(set(TASKS[task].methods) for task in tasks))
+    return len(shared - {BASELINE, FROZEN})
+
+
+def planned_seeds(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> int | None:
+    """Return the number of seeds that the mean over the tasks needs, a multiple of five.
+
+    None if 1,000 are not enough.
+    """
+    many = shared_comparisons(found)
+    needed = seeds_needed(POINTS, expected_mean(found, margin), comparisons=many)
+    return needed and 5 * math.ceil(needed / 5)
+
+
+def powers(at: Callable[[int], Estimate], comparisons: int) -> list[str]:
+    """Return the seeds needed for two points, and the power and detectable points by seeds."""
+    level = LEVEL / comparisons
+    cells = [needed_text(seeds_needed(POINTS, at, comparisons=comparisons))]
+    for estimate in map(at, SEEDS):
+        chance, least = power(POINTS, estimate, level), detectable(estimate, level)
+        cells.append(f"{100 * chance:.0f} %, {least:.1f}")
+    return cells
 
 
 def fixed(parts: Components, texts: float) -> Components:
@@ -323,6 +366,9 @@ def main() -> None:
     """Print the tables."""
     for table in tables(read(PATH)):
         tqdm.write(f"{table}\n")
+    if found := pilots(read(PATH)):
+        margin = margins({task: pilot.scale for task, pilot in found.items()})
+        tqdm.write(f"planned seeds: {planned_seeds(found, margin)}")
 
 
 if __name__ == "__main__":

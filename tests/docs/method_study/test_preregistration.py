@@ -72,9 +72,11 @@ def test_the_page_states_the_planned_seeds_and_margins():
         assert rows[planned.title] == [str(planned.seeds), f"{planned.margin:g}"]
 
 
-def test_the_planned_margins_are_those_of_the_pilot():
+def test_the_planned_seeds_and_margins_are_those_of_the_pilot():
     pilots = sample_size.pilots(read(sample_size.PATH))
-    found = sample_size.margins({task: pilot.scale for task, pilot in pilots.items()})
-    assert list(found) == list(plan.TASKS)
-    for task, margin in found.items():
-        assert plan.TASKS[task].margin == pytest.approx(margin, rel=0.02)
+    margins = sample_size.margins({task: pilot.scale for task, pilot in pilots.items()})
+    assert list(margins) == list(plan.TASKS)
+    seeds = sample_size.planned_seeds(pilots, margins)
+    for task, margin in margins.items():
+        assert plan.TASKS[task].margin == pytest.approx(margin, rel=0.02)  # rounded
+        assert plan.TASKS[task].seeds == seeds

@@ -10,7 +10,7 @@ import pytest
 from docs.method_study import plan
 from docs.method_study import sample_size as p
 from docs.method_study.differences import Components
-from docs.method_study.power import Design, power
+from docs.method_study.power import expected, power
 from structmat.errors import StructmatError
 from tests.docs.method_study.simulated_runs import PARTS, simulated_runs, whole_record
 
@@ -125,13 +125,27 @@ def test_the_tables_state_the_power():
     assert len(cells(steps)) == 16
     found = p.pilots(runs)
     margin = p.margins({task: one.scale for task, one in found.items()})
-    planned = plan.TASKS["digits"]
     parts = p.cautious(*found["digits"].parts())
-    chance = power(margin["digits"], parts, Design(10, 40, 0.05 / planned.comparisons))
+    level = 0.05 / plan.TASKS["digits"].comparisons
+    chance = power(margin["digits"], expected(parts, 10, 40), level)
     rows = cells(seeds)
-    assert rows[0][:2] == ["digits", "40"]
-    assert rows[0][4].startswith(f"{100 * chance:.0f} %")
-    assert rows[1][1] == "these very ones"
+    assert [row[1] for row in rows[:3]] == ["the same", "40", "160"]
+    assert rows[1][4].startswith(f"{100 * chance:.0f} %")
+    assert rows[-1][0] == "mean of the tasks"
+    least = [float(row[4].partition(", ")[2]) for row in (rows[-1], *rows[1:-1:3])]
+    assert least[0] < np.mean(least[1:])  # a mean is more precise
+
+
+def test_the_planned_seeds_are_enough_for_the_mean_of_the_tasks():
+    found = p.pilots(pilot())
+    margin = p.margins({task: one.scale for task, one in found.items()})
+    seeds = p.planned_seeds(found, margin)
+    at = p.expected_mean(found, margin)
+    level = 0.05 / 13  # the methods that all tasks have
+    assert p.shared_comparisons(found) == 13
+    assert seeds % 5 == 0
+    assert power(2.0, at(seeds), level) >= 0.9
+    assert power(2.0, at(max(2, seeds - 5)), level) < power(2.0, at(seeds), level)
 
 
 def test_without_a_pilot_the_page_says_so():
