@@ -49,7 +49,7 @@ def simulated(accuracies, *, seeds=1, tests=240, names=NAMES, search=False, rate
     tuning = None
     if search:
         curve = {
-            m.name: {f"{r:g}": round(0.4 + 0.1 * k + 0.02 * i, 3) for i, r in enumerate(GRID)}
+            m.name: {f"{r:g}": round(0.4 + 0.06 * k + 0.02 * i, 3) for i, r in enumerate(GRID)}
             for k, m in enumerate(methods)
         }
         tuning = {
