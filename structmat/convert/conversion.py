@@ -32,7 +32,6 @@ from structmat.convert.base_model import compared, recalled
 from structmat.convert.common_form import LayerRotation
 from structmat.convert.detection import CONVENTIONS, Opened, Pretrained, opened
 from structmat.convert.flat_names import flat_names
-from structmat.convert.subnetworks import without_identities
 from structmat.convert.tensor_files import FileWeights
 from structmat.convert.writer_checks import refuse_shared
 from structmat.errors import (
@@ -302,8 +301,6 @@ def _write(
     if to == "structmat":
         _note(rows, "error", structmat_format.write(found, rotations, place, nearest=nearest))
         return []
-    if to in (*_ROTATIONS, *_PIPELINES) and to != "peft":
-        rotations = {name: without_identities(each) for name, each in rotations.items()}
     if to in _ROTATIONS:
         errors, notes = _ROTATIONS[to](found, rotations, place, nearest=nearest)
         _note(rows, "error", errors)

@@ -26,7 +26,7 @@ from structmat.convert.adapter_file import AdapterFile
 from structmat.convert.common_form import Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley
 from structmat.convert.tensor_files import Weights, floating
-from structmat.errors import FileError
+from structmat.errors import FileError, abbreviated
 from structmat.families.butterflies import block_diagonal
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
@@ -115,6 +115,8 @@ def _rotation(file: AdapterFile, name: str, convention: str | None) -> LayerRota
                 f"{where}.{part} has shape {tuple(x.shape)}; it must be (…, blocks, b, b)"
             )
         tensors.append(x)
+    if alpha is not None and (alpha.numel() != 1 or not bool(torch.isfinite(alpha).all())):
+        raise FileError(f"{where}.alpha = {abbreviated(alpha.tolist())}; it must be a number")
     is_r = "oft_diag" in parts
     bound = None if alpha is None or is_r else float(alpha)
     made = [_Made(x, _limit(where, x, bound, convention), is_r=is_r) for x in tensors]

@@ -51,6 +51,8 @@ def best(
 ) -> tuple[S, dict[str, Network]]:
     """Return the setting with the fewest parameters that can represent every layer.
 
+    Stages that are identities are omitted if no setting can represent them.
+
     Parameters
     ----------
     rotations : dict of layer name → LayerRotation
@@ -77,9 +79,11 @@ def best(
             cost = sum(nets[rotation.network.width].parameters for rotation in rotations.values())
             possible.append((cost, setting, nets))
     possible.sort(key=lambda found: found[0])
-    for _, setting, nets in possible:
-        if all(place(t.network, nets[t.network.width]) is not None for t in rotations.values()):
-            return setting, {name: nets[t.network.width] for name, t in rotations.items()}
+    for change in (_same, without_identities):
+        tried = {name: change(rotation) for name, rotation in rotations.items()}
+        for _, setting, nets in possible:
+            if all(place(t.network, nets[t.network.width]) is not None for t in tried.values()):
+                return setting, {name: nets[t.network.width] for name, t in rotations.items()}
     raise FileError(_why_not(rotations, [nets for _, _, nets in possible], rule))
 
 
@@ -171,6 +175,10 @@ def placed(net: Network, blocks: Blocks, inside: Network) -> Blocks:
             step[home, at[:, :, None], at[:, None, :]] = next(rest)
         made[k] = step @ made[k]
     return made
+
+
+def _same(rotation: LayerRotation) -> LayerRotation:
+    return rotation
 
 
 def without_identities(rotation: LayerRotation) -> LayerRotation:

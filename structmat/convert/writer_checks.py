@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from structmat.adapters.shared_weights import names_of_layers
 from structmat.convert.common_form import CONVOLUTION, LINEAR, LayerRotation
 from structmat.convert.inverse_parametrization import coordinates
-from structmat.convert.subnetworks import placed
+from structmat.convert.subnetworks import place, placed, without_identities
 from structmat.errors import BlockError, FileError
 from structmat.networks.network import Network
 
@@ -24,6 +24,8 @@ def parameters(
     FileError
         If a block is not a Cayley transform.
     """
+    if place(rotation.network, inside) is None:
+        rotation = without_identities(rotation)
     try:
         found = [
             coordinates(block, rotation.dtype, nearest=nearest)
