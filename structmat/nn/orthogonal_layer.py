@@ -490,9 +490,9 @@ class Orthogonal(nn.Module):
         Returns
         -------
         Orthogonal
-            A layer with parametrization "cayley" if this layer has it, and "exp" otherwise, and
-            with the same `generator_scale`. It stores all generators, even if this layer is
-            `reduced`, because powers need them.
+            A layer with parametrization "cayley" if this layer has it, and "exp" otherwise. It
+            stores all generators, even if this layer is `reduced`, because powers need them. Its
+            `generator_scale` is chosen as by `keep`.
 
         Raises
         ------
@@ -529,8 +529,9 @@ class Orthogonal(nn.Module):
         Returns
         -------
         Orthogonal
-            A layer with copies of the generators, including redundant ones if this layer is
-            `reduced`, and with the same `generator_scale`.
+            A layer with the same blocks, which stores all generators even if this layer is
+            `reduced`. Its `generator_scale` is the default for its own network if this layer has
+            the default for its network; otherwise, both have the same.
 
         Raises
         ------
@@ -551,8 +552,9 @@ class Orthogonal(nn.Module):
             self._like_this(fewer, self.parametrization),
             self._all_generators(self.generators()),
         )
+        ratio = self._generator_scale / made._generator_scale
         for new, k in zip(made.generators, kept, strict=True):
-            new.copy_(own[k])
+            new.copy_(own[k] * ratio)
         return made
 
     def _like_this(self, network: Network, kind: str) -> Orthogonal:
@@ -564,7 +566,7 @@ class Orthogonal(nn.Module):
             dtype=dtype.to_complex() if self.unitary else dtype,
             device=device,
             dropout=self.dropout,
-            generator_scaling=self._generator_scale,
+            generator_scaling="step" if self._has_step_scale else self._generator_scale,
             plan=self.plan,
         )
         return made.train(self.training)
@@ -718,7 +720,7 @@ class Orthogonal(nn.Module):
             strict,
             missing,
             unexpected,
-            errors,  # type: ignore[arg-type]
+            errors,
         )
         if "version" not in metadata or f"{prefix}generators.0" not in state:  # only tensors
             return
