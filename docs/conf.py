@@ -19,6 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]  # catalogue and theory/ are not in
 import atlas_page  # noqa: E402
 import catalogue  # noqa: E402
 import fit_targets as fits  # noqa: E402
+import learning_rates_study  # noqa: E402
 import links  # noqa: E402
 import quantisation_study  # noqa: E402
 import scaling as growth  # noqa: E402
@@ -107,6 +108,11 @@ def method_study():
     return figures.sections(runs_in(figures.PATH), folder, "generated/method-study")
 
 
+def learning_rates():
+    """Return the tables of the recorded run of docs/learning_rates_study.py."""
+    return learning_rates_study.tables(json.loads(learning_rates_study.PATH.read_text("utf-8")))
+
+
 def atlas():
     """Return the table of the atlas."""
     return atlas_page.page()
@@ -124,6 +130,7 @@ for pages in (
     commands,
     scaling,
     fit_targets,
+    learning_rates,
     quantisation,
     vector_search,
     method_study_sample,

@@ -180,7 +180,7 @@ def against_rate(some: Sequence[Any], ax: Axes, *, scaled: bool) -> None:
         low = min(c.losses)
         drawn[str(c.case.value)] = [(rate, x / low) for rate, x in pairs if x < WORST * low]
     viz.curves(drawn, x="learning rate", y="", log="x", ax=ax)
-    ax.set_ylim(0.98, WORST)
+    ax.set_ylim(0.98, WORST + 0.12)  # with space for a legend
     for line, c in zip(ax.lines, some, strict=True):
         if c.best is not None:
             best = (c.case.scaled if scaled else c.case.plain)(c.best)

@@ -720,7 +720,7 @@ class Orthogonal(nn.Module):
             strict,
             missing,
             unexpected,
-            errors,  # type: ignore[arg-type]
+            errors,
         )
         if "version" not in metadata or f"{prefix}generators.0" not in state:  # only tensors
             return
