@@ -33,6 +33,17 @@ from structmat.networks.stage import Bank, Stage
 from structmat.nn.orthogonal_layer import generator_shapes
 from structmat.nn.parametrizations import at_least_float32
 
+_WRITTEN = (
+    "topology",
+    "topology_pattern",
+    "parametrization",
+    "side",
+    "field",
+    "scale",
+    "generator_scaling",
+    "generator_scales",
+    "schema",
+)
 _GENERATORS = r"structmat_(inputs|outputs)\.generators\.(\d+)"
 
 
@@ -66,6 +77,7 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         generators = _generators(parts)
         shape = None if weights is None else weights.shape(f"{names[name]}.weight")
         network = _network(config, name, generators, shape)
+        factor = _planned().factor(config, network)
         rotations[name] = LayerRotation(
             network,
             partial(
@@ -74,12 +86,13 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
                 config.parametrization,
                 generators,
                 reduced=config.reduced,
+                factor=factor,
             ),
             config.side,
             parts.get(SCALE),
             dtype=at_least_float32(generators[0].dtype if generators else torch.float32),
             parametrization=config.parametrization,
-            series=structmat_format.series(config.parametrization, generators),
+            series=structmat_format.series(config.parametrization, generators, factor),
             field=config.field,
             fingerprint=prints.get(name),
         )
@@ -103,9 +116,10 @@ def write(
         layer.
     """
     layers: dict[str, dict[str, Tensor]] = {}
-    errors, kinds = {}, {}
+    errors, kinds, factors = {}, {}, {}
     for name, rotation in rotations.items():
-        kinds[name], found = structmat_format.generators(name, rotation, nearest=nearest)
+        kinds[name], factor, found = structmat_format.generators(name, rotation, nearest=nearest)
+        factors[_planned().fingerprint(rotation.network)] = factor
         layers[name] = {
             f"structmat_{rotation.side}.generators.{k}": upper(part.q)
             for k, part in enumerate(found)
@@ -125,9 +139,9 @@ def write(
         side=_one({name: rotation.side for name, rotation in rotations.items()}, "side", "inputs"),
         field=_one(fields, "field", "receptive"),
         scale=scaled,
+        generator_scales=factors,
     ).to_dict()
-    mine = ("topology", "topology_pattern", "parametrization", "side", "field", "scale", "schema")
-    said = {"peft_type": "STRUCTMAT"} | {key: config[key] for key in mine}
+    said = {"peft_type": "STRUCTMAT"} | {key: config[key] for key in _WRITTEN}
     said["fingerprints"] = {
         name: r.fingerprint.to_dict() for name, r in rotations.items() if r.fingerprint is not None
     }
@@ -137,6 +151,10 @@ def write(
 
 def _config() -> Any:
     return require("structmat.peft", "peft").StructmatConfig
+
+
+def _planned() -> Any:
+    return require("structmat.peft.planned_networks", "peft")
 
 
 def _generators(parts: Mapping[str, Tensor]) -> list[Tensor]:

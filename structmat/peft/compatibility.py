@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -14,18 +15,19 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers.integrations.peft import PeftAdapterMixin
 
-from structmat.adapters import base_check
 from structmat.adapters.adapted_layer import PREFIX
-from structmat.adapters.base_fingerprint import read_fingerprints
 from structmat.adapters.distributed import is_torch_wrapper, plain_name
 from structmat.adapters.saved_tensors import BROKEN, mismatches
-from structmat.errors import BaseModelWarning, FileError
+from structmat.errors import FileError, StructmatError
 from structmat.nn.torch_internals import own_modules
+from structmat.peft.base_models import check_fingerprints
 from structmat.peft.config import StructmatConfig
 from structmat.peft.layer import StructmatLayer
 from structmat.peft.names import StructmatType
+from structmat.peft.planned_networks import factor
 
 _HELD = ("", "original_module")
+_PLACE = ("subfolder", "revision", "cache_dir", "token", "local_files_only")
 
 
 def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
@@ -171,6 +173,9 @@ def install() -> None:
     @functools.wraps(peft_loads)
     def load_adapter(self: Any, *args: Any, **kwargs: Any) -> Any:
         ours = self.peft_type == StructmatType.STRUCTMAT
+        if ours:
+            given = inspect.signature(peft_loads).bind(self, *args, **kwargs).arguments
+            _check_factors(self, given)
         if ours and (renamed := _compiled_names(self.base_model.model)):
             kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
         try:
@@ -181,7 +186,7 @@ def install() -> None:
                 _refuse([f"{name} is not in the file"])
             raise
         if ours:
-            _check_fingerprints(self, _adapter_name(peft_loads, self, *args, **kwargs))
+            check_fingerprints(self, given["adapter_name"])
         return info
 
     @functools.wraps(transformers_loads)
@@ -190,7 +195,7 @@ def install() -> None:
         adapter = _adapter_name(transformers_loads, self, *args, **kwargs)
         missing = sorted(name for name in info.missing_keys if _is_mine(name, adapter))
         _refuse([f"{name} is not in the file" for name in missing])
-        _check_fingerprints(self, adapter)
+        check_fingerprints(self, adapter)
         return info
 
     marked: Any = load_adapter
@@ -205,33 +210,40 @@ def _adapter_name(load: Any, *args: Any, **kwargs: Any) -> str:
     return str(given or "default")
 
 
-def take_fingerprints(model: nn.Module, config: StructmatConfig, adapter: str) -> None:
-    """Store fingerprints of the base weights of an adapter's layers in its configuration.
+def _check_factors(model: Any, given: Mapping[str, Any]) -> None:
+    """Raise an error if an existing adapter multiplies its generators by other factors than a file.
 
-    Those of weights that are sharded by now remain as they were; PEFT saves in one process only, so
-    that they cannot be gathered.
+    PEFT loads only tensors into an existing adapter, as trainers do when they resume. Optimisers
+    that resume with it refer to the stored tensors, so these are not converted.
+
+    Raises
+    ------
+    FileError
+        If the factors differ.
     """
-    found = base_check.fingerprints(_layers(model, adapter))
-    config.fingerprints |= {name: one.to_dict() for name, one in found.items()}
-
-
-def _check_fingerprints(model: Any, adapter: str) -> None:
-    """Warn if the base weights differ from those in the fingerprints of an adapter's file."""
-    config = model.peft_config.get(adapter)
-    if isinstance(config, StructmatConfig) and config.fingerprints:
-        saved = read_fingerprints(config.fingerprints)
-        message = base_check.mismatch(_layers(model, adapter), saved, adapter)
-        if message is not None:
-            warnings.warn(message, BaseModelWarning, stacklevel=3)
-
-
-def _layers(model: nn.Module, adapter: str) -> dict[str, StructmatLayer]:
-    """Return the layers that have an adapter, by their names in the base model."""
-    return {
-        plain_name(name).removeprefix("base_model.model."): layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, StructmatLayer) and adapter in layer.structmat_power
-    }
+    name, folder = given["adapter_name"], given["model_id"]
+    if name not in model.peft_config:
+        return
+    try:
+        options = {key: given["kwargs"][key] for key in _PLACE if key in given.get("kwargs", {})}
+        config = StructmatConfig.from_pretrained(folder, **options)
+    except StructmatError:
+        raise
+    except ValueError:  # there is no configuration next to the tensors
+        return
+    for place, layer in model.base_model.adapted().items():
+        for rotation in layer.rotations(name):
+            field = "complex" if rotation.unitary else "real"
+            own, theirs = rotation.generator_scale, factor(config, rotation.network, field=field)
+            if not math.isclose(own, theirs, rel_tol=1e-9):
+                scaling = config.generator_scaling
+                same = scaling == model.peft_config[name].generator_scaling
+                option = "" if same else f"StructmatConfig(generator_scaling={scaling!r}) or "
+                raise FileError(
+                    f"{folder}: its tensors are multiplied by {theirs:.6g}, but those of adapter"
+                    f" {name!r} by {own:.6g} ({place}); create the model with {option}"
+                    f"PeftModel.from_pretrained(model, {str(folder)!r}, is_trainable=True)"
+                )
 
 
 def _compiled_names(model: nn.Module) -> dict[str, str]:
