@@ -12,9 +12,10 @@ and P(‖s‖² ≥ x·‖E‖²) ≤ exp(−k/2·(x − 1 − ln x)) for k = 32
 Database-friendly random projections (2003). Two weights are considered different if ‖s‖ exceeds
 twice the sum of their unit roundoffs, relative to the norm of the entries. Rounding bounds ‖E‖ by
 that sum, so x = 4, and copies of a weight are considered different with probability 6·10⁻¹² or
-less. For entries of similar size s is nearly Gaussian, so a difference of twice the threshold is
-missed with probability 5·10⁻⁶, and one of three times the threshold with probability 10⁻¹⁰. A
-change of a few rows or columns may not be sampled.
+less. Copies of the same precision are equal, unless one was rounded to a third dtype first, which
+changes few entries; half of the threshold applies to them. For entries of similar size s is nearly
+Gaussian, so a difference of twice the threshold is missed with probability 5·10⁻⁶, and one of three
+times the threshold with probability 10⁻¹⁰. A change of a few rows or columns may not be sampled.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ class Fingerprint:
         """
         change, largest = self.distance(other), max(self.norm, other.norm)
         roundoff = _ROUNDOFF[self.precision] + _ROUNDOFF[other.precision]
+        if self.precision == other.precision:
+            roundoff /= 2
         underflow = _UNDERFLOW * math.sqrt(_ENTRIES)
         most = max(2 * roundoff, _LEAST) * largest + 2 * underflow
         return None if change * largest <= most else change

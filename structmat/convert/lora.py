@@ -271,8 +271,9 @@ def _notes(
 ) -> list[str]:
     """Return notes about the ranks, the total error, the missed tolerance and the sizes."""
     ranks = sorted(layer.rank for layer in done.values() if layer.rank)
-    shown = str(ranks[0]) if ranks[0] == ranks[-1] else f"{ranks[0]} to {ranks[-1]}"
-    notes = [f"rank {shown} loses {lost:.2%} of the change (Frobenius norm)"]
+    same = ranks[0] == ranks[-1]
+    shown = f"rank {ranks[0]} loses" if same else f"ranks {ranks[0]} to {ranks[-1]} lose"
+    notes = [f"{shown} {lost:.2%} of the change (Frobenius norm)"]
     if limits.tolerance is not None:
         missed = {
             n: row for n, row in done.items() if row.of_change > limits.tolerance * (1 + _SLACK)

@@ -15,13 +15,12 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers.integrations.peft import PeftAdapterMixin
 
-from structmat.adapters import base_check
 from structmat.adapters.adapted_layer import PREFIX
-from structmat.adapters.base_fingerprint import read_fingerprints
 from structmat.adapters.distributed import is_torch_wrapper, plain_name
 from structmat.adapters.saved_tensors import BROKEN, mismatches
-from structmat.errors import BaseModelWarning, FileError, StructmatError
+from structmat.errors import FileError, StructmatError
 from structmat.nn.torch_internals import own_modules
+from structmat.peft.base_models import check_fingerprints
 from structmat.peft.config import StructmatConfig
 from structmat.peft.layer import StructmatLayer
 from structmat.peft.names import StructmatType
@@ -187,7 +186,7 @@ def install() -> None:
                 _refuse([f"{name} is not in the file"])
             raise
         if ours:
-            _check_fingerprints(self, _adapter_name(peft_loads, self, *args, **kwargs))
+            check_fingerprints(self, given["adapter_name"])
         return info
 
     @functools.wraps(transformers_loads)
@@ -196,7 +195,7 @@ def install() -> None:
         adapter = _adapter_name(transformers_loads, self, *args, **kwargs)
         missing = sorted(name for name in info.missing_keys if _is_mine(name, adapter))
         _refuse([f"{name} is not in the file" for name in missing])
-        _check_fingerprints(self, adapter)
+        check_fingerprints(self, adapter)
         return info
 
     marked: Any = load_adapter
@@ -209,35 +208,6 @@ def _adapter_name(load: Any, *args: Any, **kwargs: Any) -> str:
     """Return the name of the adapter that a call of `load_adapter` loads."""
     given = inspect.signature(load).bind(*args, **kwargs).arguments.get("adapter_name")
     return str(given or "default")
-
-
-def take_fingerprints(model: nn.Module, config: StructmatConfig, adapter: str) -> None:
-    """Store fingerprints of the base weights of an adapter's layers in its configuration.
-
-    Those of weights that are sharded by now remain as they were; PEFT saves in one process only, so
-    that they cannot be gathered.
-    """
-    found = base_check.fingerprints(_layers(model, adapter))
-    config.fingerprints |= {name: one.to_dict() for name, one in found.items()}
-
-
-def _check_fingerprints(model: Any, adapter: str) -> None:
-    """Warn if the base weights differ from those in the fingerprints of an adapter's file."""
-    config = model.peft_config.get(adapter)
-    if isinstance(config, StructmatConfig) and config.fingerprints:
-        saved = read_fingerprints(config.fingerprints)
-        message = base_check.mismatch(_layers(model, adapter), saved, adapter)
-        if message is not None:
-            warnings.warn(message, BaseModelWarning, stacklevel=3)
-
-
-def _layers(model: nn.Module, adapter: str) -> dict[str, StructmatLayer]:
-    """Return the layers that have an adapter, by their names in the base model."""
-    return {
-        plain_name(name).removeprefix("base_model.model."): layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, StructmatLayer) and adapter in layer.structmat_power
-    }
 
 
 def _check_factors(model: Any, given: Mapping[str, Any]) -> None:

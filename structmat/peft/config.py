@@ -93,13 +93,13 @@ class StructmatConfig(PeftConfig):
     networks : dict, optional
         The fingerprint of each network by topology and width, set when layers are adapted. Loading
         fails if a topology no longer yields the same network.
-    fingerprints : dict, optional
-        A fingerprint of each layer's base weight, set when layers are adapted and when the adapter
-        is saved. Loading warns if the model's weights differ.
     generator_scales : dict, optional
         The factor of each network for `generator_scaling="step"`, by fingerprint, set when layers
         are adapted. A later version of structmat that computes other factors uses these when it
         loads the adapter.
+    fingerprints : dict, optional
+        A fingerprint of each layer's base weight, set when layers are adapted and when the adapter
+        is saved. Loading warns if the model's weights differ.
     schema : int
         The version of this format. Version 1 has no `generator_scaling`, which means "none".
 
@@ -141,8 +141,8 @@ class StructmatConfig(PeftConfig):
     layers_pattern: Any = None
     modules_to_save: Any = None
     networks: Any = None
-    fingerprints: Any = None
     generator_scales: Any = None
+    fingerprints: Any = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ from structmat.adapters.shared_weights import names_of_layers, untie
 from structmat.errors import StructmatError, require, suggest
 from structmat.nn.torch_internals import own_modules
 from structmat.peft import combination, compatibility, stacked_experts
+from structmat.peft.base_models import take_fingerprints
 from structmat.peft.config import StructmatConfig
 from structmat.peft.layer import StructmatExperts, StructmatLayer, StructmatLinear
 from structmat.peft.mixed_batches import mixed
@@ -121,7 +122,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             )
             guard_ties(model, StructmatLayer)
             if not config.fingerprints:  # those of a file are compared after loading
-                compatibility.take_fingerprints(model, config, adapter_name)
+                take_fingerprints(model, config, adapter_name)
             warn(said)
         except BaseException:
             before.restore()
@@ -427,7 +428,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
         PEFT saves the configuration after the tensors, so this also renews its fingerprints.
         """
-        compatibility.take_fingerprints(model, config, adapter_name)
+        take_fingerprints(model, config, adapter_name)
         for name, module in model.named_modules():
             key = f"{name}.base_layer.weight"
             merged = isinstance(module, StructmatLayer) and module.merged

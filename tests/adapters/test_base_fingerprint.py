@@ -40,6 +40,8 @@ def test_copies_in_any_dtypes_have_no_difference(shape, seed, exponent, one, oth
     assert first.difference(fingerprint(made.to(other))) is None
     assert first.difference(fingerprint(made.to(other).to(torch.float32))) is None
     assert fingerprint(made.to(one).to(other)).difference(first) is None
+    if made.numel() > 64:  # so that few of the entries change by more than the first rounding
+        assert first.difference(fingerprint(made.to(other).to(one))) is None
 
 
 @given(st.integers(1, 64), st.integers(1, 64), seeds(), st.floats(1e-4, 10))
@@ -81,9 +83,11 @@ def test_the_smallest_detected_difference_follows_the_precision(dtype):
     a, b = weight((128, 96), 0), weight((128, 96), 1)
     roundoff = {torch.bfloat16: 2**-8, torch.float16: 2**-11, torch.float32: 5e-6}[dtype]
     one = fingerprint(a.to(dtype))
-    for size, differs in ((0.3 * roundoff, False), (12 * roundoff, True)):
+    for size, differs in ((0.3 * roundoff, False), (6 * roundoff, True)):
         other = fingerprint((a + size * b).to(dtype))
         assert (one.difference(other) is not None) == differs
+    wider = fingerprint((a + 12 * roundoff * b).to(torch.float32))
+    assert one.difference(wider) is not None
 
 
 @given(st.integers(1, 200), st.integers(1, 40), seeds())

@@ -108,6 +108,32 @@ def test_peft_loads_layers_of_different_ranks_with_the_reported_errors(tmp_path)
         )
 
 
+def test_the_ranks_are_those_of_pefts_own_conversion(tmp_path):
+    """PEFT takes the part of the squared change to keep, 1 − tolerance², as a fractional rank."""
+    peft = pytest.importorskip("peft")
+    structmat_peft = pytest.importorskip("structmat.peft")
+    torch.manual_seed(0)
+    config = structmat_peft.StructmatConfig(
+        topology="shuffle(block=4)", target_modules=["up", "down"], init_weights=False
+    )
+    model = peft.get_peft_model(linears(), config)
+    model.save_pretrained(tmp_path / "theirs")
+    settings, tensors = peft.convert_to_lora(model, rank=1 - 0.2**2)
+    done = convert(
+        tmp_path / "theirs", tmp_path / "lora", to="lora", tolerance=0.2, model=linears()
+    )
+    found = {name: row["rank"] for name, row in done.layers.items()}
+    assert found == settings.rank_pattern == settings.alpha_pattern
+    ours = files.load_file(tmp_path / "lora" / "adapter_model.safetensors")
+    for name in found:
+        product, other = (
+            given[f"base_model.model.{name}.lora_B.weight"]
+            @ given[f"base_model.model.{name}.lora_A.weight"]
+            for given in (ours, tensors)
+        )
+        torch.testing.assert_close(product, other, rtol=1e-4, atol=1e-5)
+
+
 def test_a_capped_rank_reports_the_layers_that_exceed_the_tolerance(tmp_path):
     adapted(tmp_path / "ours")
     done = convert(
