@@ -57,7 +57,6 @@ import argparse
 import contextlib
 import hashlib
 import itertools
-import signal
 import statistics
 import subprocess
 import sys
@@ -334,10 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tqdm.write("interrupted; the same command resumes", file=sys.stderr)
         return 130
     finally:
-        for helper in helpers:
-            if helper.poll() is None:
-                helper.send_signal(signal.SIGINT)
-        for helper in helpers:
+        for helper in helpers:  # they may lose a run each, which is made again later
+            helper.terminate()
             helper.wait()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -184,14 +185,15 @@ COMMAND = [sys.executable, "-m", "docs.method_study.runner", "--quick", "--task"
 COMMAND += ["--methods", "LoRA", "head only", "--budget", "parameters"]
 
 
-def started(path, *more, **options):
+def started(path, *more):
     return subprocess.Popen(
         [*COMMAND, "--output", str(path), *more],
         cwd=runner.ROOT,
         env={**os.environ, "PYTHONPATH": str(runner.ROOT)},
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        # A shell ignores this signal in programs that it starts in the background.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
