@@ -24,8 +24,7 @@ import quantisation_study  # noqa: E402
 import scaling as growth  # noqa: E402
 import theory  # noqa: E402
 import vector_search_study  # noqa: E402
-from docs.method_study import report as method_report  # noqa: E402
-from docs.method_study import sample_size  # noqa: E402
+from docs.method_study import figures, sample_size  # noqa: E402
 from docs.method_study.json_lines import read as runs_in  # noqa: E402
 from structmat.explorer.html import page as explorer_page  # noqa: E402
 from structmat.explorer.saved_networks import precomputed  # noqa: E402
@@ -103,8 +102,9 @@ def method_study_sample():
 
 
 def method_study():
-    """Return the tables of the method study."""
-    return method_report.tables(runs_in(method_report.PATH))
+    """Return the results of the method study; its figures are written next to them."""
+    folder = HERE / "generated" / "method-study"
+    return figures.sections(runs_in(figures.PATH), folder, "generated/method-study")
 
 
 def atlas():

@@ -22,6 +22,7 @@ PAGES = (
     "claims",
     "commands",
     "families",
+    "fit_targets",
     "method_study",
     "method_study_sample",
     "quantisation",

@@ -1,7 +1,9 @@
 """Draw the figures of the method study: `python -m docs.method_study.figures`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +20,6 @@ from docs.method_study.plan import (
     DEFAULT,
     DENSE,
     FROZEN,
-    LEAST_SEEDS,
     METHODS,
     POINTS,
     TASKS,
@@ -33,6 +34,7 @@ from docs.method_study.report import (
     reportable,
     step_times,
     studied,
+    tables,
 )
 from docs.method_study.runs import Run, part
 from structmat import viz
@@ -226,31 +228,82 @@ def shared_legend(figure: Figure, ax: Axes) -> None:
     )
 
 
+class Picture(NamedTuple):
+    """A figure with a description for readers who do not see it, and its caption."""
+
+    draw: Callable[[Sequence[Run]], Figure]
+    shown: str
+    caption: str
+
+
 FIGURES = {
-    "forest": forest,
-    "costs": costs,
-    "forgetting": forgetting,
-    "calibration": calibration,
-    "weights": weights,
+    "forest": Picture(
+        forest,
+        "Differences of each method from LoRA in test loss, with intervals, one panel a task",
+        "Differences in test loss at equal numbers of parameters. Thick lines: 95 % intervals for"
+        " each comparison alone; thin lines: simultaneous intervals; grey: the margin.",
+    ),
+    "forest-time": Picture(
+        partial(forest, budget="time"),
+        "The same differences when every method trains for the same time",
+        "Differences in test loss at equal training time.",
+    ),
+    "costs": Picture(
+        costs,
+        "Differences in test loss against the number of parameters and the time of a step",
+        "Differences in test loss, with 95 % intervals, against the number of trained parameters"
+        " and the time of a training step.",
+    ),
+    "forgetting": Picture(
+        forgetting,
+        "Forgetting of each method against its gain, one panel a task",
+        "Forgetting against gain, with 95 % intervals for the means. Blue: LoRA and its relatives;"
+        " green: other methods of PEFT; orange: rotations of structmat.",
+    ),
+    "calibration": Picture(
+        calibration,
+        "Calibration error of each method against its accuracy, one panel a task",
+        "Calibration error against accuracy, with 95 % intervals for the means.",
+    ),
+    "weights": Picture(
+        weights,
+        "Five measures of the change in the weights, for each adapter and task",
+        "The change in the adapted weights, as means over layers and seeds.",
+    ),
 }
 
 
-def drawn(runs: Sequence[Run], folder: Path = STATIC) -> Iterator[Path]:
-    """Write every figure of the study, and yield their paths.
+def drawn(runs: Sequence[Run], folder: Path = STATIC) -> dict[str, Path]:
+    """Write every figure of the study, and return their paths.
 
     Raises
     ------
     StructmatError
-        If there are too few runs.
+        If planned seeds are missing.
     """
     if not reportable(runs):
-        raise StructmatError(
-            f"fewer than {LEAST_SEEDS} complete seeds in some task: run the study first"
-        )
-    for name, draw in FIGURES.items():
-        yield viz.save(draw(runs), folder / f"method-study-{name}.svg")
-    yield viz.save(forest(runs, "time"), folder / "method-study-forest-time.svg")
+        raise StructmatError("planned seeds are missing: run the study first")
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        name: viz.save(picture.draw(runs), folder / f"method-study-{name}.svg")
+        for name, picture in FIGURES.items()
+    }
+
+
+def sections(runs: Sequence[Run], folder: Path, address: str) -> Iterator[str]:
+    """Yield the results of the study in Markdown; figures are written to a folder.
+
+    `address` is that of the folder, seen from the page.
+    """
+    if reportable(runs):
+        yield "### Figures"
+        for name, path in drawn(runs, folder).items():
+            picture = FIGURES[name]
+            options = f":alt: {picture.shown}\n:width: 100%"
+            yield f"```{{image}} {address}/{path.name}\n{options}\n```"
+            yield f"*{picture.caption}*"
+    yield from tables(runs)
 
 
 if __name__ == "__main__":
-    list(drawn(read(PATH)))
+    drawn(read(PATH))

@@ -5,13 +5,12 @@ simulating whole studies, with Holm's procedure over all methods.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import optimize, special
 
-from docs.method_study.differences import Array, Components, estimated
+from docs.method_study.differences import Array, Components, Estimate, estimated
 from docs.method_study.plan import LEVEL, POWER
 
 MOST = 1000  # seeds; more are not considered
@@ -21,136 +20,123 @@ QUADRATURE = 1000  # points; the error is below 1e-4
 # Closed forms -----------------------------------------------------------------------------
 
 
-def degrees(parts: Components, seeds: int, texts: float = math.inf) -> float:
-    """Return Satterthwaite's degrees of freedom at the expected mean squares.
+def expected(parts: Components, seeds: int, texts: float = math.inf) -> Estimate:
+    """Return the estimate of a difference of zero, with the expected mean squares.
 
     Examples
     --------
-    >>> degrees(Components(1.0), seeds=10), round(degrees(Components(1, 1, 0), 10, 10), 9)
-    (9.0, 18.0)
+    >>> expected(Components(9.0), seeds=9)
+    Estimate(value=0.0, error=1.0, degrees=8.0)
+    >>> round(expected(Components(1, 1, 0), seeds=10, texts=10).degrees, 9)
+    18.0
     """
     by_seed, by_text, rest = parts.seed / seeds, 0.0, 0.0
-    doubt = 0.0
+    doubt = 0.0  # Satterthwaite's: the squares over their degrees of freedom
     if math.isfinite(texts):
         rest = parts.rest / (seeds * texts)
         by_seed, by_text = by_seed + rest, parts.text / texts + rest
         doubt = by_text**2 / (texts - 1) + rest**2 / ((seeds - 1) * (texts - 1))
     doubt += by_seed**2 / (seeds - 1)
-    return (by_seed + by_text - rest) ** 2 / doubt if doubt > 0 else seeds - 1.0
+    variance = by_seed + by_text - rest
+    degrees = variance**2 / doubt if doubt > 0 else seeds - 1.0
+    return Estimate(0.0, math.sqrt(variance), degrees)
 
 
-class Design(NamedTuple):
-    """Numbers of seeds and of test texts, and the level of one two-sided comparison."""
+def half_widths(estimate: Estimate, level: float) -> Array:
+    """Return possible half widths of the interval at 1 − level, all equally probable.
 
-    seeds: int
-    texts: float = math.inf
-    level: float = LEVEL
-
-    def half_widths(self, parts: Components) -> tuple[float, Array]:
-        """Return the standard error, and possible half widths of the interval, equally probable."""
-        df = degrees(parts, self.seeds, self.texts)
-        error = math.sqrt(parts.variance(self.seeds, self.texts))
-        middles = (np.arange(QUADRATURE) + 0.5) / QUADRATURE
-        relative = np.sqrt(special.gammaincinv(df / 2, middles) * 2 / df)  # quantiles of χ²
-        return error, -special.stdtrit(df, self.level / 2) * error * relative
+    The square of the estimated standard error is distributed as χ² over its degrees of freedom.
+    """
+    middles = (np.arange(QUADRATURE) + 0.5) / QUADRATURE
+    squares = special.gammaincinv(estimate.degrees / 2, middles) * 2 / estimate.degrees
+    return np.asarray(estimate.half(level) * np.sqrt(squares))
 
 
-def power(difference: float, parts: Components, design: Design) -> float:
+def power(difference: float, estimate: Estimate, level: float = LEVEL) -> float:
     """Return the probability that a difference is significant, two-sided.
 
-    It integrates over the estimated standard error, whose square is distributed as χ² over its
-    degrees of freedom. For one number a run this is the power of the paired t test.
+    With one number a run, this is the power of the paired t test.
 
     Examples
     --------
-    >>> round(power(1.0, Components(1.0), Design(seeds=13)), 3)  # that of the t test
+    >>> round(power(1.0, expected(Components(1.0), seeds=13)), 3)  # that of the t test
     0.911
     """
-    error, halves = design.half_widths(parts)
-    if error == 0:
+    if estimate.error == 0:
         return float(difference != 0)
-    above, below = (difference - halves) / error, (-halves - difference) / error
-    return float((special.ndtr(above) + special.ndtr(below)).mean())
+    halves = half_widths(estimate, level)
+    above, below = difference - halves, -halves - difference
+    return float(
+        (special.ndtr(above / estimate.error) + special.ndtr(below / estimate.error)).mean()
+    )
 
 
 def equivalence_power(
-    margin: float, parts: Components, design: Design, *, difference: float = 0.0
+    margin: float, estimate: Estimate, level: float = LEVEL, *, difference: float = 0.0
 ) -> float:
     """Return the probability that two one-sided tests show a difference to be within ± margin.
 
-    Each of the tests has the level of the design; the interval at 1 − 2 · level must be within the
-    margin.
+    Each of the tests has this level: the interval at 1 − 2 · level must be within the margin.
 
     Examples
     --------
-    >>> round(equivalence_power(1.0, Components(1.0), Design(seeds=13)), 3)
+    >>> round(equivalence_power(1.0, expected(Components(1.0), seeds=13)), 3)
     0.919
     """
-    error, halves = design._replace(level=2 * design.level).half_widths(parts)
-    if error == 0:
+    if estimate.error == 0:
         return float(abs(difference) < margin)
-    above = special.ndtr((margin - halves - difference) / error)
-    below = special.ndtr((halves - margin - difference) / error)
+    halves = half_widths(estimate, 2 * level)
+    above = special.ndtr((margin - halves - difference) / estimate.error)
+    below = special.ndtr((halves - margin - difference) / estimate.error)
     return float(np.maximum(0, above - below).mean())
 
 
 def seeds_needed(
-    difference: float,
-    parts: Components,
-    *,
-    comparisons: int,
-    texts: float = math.inf,
-    target: float = POWER,
+    difference: float, at: Callable[[int], Estimate], *, comparisons: int, target: float = POWER
 ) -> int | None:
     """Return the least number of seeds for both aims, or None if 1,000 are not enough.
 
     The aims are to detect `difference`, and to show that equal methods are equivalent up to it,
-    both at the Bonferroni level: the first step of Holm's procedure, hence the worst case.
+    both at the Bonferroni level: the first step of Holm's procedure, hence the worst case. `at`
+    returns the expected estimate for a number of seeds.
 
     Examples
     --------
-    >>> seeds_needed(1.0, Components(1.0), comparisons=1)
+    >>> seeds_needed(1.0, lambda seeds: expected(Components(1.0), seeds), comparisons=1)
     13
-    >>> seeds_needed(1.0, Components(1.0, text=10), comparisons=1, texts=20) is None
+    >>> few = Components(1.0, text=10)
+    >>> seeds_needed(1.0, lambda seeds: expected(few, seeds, texts=20), comparisons=1) is None
     True
     """
+    level = LEVEL / comparisons
 
     def enough(seeds: int) -> bool:
-        design = Design(seeds, texts, LEVEL / comparisons)
-        found = power(difference, parts, design), equivalence_power(difference, parts, design)
-        return min(found) >= target
+        estimate = at(seeds)
+        chance = power(difference, estimate, level)
+        return min(chance, equivalence_power(difference, estimate, level)) >= target
 
     if not enough(MOST):
         return None
     low, high = 1, MOST  # not enough, enough
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if middle > 1 and enough(middle) else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
-def detectable(
-    parts: Components,
-    *,
-    seeds: int,
-    comparisons: int,
-    texts: float = math.inf,
-    target: float = POWER,
-) -> float:
+def detectable(estimate: Estimate, level: float = LEVEL, *, target: float = POWER) -> float:
     """Return the least difference that is significant with the target power.
 
     Examples
     --------
-    >>> parts = Components(1.0)
-    >>> least = detectable(parts, seeds=13, comparisons=1)
-    >>> round(power(least, parts, Design(13)), 3)
+    >>> estimate = expected(Components(1.0), seeds=13)
+    >>> round(power(detectable(estimate), estimate), 3)
     0.9
     """
-    design = Design(seeds, texts, LEVEL / comparisons)
-    scale = math.sqrt(parts.variance(seeds, texts))
-    if scale == 0:
+    if estimate.error == 0:
         return 0.0
-    return float(optimize.brentq(lambda x: power(x, parts, design) - target, 0, 1000 * scale))
+    most = 1000 * estimate.error
+    return float(optimize.brentq(lambda x: power(x, estimate, level) - target, 0, most))
 
 
 # Simulation -------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from docs.method_study.analysis import (
 )
 from docs.method_study.differences import Array, estimated
 from docs.method_study.json_lines import read
-from docs.method_study.plan import BASELINE, FROZEN, LEAST_SEEDS, METHODS, TASKS
-from docs.method_study.runs import Run, capped, diverged, outcomes_of, part
+from docs.method_study.plan import BASELINE, FROZEN, METHODS, TASKS
+from docs.method_study.runs import Run, capped, complete, diverged, outcomes_of, part
 from docs.studies import markdown
 
 PATH = Path(__file__).parents[1] / "results" / "method-study.jsonl"
@@ -43,12 +43,9 @@ def studied(runs: Sequence[Run], task: str, budget: str = "parameters") -> list[
     if budget == "time":
         equal = part(runs, task=task, role="study")
         found += [run for run in equal if run["method"] in (BASELINE, FROZEN)]
-    done: dict[int, set[str]] = {}
-    for run in found:
-        done.setdefault(run["seed"], set()).add(run["method"])
     about = TASKS[task]
-    complete = {s for s, names in done.items() if s < about.seeds and names >= set(about.methods)}
-    return capped([run for run in found if run["seed"] in complete], about.outcomes)
+    planned = [run for run in found if run["seed"] < about.seeds]
+    return capped(complete(planned, about.methods), about.outcomes)
 
 
 def seeds_of(runs: Sequence[Run], task: str, budget: str) -> int:
@@ -66,8 +63,8 @@ def progress_table(runs: Sequence[Run]) -> str:
 
 
 def reportable(runs: Sequence[Run]) -> bool:
-    """Return whether every task has the least number of complete seeds that is reported."""
-    return all(seeds_of(runs, task, b) >= LEAST_SEEDS for task in TASKS for b in BUDGETS)
+    """Return whether all planned seeds are complete, so that the results may be looked at."""
+    return all(seeds_of(runs, task, b) == TASKS[task].seeds for task in TASKS for b in BUDGETS)
 
 
 def losses(runs: Sequence[Run], task: str, budget: str = "parameters") -> dict[str, Array]:
@@ -78,11 +75,11 @@ def losses(runs: Sequence[Run], task: str, budget: str = "parameters") -> dict[s
 
 
 def tables(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield the numbers of complete seeds and, if there are enough, the results."""
+    """Yield the numbers of complete seeds and, if they are those planned, the results."""
     yield "Complete seeds:"
     yield progress_table(runs)
     if not reportable(runs):
-        yield f"*Results are reported once every task has {LEAST_SEEDS} complete seeds.*"
+        yield "*The results are reported when all planned seeds are complete.*"
         return
     outcomes = {b: {task: losses(runs, task, b) for task in TASKS} for b in BUDGETS}
     for budget, title in BUDGETS.items():

@@ -9,7 +9,8 @@ equivalent.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +18,12 @@ import numpy as np
 from scipy import special
 from tqdm import tqdm
 
-from docs.method_study.differences import Array, Components, components
+from docs.method_study.analysis import mean_of_tasks
+from docs.method_study.differences import Array, Components, Estimate, components
 from docs.method_study.json_lines import read
 from docs.method_study.plan import BASELINE, FROZEN, LEVEL, POINTS, TASKS
-from docs.method_study.power import Design, detectable, power, seeds_needed
-from docs.method_study.runs import Run, capped, outcomes_of, part
+from docs.method_study.power import detectable, expected, power, seeds_needed
+from docs.method_study.runs import Run, capped, complete, outcomes_of, part
 from docs.studies import markdown
 from structmat.errors import StructmatError
 
@@ -50,8 +52,8 @@ def pooled(outcomes: Mapping[str, Array], baseline: str) -> tuple[Components, fl
     return Components(*np.mean(found, axis=0).tolist()), worth * (len(base) - 1)
 
 
-def cautious(parts: Components, df: float) -> Components:
-    """Return the variances with those of the seeds at their upper confidence limit of 80 %.
+def cautious(parts: Components, df: float, texts: float = math.inf) -> Components:
+    """Return the variances with the mean square of the seeds at its upper confidence limit of 80 %.
 
     A pilot of a few seeds determines them poorly; with the estimate itself, the power would be less
     than planned in about half of all studies [1]_. Those of the texts rest on hundreds of texts.
@@ -66,7 +68,9 @@ def cautious(parts: Components, df: float) -> Components:
     >>> cautious(Components(1.0, 2.0, 3.0), 10)
     Components(seed=1.618..., text=2.0, rest=3.0)
     """
-    return parts._replace(seed=parts.seed * df / float(special.chdtri(df, CONFIDENCE)))
+    within = parts.rest / texts  # contained in the mean square
+    limit = (parts.seed + within) * df / float(special.chdtri(df, CONFIDENCE))
+    return parts._replace(seed=limit - within)
 
 
 class Scale(NamedTuple):
@@ -132,24 +136,30 @@ class Pilot(NamedTuple):
         return shape[1] if len(shape) > 1 else math.inf
 
     def parts(self) -> tuple[Components, float]:
-        """Return the pooled variances of differences from the baseline, and their freedom."""
+        """Return the pooled variances of the differences, and their degrees of freedom."""
         return pooled(self.outcomes, BASELINE)
+
+    def points(self, margin: float) -> Components:
+        """Return cautious variances, in squared points."""
+        unit = POINTS / margin
+        return Components(*(unit**2 * part for part in cautious(*self.parts(), self.texts)))
 
 
 def pilots(runs: Sequence[Run]) -> dict[str, Pilot]:
-    """Return the pilot of each task that has one.
+    """Return the pilot of each task that has one, limited to complete seeds.
 
     Raises
     ------
     StructmatError
-        If the runs of a task are not complete, or do not include the frozen model.
+        If the runs of a task do not include the baseline and the frozen model.
     """
     found = {}
     for task, planned in TASKS.items():
-        own = capped(part(runs, task=task, role="pilot"), planned.outcomes)
+        own = part(runs, task=task, role="pilot")
         if not own:
             continue
         names = list(dict.fromkeys(run["method"] for run in own))
+        own = capped(complete(own, names), planned.outcomes)
         for needed in (BASELINE, FROZEN):
             if needed not in names:
                 raise StructmatError(f"no run of {needed} in the pilot of {task}: run the pilot")
@@ -198,7 +208,8 @@ def by_steps(pilot: Pilot, margin: float, *, comparisons: int) -> list[Shortened
         needed = None
         if gain > 0:
             scaled = margin * gain / pilot.scale.gain
-            needed = seeds_needed(scaled, cautious(parts, df), comparisons=comparisons)
+            assumed = cautious(parts, df)
+            needed = seeds_needed(scaled, partial(expected, assumed), comparisons=comparisons)
         rows.append(Shortened(entry["step"], gain, math.sqrt(parts.seed), needed))
     return rows
 
@@ -245,7 +256,7 @@ def variance_table(found: Mapping[str, Pilot]) -> str:
     for task, pilot in found.items():
         parts, df = pilot.parts()
         between = [math.sqrt(value) for value in parts]
-        upper = math.sqrt(cautious(parts, df).seed)
+        upper = math.sqrt(cautious(parts, df, pilot.texts).seed)
         texts = f"{pilot.texts:,}" if math.isfinite(pilot.texts) else "—"
         cells = [f"{value:.4f}" for value in (between[0], upper, *between[1:])]
         rows.append([TASKS[task].title, str(len(pilot.outcomes[BASELINE])), texts, *cells])
@@ -256,30 +267,65 @@ def variance_table(found: Mapping[str, Pilot]) -> str:
 def seeds_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
     """Return the seeds needed, and the power and the detectable difference at some numbers.
 
-    Test texts are either the same in every repetition of the study, which its conclusions are then
-    limited to, or a sample of texts, of this size or of four times this size.
+    Test items are either the same in every repetition of the study, which its conclusions are then
+    limited to, or a sample, of this size or of four times this size. The last row is for means over
+    the tasks, with samples of this size.
     """
     rows = []
     for task, pilot in found.items():
-        parts, texts = cautious(*pilot.parts()), pilot.texts
-        cases = [("fixed", fixed(parts, texts), math.inf)]
+        parts, texts = pilot.points(margin[task]), pilot.texts
+        cases = {"the same": partial(expected, fixed(parts, texts))}
         if math.isfinite(texts):
-            cases += [(f"sample of {n:,}", parts, n) for n in (texts, 4 * texts)]
-        for title, own, number in cases:
-            needed = seeds_needed(
-                margin[task], own, comparisons=TASKS[task].comparisons, texts=number
-            )
-            cells = []
-            for seeds in SEEDS:
-                design = Design(seeds, number, LEVEL / TASKS[task].comparisons)
-                least = detectable(
-                    own, seeds=seeds, texts=number, comparisons=TASKS[task].comparisons
-                )
-                chance = power(margin[task], own, design)
-                cells.append(f"{100 * chance:.0f} %, {POINTS * least / margin[task]:.1f}")
-            rows.append([TASKS[task].title, title, needed_text(needed), *cells])
+            cases |= {f"{n:,}": partial(expected, parts, texts=n) for n in (texts, 4 * texts)}
+        for title, at in cases.items():
+            rows.append([TASKS[task].title, title, *powers(at, TASKS[task].comparisons)])
+    if len(found) > 1:
+        cells = powers(expected_mean(found, margin), shared_comparisons(found))
+        rows.append(["mean of the tasks", "as they are", *cells])
     head = ["task", "test items", "seeds needed", *(f"{seeds} seeds" for seeds in SEEDS)]
     return markdown(head, rows)
+
+
+def expected_mean(
+    found: Mapping[str, Pilot], margin: Mapping[str, float]
+) -> Callable[[int], Estimate]:
+    """Return the expected estimate of a mean over the tasks, in points, by the number of seeds."""
+
+    def at(seeds: int) -> Estimate:
+        return mean_of_tasks(
+            [
+                expected(pilot.points(margin[task]), seeds, pilot.texts)
+                for task, pilot in found.items()
+            ]
+        )
+
+    return at
+
+
+def shared_comparisons(tasks: Iterable[str]) -> int:
+    """Return the number of methods, besides the baseline, that all these tasks have."""
+    shared = set.intersection(*(set(TASKS[task].methods) for task in tasks))
+    return len(shared - {BASELINE, FROZEN})
+
+
+def planned_seeds(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> int | None:
+    """Return the number of seeds that the mean over the tasks needs, a multiple of five.
+
+    None if 1,000 are not enough.
+    """
+    many = shared_comparisons(found)
+    needed = seeds_needed(POINTS, expected_mean(found, margin), comparisons=many)
+    return needed and 5 * math.ceil(needed / 5)
+
+
+def powers(at: Callable[[int], Estimate], comparisons: int) -> list[str]:
+    """Return the seeds needed for two points, and the power and detectable points by seeds."""
+    level = LEVEL / comparisons
+    cells = [needed_text(seeds_needed(POINTS, at, comparisons=comparisons))]
+    for estimate in map(at, SEEDS):
+        chance, least = power(POINTS, estimate, level), detectable(estimate, level)
+        cells.append(f"{100 * chance:.0f} %, {least:.1f}")
+    return cells
 
 
 def fixed(parts: Components, texts: float) -> Components:
@@ -323,6 +369,9 @@ def main() -> None:
     """Print the tables."""
     for table in tables(read(PATH)):
         tqdm.write(f"{table}\n")
+    if found := pilots(read(PATH)):
+        margin = margins({task: pilot.scale for task, pilot in found.items()})
+        tqdm.write(f"planned seeds: {planned_seeds(found, margin)}")
 
 
 if __name__ == "__main__":

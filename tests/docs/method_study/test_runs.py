@@ -62,7 +62,7 @@ def test_a_run_whose_training_stopped_has_no_measures_but_those_of_uniform_predi
     assert "items" not in r.capped([stopped], 4)[0]
 
 
-def test_a_finite_loss_does_not_excuse_a_run_whose_training_loss_was_not():
+def test_a_run_that_stopped_training_diverged_whatever_its_test_loss():
     assert r.diverged(run("OFT", 0, diverged=True), 4)
     assert not r.diverged(run("OFT", 0, diverged=False), 4)
 
