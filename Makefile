@@ -43,7 +43,7 @@ test: lint types layers ## Every check
 	@echo "==> All checks passed."
 
 # What takes long together: a browser, other libraries, compilers, processes, and whole searches.
-LONG := docs tests/bench tests/cli tests/explorer tests/finetune tests/nn tests/peft tests/routing \
+LONG := docs tests/bench tests/cli tests/docs/method_study tests/explorer tests/finetune tests/nn tests/peft tests/routing \
   tests/testing tests/viz tests/adapters/layouts tests/adapters/test_distributed.py \
   tests/analysis/test_certificates.py tests/analysis/test_mixing.py \
   tests/analysis/test_report.py tests/analysis/test_symbolic.py \

@@ -69,16 +69,16 @@ TASKS: Mapping[str, Planned] = {
         outcomes=5,
         texts="images",
         accuracy=True,
-        seeds=20,
-        margin=0.05,
+        seeds=25,
+        margin=0.0517,
     ),
     "language": Planned(
         title="language model",
         outcomes=2048,
         texts="windows",
         accuracy=False,
-        seeds=20,
-        margin=0.01,
+        seeds=25,
+        margin=0.0245,
     ),
     "docstrings": Planned(
         title="docstrings",
@@ -86,7 +86,7 @@ TASKS: Mapping[str, Planned] = {
         texts="texts",
         accuracy=True,
         absent=(DENSE,),
-        seeds=20,
+        seeds=25,
         margin=0.05,
     ),
     "errors": Planned(
@@ -95,7 +95,7 @@ TASKS: Mapping[str, Planned] = {
         texts="texts",
         accuracy=True,
         absent=(DENSE,),
-        seeds=20,
+        seeds=25,
         margin=0.05,
     ),
 }

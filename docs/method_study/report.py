@@ -19,7 +19,7 @@ from docs.method_study.analysis import (
 from docs.method_study.differences import Array, estimated
 from docs.method_study.json_lines import read
 from docs.method_study.plan import BASELINE, FROZEN, METHODS, TASKS
-from docs.method_study.runs import Run, capped, diverged, outcomes_of, part
+from docs.method_study.runs import Run, capped, complete, diverged, outcomes_of, part
 from docs.studies import markdown
 
 PATH = Path(__file__).parents[1] / "results" / "method-study.jsonl"
@@ -43,12 +43,9 @@ def studied(runs: Sequence[Run], task: str, budget: str = "parameters") -> list[
     if budget == "time":
         equal = part(runs, task=task, role="study")
         found += [run for run in equal if run["method"] in (BASELINE, FROZEN)]
-    done: dict[int, set[str]] = {}
-    for run in found:
-        done.setdefault(run["seed"], set()).add(run["method"])
     about = TASKS[task]
-    complete = {s for s, names in done.items() if s < about.seeds and names >= set(about.methods)}
-    return capped([run for run in found if run["seed"] in complete], about.outcomes)
+    planned = [run for run in found if run["seed"] < about.seeds]
+    return capped(complete(planned, about.methods), about.outcomes)
 
 
 def seeds_of(runs: Sequence[Run], task: str, budget: str) -> int:

@@ -33,6 +33,23 @@ def part(runs: Iterable[Run], *, task: str, role: str, budget: str = "parameters
     return [run for run in found if run["sizes"] == newest[run["method"]]]
 
 
+def complete(runs: Iterable[Run], methods: Iterable[str]) -> list[Run]:
+    """Return the runs of the seeds with which all these methods have been run.
+
+    Examples
+    --------
+    >>> runs = [{"method": m, "seed": s} for m, s in (("LoRA", 0), ("LoRA", 1), ("OFT", 1))]
+    >>> [(run["method"], run["seed"]) for run in complete(runs, ("LoRA", "OFT"))]
+    [('LoRA', 1), ('OFT', 1)]
+    """
+    found = list(runs)
+    done: dict[int, set[str]] = {}
+    for run in found:
+        done.setdefault(run["seed"], set()).add(run["method"])
+    wanted = set(methods)
+    return [run for run in found if done[run["seed"]] >= wanted]
+
+
 def diverged(run: Run, outcomes: int) -> bool:
     """Return whether a run diverged: a loss is not finite, or worse than uniform prediction.
 

@@ -23,7 +23,7 @@ from docs.method_study.differences import Array, Components, Estimate, component
 from docs.method_study.json_lines import read
 from docs.method_study.plan import BASELINE, FROZEN, LEVEL, POINTS, TASKS
 from docs.method_study.power import detectable, expected, power, seeds_needed
-from docs.method_study.runs import Run, capped, outcomes_of, part
+from docs.method_study.runs import Run, capped, complete, outcomes_of, part
 from docs.studies import markdown
 from structmat.errors import StructmatError
 
@@ -52,8 +52,8 @@ def pooled(outcomes: Mapping[str, Array], baseline: str) -> tuple[Components, fl
     return Components(*np.mean(found, axis=0).tolist()), worth * (len(base) - 1)
 
 
-def cautious(parts: Components, df: float) -> Components:
-    """Return the variances with those of the seeds at their upper confidence limit of 80 %.
+def cautious(parts: Components, df: float, texts: float = math.inf) -> Components:
+    """Return the variances with the mean square of the seeds at its upper confidence limit of 80 %.
 
     A pilot of a few seeds determines them poorly; with the estimate itself, the power would be less
     than planned in about half of all studies [1]_. Those of the texts rest on hundreds of texts.
@@ -68,7 +68,9 @@ def cautious(parts: Components, df: float) -> Components:
     >>> cautious(Components(1.0, 2.0, 3.0), 10)
     Components(seed=1.618..., text=2.0, rest=3.0)
     """
-    return parts._replace(seed=parts.seed * df / float(special.chdtri(df, CONFIDENCE)))
+    within = parts.rest / texts  # contained in the mean square
+    limit = (parts.seed + within) * df / float(special.chdtri(df, CONFIDENCE))
+    return parts._replace(seed=limit - within)
 
 
 class Scale(NamedTuple):
@@ -140,23 +142,24 @@ class Pilot(NamedTuple):
     def points(self, margin: float) -> Components:
         """Return cautious variances, in squared points."""
         unit = POINTS / margin
-        return Components(*(unit**2 * part for part in cautious(*self.parts())))
+        return Components(*(unit**2 * part for part in cautious(*self.parts(), self.texts)))
 
 
 def pilots(runs: Sequence[Run]) -> dict[str, Pilot]:
-    """Return the pilot of each task that has one.
+    """Return the pilot of each task that has one, limited to complete seeds.
 
     Raises
     ------
     StructmatError
-        If the runs of a task are not complete, or do not include the frozen model.
+        If the runs of a task do not include the baseline and the frozen model.
     """
     found = {}
     for task, planned in TASKS.items():
-        own = capped(part(runs, task=task, role="pilot"), planned.outcomes)
+        own = part(runs, task=task, role="pilot")
         if not own:
             continue
         names = list(dict.fromkeys(run["method"] for run in own))
+        own = capped(complete(own, names), planned.outcomes)
         for needed in (BASELINE, FROZEN):
             if needed not in names:
                 raise StructmatError(f"no run of {needed} in the pilot of {task}: run the pilot")
@@ -253,7 +256,7 @@ def variance_table(found: Mapping[str, Pilot]) -> str:
     for task, pilot in found.items():
         parts, df = pilot.parts()
         between = [math.sqrt(value) for value in parts]
-        upper = math.sqrt(cautious(parts, df).seed)
+        upper = math.sqrt(cautious(parts, df, pilot.texts).seed)
         texts = f"{pilot.texts:,}" if math.isfinite(pilot.texts) else "—"
         cells = [f"{value:.4f}" for value in (between[0], upper, *between[1:])]
         rows.append([TASKS[task].title, str(len(pilot.outcomes[BASELINE])), texts, *cells])

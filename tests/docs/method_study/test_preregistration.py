@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("peft")
 
-from docs.method_study import methods, plan, runner, sample_size, tasks
+from docs.method_study import methods, plan, report, runner, sample_size, tasks
 from docs.method_study.json_lines import read
 
 PAGE = Path(__file__).parents[3] / "docs" / "method-study.md"
@@ -17,7 +17,7 @@ TEXT = PAGE.read_text("utf-8").replace("\n", " ")
 
 def table(title):
     """Return the rows of the first table after a heading."""
-    lines = PAGE.read_text("utf-8").partition(f"\n## {title}\n")[2].splitlines()
+    lines = PAGE.read_text("utf-8").partition(f"# {title}\n")[2].splitlines()
     start = next(k for k, line in enumerate(lines) if line.startswith("|"))
     found = []
     for line in lines[start + 2 :]:
@@ -72,11 +72,23 @@ def test_the_page_states_the_planned_seeds_and_margins():
         assert rows[planned.title] == [str(planned.seeds), f"{planned.margin:g}"]
 
 
-def test_the_planned_seeds_and_margins_are_those_of_the_pilot():
-    pilots = sample_size.pilots(read(sample_size.PATH))
-    margins = sample_size.margins({task: pilot.scale for task, pilot in pilots.items()})
-    assert list(margins) == list(plan.TASKS)
-    seeds = sample_size.planned_seeds(pilots, margins)
-    for task, margin in margins.items():
+@pytest.fixture(scope="module")
+def pilots():
+    return sample_size.pilots(read(sample_size.PATH))
+
+
+def test_the_planned_margins_are_those_of_the_pilot(pilots):
+    found = sample_size.margins({task: pilot.scale for task, pilot in pilots.items()})
+    assert "digits" in found
+    for task, margin in found.items():
         assert plan.TASKS[task].margin == pytest.approx(margin, rel=0.02)  # rounded
-        assert plan.TASKS[task].seeds == seeds
+
+
+def test_no_run_of_the_study_precedes_the_planned_number_of_seeds(pilots):
+    """The pilot must be complete, and the plan agree with it, before the study begins."""
+    begun = [row for row in read(report.PATH) if row["role"] == "study"]
+    if begun:
+        margins = sample_size.margins({task: pilot.scale for task, pilot in pilots.items()})
+        assert list(margins) == list(plan.TASKS)
+        seeds = sample_size.planned_seeds(pilots, margins)
+        assert {planned.seeds for planned in plan.TASKS.values()} == {seeds}

@@ -13,7 +13,6 @@ from docs.method_study import methods as m
 from docs.method_study import tasks
 from docs.method_study.single_run import Run, Stepper, merged, train
 from structmat import choose
-from structmat.adapters import adapters
 
 BOTH = [(name, method) for name in ("digits", "language") for method in m.of_task(name)]
 
