@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from docs.method_study.judging import Decomposed, Judged, judged
+from docs.method_study.judging import Judged, judged
 from docs.method_study.language_model import order
 from docs.method_study.tasks import Part, Task
 
@@ -83,10 +83,12 @@ class DigitsTask(Task):
     """The task; see the module."""
 
     name = "digits"
+    per_seed = True
     head = ("classifier",)
     steps, batch, budget = 100, 32, 2 * 3232
 
     def __init__(self, *, quick: bool = False) -> None:
+        super().__init__()
         self.pretraining = 20 if quick else PRETRAINING
         self.steps = 4 if quick else type(self).steps
         (self._old, self._old_test), (self._new, self._test) = (
@@ -95,7 +97,6 @@ class DigitsTask(Task):
         )
         # Runs are taken seed by seed, so few seeds are needed at a time.
         self._start = lru_cache(maxsize=4)(self._start)
-        self._weights = lru_cache(maxsize=4)(super().decomposed)
 
     @property
     def layers(self) -> Mapping[str, tuple[str, ...]]:
@@ -158,10 +159,6 @@ class DigitsTask(Task):
         return judged(
             self._start(seed).model.classifier(model.eval().features(images)), labels
         ).summary()
-
-    def decomposed(self, seed: int) -> Mapping[str, Decomposed]:
-        """Return the pretrained weights of this seed."""
-        return self._weights(seed)
 
 
 def parts(digits: Sequence[int], tested: int) -> tuple[Images, Images]:

@@ -99,8 +99,9 @@ def matched(found: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, list[st
     --------
     >>> one = [("TypeError", "a"), ("TypeError", "b"), ("ValueError", "c")]
     >>> other = [("RuntimeError", "d"), ("NotImplementedError", "e")]
-    >>> matched({"one": [*one, *other], "other": other})["TypeError"]
-    ['a']
+    >>> found = matched({"one": [*one, *other], "other": other})
+    >>> [len(found[label]) for label in LABELS]
+    [1, 1, 1, 1]
     """
     texts: dict[str, list[str]] = {label: [] for label in LABELS}
     origin: dict[str, str] = {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from docs.method_study.corpus import corpus, encoded, trained_tokenizer, windows
-from docs.method_study.judging import Decomposed, Judged, joined, judged
+from docs.method_study.judging import Judged, joined, judged
 from docs.method_study.language_model import (
     Settings,
     checkpoint,
@@ -36,6 +36,7 @@ class LanguageTask(Task):
     steps, batch, budget = 120, BATCH, 4 * 8350
 
     def __init__(self, *, quick: bool = False) -> None:
+        super().__init__()
         self.quick = quick
         if quick:
             self.settings, self.steps, self.budget = TINY, 3, 8350
@@ -92,15 +93,6 @@ class LanguageTask(Task):
         """Return the loss and accuracy on held-out files of the pretraining packages."""
         del seed
         return self._judged(model, self._rows["old"]).summary()
-
-    def decomposed(self, seed: int) -> Mapping[str, Decomposed]:
-        """Return the pretrained weights, which are the same for every seed."""
-        del seed
-        return self._weights
-
-    @cached_property
-    def _weights(self) -> Mapping[str, Decomposed]:
-        return super().decomposed(0)
 
     @cached_property
     def _rows(self) -> Mapping[str, Tensor]:

@@ -232,7 +232,8 @@ def _scores(
 
 def _kept(task: Task, model: nn.Module, seed: int) -> Row:
     """Return the measures of forgetting and of the change of the weights."""
-    before, after = task.old(task.model(seed).eval(), seed), task.old(model, seed)
+    start = task.before(seed)
+    before, after = start.old, task.old(model, seed)
     found = {
         "old_loss_before": before["loss"],
         "old_loss": after["loss"],
@@ -245,5 +246,5 @@ def _kept(task: Task, model: nn.Module, seed: int) -> Row:
     }
     return {
         **{name: float(f"{value:.7g}") for name, value in found.items()},
-        "change": mean_change(task.decomposed(seed), weights, task.layers),
+        "change": mean_change(start.weights, weights, task.layers),
     }

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,6 +20,8 @@ class Task(ABC):
     Attributes
     ----------
     name : str
+    per_seed : bool
+        Whether each seed has its own pretrained model.
     steps, batch : int
         The number of training steps, and the number of items in a batch.
     head_rate : float
@@ -31,11 +33,15 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    per_seed: ClassVar[bool] = False
     head: tuple[str, ...] = ()
     head_rate: float = 1e-2
     steps: int
     batch: int
     budget: int
+
+    def __init__(self) -> None:
+        self._before: dict[int, Before] = {}
 
     @property
     @abstractmethod
@@ -70,14 +76,25 @@ class Task(ABC):
     def old(self, model: nn.Module, seed: int) -> Mapping[str, float]:
         """Return the `loss` and the `accuracy` on the task of pretraining."""
 
-    def decomposed(self, seed: int) -> Mapping[str, Decomposed]:
-        """Return the pretrained weights of the layers, by name, with their singular values."""
-        model = self.model(seed)
-        return {
-            name: decomposed(model.get_submodule(name).weight)
-            for names in self.layers.values()
-            for name in names
-        }
+    def before(self, seed: int) -> "Before":
+        """Return what adaptation is compared with; that of the last seed is kept."""
+        own = seed if self.per_seed else 0
+        if own not in self._before:
+            model = self.model(own).eval()
+            weights = {
+                name: decomposed(model.get_submodule(name).weight)
+                for names in self.layers.values()
+                for name in names
+            }
+            self._before = {own: Before(weights, self.old(model, own))}
+        return self._before[own]
+
+
+class Before(NamedTuple):
+    """The pretrained weights of the adapted layers, and the measures on the old task."""
+
+    weights: Mapping[str, Decomposed]
+    old: Mapping[str, float]
 
 
 @cache

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from docs.method_study.corpus import folder
 from docs.method_study.error_messages import error_task, matched, messages
-from docs.method_study.judging import Decomposed, Judged, joined, judged
+from docs.method_study.judging import Judged, joined, judged
 from docs.method_study.tasks import Part, Task
 from structmat._util.files import read_json, write_json
 from structmat.finetune import task as texts
@@ -59,6 +59,7 @@ class TextTask(Task):
     steps, batch, budget = 60, 16, 6 * 25_300
 
     def __init__(self, *, quick: bool = False) -> None:
+        super().__init__()
         self.texts = (self.few() if quick else self.whole()).first(
             **(QUICK if quick else self.sizes())
         )
@@ -141,15 +142,6 @@ class TextTask(Task):
         begins, rests = (self._embedded(model, side) for side in zip(*self.pairs, strict=True))
         own = torch.arange(len(begins))
         return judged(begins @ rests.T / TEMPERATURE, own).summary()
-
-    def decomposed(self, seed: int) -> Mapping[str, Decomposed]:
-        """Return the pretrained weights, which are the same for every seed."""
-        del seed
-        return self._weights
-
-    @cached_property
-    def _weights(self) -> Mapping[str, Decomposed]:
-        return super().decomposed(0)
 
     @cached_property
     def _rows(self) -> Mapping[str, list[dict[str, Any]]]:
