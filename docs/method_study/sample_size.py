@@ -74,7 +74,10 @@ def cautious(parts: Components, df: float, texts: float = math.inf) -> Component
 
 
 class Scale(NamedTuple):
-    """What adaptation gains in a task: losses and accuracies of the frozen model and of LoRA."""
+    """What adaptation gains in a task: losses and accuracies without it and by the best method.
+
+    The best method of the pilot is the one with the lowest loss.
+    """
 
     loss: tuple[float, float]
     accuracy: tuple[float, float] | None
@@ -99,8 +102,8 @@ class Scale(NamedTuple):
 def margins(scales: Mapping[str, Scale]) -> dict[str, float]:
     """Return for each task the difference in loss that corresponds to two points of accuracy.
 
-    In a classification task, two points are a fraction of what LoRA gains in accuracy over the
-    frozen model; the margin is the same fraction of what it gains in loss. A task without
+    In a classification task, two points are a fraction of what the best method gains in accuracy
+    over the frozen model; the margin is the same fraction of what it gains in loss. A task without
     accuracies has the smallest of these fractions.
 
     Examples
@@ -111,7 +114,7 @@ def margins(scales: Mapping[str, Scale]) -> dict[str, float]:
     known = [scale.fraction for scale in scales.values() if scale.fraction is not None]
     if not known or min(known) <= 0:
         raise StructmatError(
-            "no task in which LoRA gains accuracy: two points cannot be expressed as a loss"
+            "no task in which adaptation gains accuracy: two points cannot be expressed as a loss"
         )
     return {
         name: round((scale.fraction or min(known)) * scale.gain, 12)
@@ -164,19 +167,19 @@ def pilots(runs: Sequence[Run]) -> dict[str, Pilot]:
             if needed not in names:
                 raise StructmatError(f"no run of {needed} in the pilot of {task}: run the pilot")
         key = "items" if all(run.get("items") for run in own) else "test_loss"
-        ends = [
-            {
-                measure: float(outcomes_of(own, measure, [name])[name].mean())
-                for measure in ("test_loss", "test_accuracy")
-            }
-            for name in (FROZEN, BASELINE)
-        ]
-        losses, accuracies = ((ends[0][m], ends[1][m]) for m in ends[0])
         adapted = [name for name in names if name != FROZEN]
+        loss, accuracy = (
+            {name: float(rows.mean()) for name, rows in outcomes_of(own, measure, names).items()}
+            for measure in ("test_loss", "test_accuracy")
+        )
+        best = min(adapted, key=loss.__getitem__)
         found[task] = Pilot(
             outcomes_of(own, key, adapted),
             [run for run in own if run["method"] != FROZEN],
-            Scale(losses, accuracies if planned.accuracy else None),
+            Scale(
+                (loss[FROZEN], loss[best]),
+                (accuracy[FROZEN], accuracy[best]) if planned.accuracy else None,
+            ),
         )
     return found
 
@@ -191,7 +194,7 @@ class Shortened(NamedTuple):
 
 
 def by_steps(pilot: Pilot, margin: float, *, comparisons: int) -> list[Shortened]:
-    """Return the gain of the baseline, the spread between seeds and the seeds needed, by steps.
+    """Return the gain of the best method, the spread between seeds and the seeds needed, by steps.
 
     The margin shrinks in proportion to the gain. Texts are taken as fixed, since curves contain
     only their means.
@@ -203,7 +206,7 @@ def by_steps(pilot: Pilot, margin: float, *, comparisons: int) -> list[Shortened
             "at",
             list(pilot.outcomes),
         )
-        gain = pilot.scale.loss[0] - float(losses[BASELINE].mean())
+        gain = pilot.scale.loss[0] - min(float(rows.mean()) for rows in losses.values())
         parts, df = pooled(losses, BASELINE)
         needed = None
         if gain > 0:
@@ -246,8 +249,8 @@ def scale_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
                 f"{margin[task]:.4f}",
             ]
         )
-    head = ["task", f"loss, {FROZEN}", f"loss, {BASELINE}", f"accuracy, {FROZEN}, %"]
-    return markdown([*head, f"accuracy, {BASELINE}, %", "2 points", "margin"], rows)
+    head = ["task", f"loss, {FROZEN}", "loss, best", f"accuracy, {FROZEN}, %", "accuracy, best, %"]
+    return markdown([*head, "2 points of the gain", "margin"], rows)
 
 
 def variance_table(found: Mapping[str, Pilot]) -> str:
@@ -361,7 +364,7 @@ def steps_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
                     cost,
                 ]
             )
-    head = ["task", "steps", f"gain of {BASELINE}", "SD between seeds", "seeds needed"]
+    head = ["task", "steps", "largest gain", "SD between seeds", "seeds needed"]
     return markdown([*head, "steps of all seeds"], rows)
 
 

@@ -58,7 +58,7 @@ def test_margins_are_two_points_of_accuracy_expressed_as_a_loss():
 
 
 def test_margins_need_a_task_in_which_accuracy_rises():
-    with pytest.raises(StructmatError, match="no task in which LoRA gains accuracy"):
+    with pytest.raises(StructmatError, match="no task in which adaptation gains accuracy"):
         p.margins({"language": p.Scale((4.0, 3.5), None)})
 
 
@@ -83,9 +83,9 @@ def test_the_components_of_a_simulated_pilot_are_found_again():
     np.testing.assert_allclose(parts, PARTS, rtol=0.25)
     for one in found.values():
         assert one.texts == 200
-        assert one.scale.gain == pytest.approx(0.5, abs=0.05)
+        assert one.scale.gain == pytest.approx(0.55, abs=0.05)  # that of shuffle
     assert found["language"].scale.accuracy is None
-    assert found["digits"].scale.fraction == pytest.approx(0.1, rel=0.1)
+    assert found["digits"].scale.fraction == pytest.approx(2 / 21, rel=0.1)
 
 
 def test_a_pilot_without_items_has_seeds_only():
