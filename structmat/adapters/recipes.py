@@ -44,6 +44,8 @@ class Recipe:
         As for `adapt`.
     base : bool
         Whether the layer's own weight is saved with the adapter.
+    untied : bool
+        Whether that weight differs from those of other layers that share the pretrained weight.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class Recipe:
     reduced: bool = False
     field: str = "receptive"
     base: bool = False
+    untied: bool = False
     plan: str = "auto"
 
     def __post_init__(self) -> None:
@@ -66,7 +69,7 @@ class Recipe:
             if side not in SIDES["both"]:
                 raise StructmatError(f'side={side!r}: it must be "inputs" or "outputs"')
         checked_parametrization(self.parametrization)
-        for option in ("scale", "bias", "reduced", "base"):
+        for option in ("scale", "bias", "reduced", "base", "untied"):
             value = getattr(self, option)
             if not isinstance(value, bool):
                 raise StructmatError(

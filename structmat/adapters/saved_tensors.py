@@ -147,6 +147,7 @@ def recipe_of(layer: AdaptedLayer) -> Recipe:
         first.reduced,
         layer.layout.field,
         layer.saves_base,
+        layer.untied,
     )
 
 
