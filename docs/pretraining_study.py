@@ -1,7 +1,7 @@
 """Pretrain a small language model by rotations: `python -m docs.pretraining_study`.
 
-The program writes docs/results/pretraining.json, the results of docs/pretraining.md. A Llama of two
-layers is trained from scratch on source code, by AdamW on all weights and by rotations that are
+The program writes docs/results/pretraining.json, the results of docs/pretraining.md. A Llama of one
+layer is trained from scratch on source code, by AdamW on all weights and by rotations that are
 merged into the weights every few steps. The program saves each run and resumes where it was
 interrupted. `--quick` takes seconds and checks that everything works; `--figure` only draws the
 figure from the record; `--times` measures the time of a step of all methods in turn.
@@ -87,17 +87,13 @@ METHODS: dict[str, Rotations | None] = {
     ADAMW: None,
     UNIT: None,
     "fixed, never merged": Rotations("fixed", 0),
-    "fixed, every 50": Rotations("fixed", 50),
-    "fixed, every 50, moments kept": Rotations("fixed", 50, moments="keep"),
-    "random, every 50": Rotations("random", 50),
-    "planned, every 50": Rotations("planned", 50),
-    "butterfly, every 50": Rotations("butterfly", 50),
-    "random, every 15": Rotations("random", 15),
-    "planned, every 15": Rotations("planned", 15),
-    "random, every 150": Rotations("random", 150),
-    "planned, every 150": Rotations("planned", 150),
-    "random, blocks of 8, every 50": Rotations("random", 50, block=8),
-    "planned, blocks of 8, every 50": Rotations("planned", 50, block=8),
+    "fixed, every 40": Rotations("fixed", 40),
+    "random, every 40": Rotations("random", 40),
+    "planned, every 40": Rotations("planned", 40),
+    "butterfly, every 40": Rotations("butterfly", 40),
+    "random, every 10": Rotations("random", 10),
+    "planned, every 10": Rotations("planned", 10),
+    "planned, blocks of 8, every 40": Rotations("planned", 40, block=8),
 }
 
 
@@ -110,11 +106,11 @@ class Sizes:
 
     width: int = 64
     hidden: int = 192
-    layers: int = 2
+    layers: int = 1
     length: int = 64
-    batch: int = 8
-    steps: int = 600
-    warmup: int = 30
+    batch: int = 4
+    steps: int = 240
+    warmup: int = 20
     valid: int = 96  # windows of held-out files
     weight_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
     angles: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
@@ -249,6 +245,7 @@ def study(sizes: Sizes, path: Path | None) -> dict[str, Any]:
 
         def perform(name: str, rate: float, seed: int) -> None:
             if (name, rate, seed) not in done:
+                bar.set_description(name)
                 others = rate if METHODS[name] is None else record["selected_rates"][ADAMW]
                 record["runs"].append(run(name, rate, others, seed, sizes, rows, held_out))
                 save(record, path)
@@ -269,8 +266,10 @@ def study(sizes: Sizes, path: Path | None) -> dict[str, Any]:
 def begin(sizes: Sizes, path: Path | None) -> dict[str, Any]:
     """Return the record in the file, or an empty one if its sizes are not the same."""
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(sizes).items()}
-    if path is not None and path.exists() and (known := read_json(path))["sizes"] == plain:
-        return dict(known)
+    if path is not None and path.exists():
+        known = read_json(path)
+        if known["sizes"] | {"seeds": sizes.seeds} == plain:  # seeds may be added
+            return {**known, "sizes": plain}
     return {
         "command": COMMAND,
         "machine": torch_machine(),
@@ -352,6 +351,33 @@ def table(record: Mapping[str, Any]) -> str:
             f" {statistics.fmean(found):.3f} | {against} | {cell} |"
         )
     return "\n".join(rows)
+
+
+def draw(record: Mapping[str, Any]) -> None:
+    """Draw the training losses by step and by time."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "structmat"
+    from matplotlib import pyplot as plt
+
+    from structmat.viz.palette import COLOURS
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for k, name in enumerate(METHODS):
+        rows = [r["curve"] for r in record["runs"] if r["method"] == name and r["seed"] < TUNING]
+        mean = [statistics.fmean(values) for values in zip(*rows, strict=True)]
+        steps = [min(EVERY * (t + 0.5), record["sizes"]["steps"]) for t in range(len(mean))]
+        style = {"color": COLOURS[k % len(COLOURS)], "label": name}
+        style["linestyle"] = "-" if k < len(COLOURS) else "--"
+        axes[0].plot(steps, mean, **style)
+        if times := record["times"].get(name):
+            seconds = statistics.median(times)
+            axes[1].plot([seconds * step for step in steps], mean, **style)
+    axes[0].set(xlabel="step", ylabel="training loss (nats per token)")
+    axes[1].set(xlabel="processor time (s)")
+    axes[0].legend(fontsize="x-small", frameon=False)
+    figure.savefig(FIGURE, metadata={"Date": None})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
