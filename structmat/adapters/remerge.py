@@ -160,7 +160,7 @@ class Remerge:
             If there is no optimiser, it does not train the rotations, or a generator contains NaN
             or infinity.
         """
-        if self._checked is not self.optimizer:
+        if self.optimizer is None or self._checked is not self.optimizer:
             self.check_optimizer()
         self.steps += 1
         if self.steps % self.every:
@@ -193,7 +193,7 @@ class Remerge:
         for name, layer in self._layers.items():
             if layer.scale is not None or any(bool(g.any()) for g in _generators(layer)):
                 self._merge_layer(name, layer)
-        self._restart(networks)
+        self._restart(networks, self.moments)
         self.round = number
 
     def _merge_layer(self, name: str, layer: AdaptedLayer) -> None:
@@ -246,7 +246,7 @@ class Remerge:
                 " new parameters; use topologies with equal numbers and sizes of blocks"
             )
 
-    def _restart(self, networks: Networks) -> None:
+    def _restart(self, networks: Networks, moments: str) -> None:
         """Reset all rotations to the identity with these networks, and the optimiser state."""
         for name, layer in self._layers.items():
             for side, rotation in layer.by_side().items():
@@ -254,12 +254,12 @@ class Remerge:
                 changed = network is not None and network != rotation.network
                 before = list(rotation.generators)
                 rotation.restart(network if changed else None)
-                if self.moments == "reset" or changed:
+                if moments == "reset" or (moments == "keep" and changed):
                     forget(self.optimizer, before)
                 replace(self.optimizer, before, list(rotation.generators))
             if layer.scale is not None:
                 layer.scale.fill_(1)
-                forget(self.optimizer, [layer.scale] if self.moments == "reset" else [])
+                forget(self.optimizer, [layer.scale] if moments == "reset" else [])
             for parameter in _generators(layer):
                 parameter.grad = None  # it refers to the old coordinates
 
@@ -321,7 +321,7 @@ class Remerge:
         number, steps, copies = read_remerge(folder)
         saved, tensors = read_adapter(folder)
         networks = saved_networks(folder, saved, self._layers, self._networks(number), number)
-        self._restart(networks)
+        self._restart(networks, "as loaded")  # a Trainer has loaded the optimiser's state
         targets = trained_tensors(self.model)
         parameters = {name for name, value in targets.items() if isinstance(value, nn.Parameter)}
         if wrong := mismatches(tensors, targets, parameters):

@@ -13,7 +13,6 @@ from structmat.adapters import (
     Remerge,
     adapt,
     adapters,
-    keep_stages,
     load_adapter,
     merge,
     pair_rounds,
@@ -312,6 +311,7 @@ def test_planned_rounds_train_better_than_a_fixed_partition():
     assert losses["planned"] < losses["fixed"]
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_compiled_models_follow_the_rounds():
     model = adapted("block_diagonal(block=4)").float()
     compiled = torch.compile(model, backend="aot_eager")
@@ -441,11 +441,15 @@ def test_models_that_cannot_be_merged_are_refused():
     with pytest.raises(StructmatError, match=r"0 is merged: call unmerge\(model\) first"):
         remerge.merge()
     unmerge(model)
-    with (
-        keep_stages(model, [0]),
-        pytest.raises(StructmatError, match="restricted to some stages; set the power 1"),
+    layer = adapters(model)["0"]
+    for change, undo in (
+        (lambda: layer.keep_stages("default", []), lambda: layer.keep_stages("default", None)),
+        (lambda: layer.set_scale("default", 0.5), lambda: layer.set_scale("default", 1)),
     ):
-        remerge.merge()
+        change()
+        with pytest.raises(StructmatError, match="0 is raised to a power or restricted"):
+            remerge.merge()
+        undo()
     generators(model)[0].data.fill_(float("nan"))
     with pytest.raises(StructmatError, match="0: NaNs detected"):
         remerge.merge()
