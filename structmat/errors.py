@@ -261,12 +261,12 @@ def plain(value: Any) -> Any:
 
 
 def check_format(data: Any, *, what: str, form: str, version: int, writer: str) -> None:
-    """Raise an error for JSON data of another format or another schema version.
+    """Raise an error for JSON data of another format or a newer schema version.
 
     Raises
     ------
     FileError
-        If the format or the version differs from the expected one.
+        If the format differs from the expected one, or the version is newer or no version.
 
     Examples
     --------
@@ -280,10 +280,11 @@ version 1; upgrade structmat or write the file again
     """
     if not isinstance(data, dict) or data.get("format") != form:
         raise FileError(f'{what} lacks "format": "{form}"; expected the output of {writer}')
-    if type(data.get("version")) is not int or data["version"] != version:  # True == 1
+    if type(data.get("version")) is not int or not 1 <= data["version"] <= version:  # True == 1
+        readable = "version 1" if version == 1 else f"versions 1 to {version}"
         raise FileError(
             f"{what} has schema version {abbreviated(data.get('version'))}, but this version of"
-            f" structmat reads version {version}; upgrade structmat or write the file again"
+            f" structmat reads {readable}; upgrade structmat or write the file again"
         )
 
 

@@ -7,13 +7,19 @@ from structmat.nn import Orthogonal
 
 
 def randomised(module, seed, size=0.5):
-    """Give every trained parameter random values, scales around 1."""
+    """Give every trained parameter random values, scales around 1.
+
+    Generators are divided by their factor, so that every network has angles of this size.
+    """
     source = torch.Generator().manual_seed(seed)
+    layers = [m for m in module.modules() if isinstance(m, Orthogonal)]
+    factors = {id(g): q.generator_scale for q in layers for g in q.generators}
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.requires_grad:
                 noise = torch.randn(parameter.shape, generator=source, dtype=torch.float64)
-                parameter.add_(size * noise.to(parameter.dtype))
+                noise *= size / factors.get(id(parameter), 1.0)
+                parameter.add_(noise.to(parameter.dtype))
     return module
 
 

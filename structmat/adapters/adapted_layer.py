@@ -142,6 +142,7 @@ class AdaptedLayer(Wrapper):
                 device=device,
                 dropout=recipe.dropout,
                 reduced=recipe.reduced,
+                generator_scaling=recipe.scaling_of(side),
                 plan=recipe.plan,
             )
             getattr(self, PREFIX + side)[name] = rotation.train(self.training)

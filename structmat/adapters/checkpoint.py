@@ -43,9 +43,16 @@ TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
 PEFT_SETTINGS = "adapter_config.json"
 FORMAT = "structmat.adapter"
-VERSION = 1
+# Version 2 added the factors of the generators; in files of version 1, all are 1. Readers that know
+# only version 1 would ignore the factors and obtain other rotations. The factors are stored as
+# numbers, not as the name of the rule that computed them, because a later release may compute
+# others, and the weights of a saved adapter must not change.
+VERSION = 2
+_SCALE = "generator_scale"
 # The fields of a recipe that are saved unchanged.
-_OPTIONS = [f.name for f in fields(Recipe) if f.name not in ("networks", "plan")]
+_OPTIONS = [
+    f.name for f in fields(Recipe) if f.name not in ("networks", "generator_scaling", "plan")
+]
 _EXPECTED = "; expected a directory written by save_adapter"
 
 
@@ -142,6 +149,7 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
                 for side, net in recipe.networks.items()
             },
             **{option: getattr(recipe, option) for option in _OPTIONS},
+            _SCALE: recipe.generator_scaling,
         }
         if name in saved.names:
             layers[name]["names"] = saved.names[name]
@@ -272,6 +280,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
                     for side, k in layer["networks"].items()
                 },
                 **{option: layer[option] for option in _OPTIONS if option in layer},
+                generator_scaling=layer.get(_SCALE, dict.fromkeys(layer["networks"], 1.0)),
             )
             for name, layer in layers.items()
         }

@@ -57,7 +57,8 @@ def path(
     Examples
     --------
     >>> from structmat.adapters import adapt, path
-    >>> model = adapt(nn.Sequential(nn.Linear(2, 1, bias=False)), "butterfly")
+    >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
+    >>> model = adapt(model, "butterfly", generator_scaling="none")
     >>> _ = nn.init.ones_(model[0].rotation.generators[0])  # a rotation by 90°
     >>> _ = model[0].base_layer.weight.data.copy_(torch.tensor([[2**0.5, 0.0]]))
     >>> for t, halfway in path(model, [0, 0.5]):

@@ -44,6 +44,7 @@ def adapt(
     reduced: bool = False,
     field: str = "receptive",
     trainable: Targets = (),
+    generator_scaling: str | float = "step",
     plan: str = "auto",
 ) -> nn.Module:
     """Freeze a model and add trainable rotations to its layers, in place.
@@ -80,6 +81,10 @@ def adapt(
     trainable : str or list of str
         Other modules to train in full, such as ["classifier"]; they are saved with the adapter. All
         modules that share a parameter with one of them must be trained in full as well.
+    generator_scaling : {"step", "none"} or float
+        The factor by which the trained tensors are multiplied; see `Orthogonal`. The default,
+        "step", makes one learning rate suit every topology; adapters trained at a rate that was
+        found for "none" need "none".
     plan : {"auto", "measure", "reference"}
         The execution plan; see `Orthogonal`. It is not saved with an adapter: after loading, set
         the attribute `plan` of the rotations.
@@ -118,6 +123,7 @@ def adapt(
         dropout=dropout,
         reduced=reduced,
         field=field,
+        generator_scaling=generator_scaling,
         plan=plan,
     )
     layers = {m.owner if isinstance(m, Stack) else m for m in selected.values()}

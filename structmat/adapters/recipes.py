@@ -25,7 +25,7 @@ from structmat.errors import StructmatError, WidthError, abbreviated
 from structmat.families import Family, resolution
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
-from structmat.nn.orthogonal_layer import checked_dropout
+from structmat.nn.orthogonal_layer import checked_dropout, checked_scaling
 from structmat.nn.parametrizations import checked_parametrization
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -42,6 +42,8 @@ class Recipe:
         The network for each rotated side, "inputs" or "outputs".
     parametrization, scale, bias, dropout, reduced, field, plan
         As for `adapt`.
+    generator_scaling : str, float, or mapping from a side to a str or float
+        As for `adapt`, for both sides or for each.
     base : bool
         Whether the layer's own weight is saved with the adapter.
     untied : bool
@@ -62,6 +64,7 @@ class Recipe:
     field: str = "receptive"
     base: bool = False
     untied: bool = False
+    generator_scaling: str | float | Mapping[str, str | float] = "step"
     plan: str = "auto"
 
     def __post_init__(self) -> None:
@@ -77,6 +80,19 @@ class Recipe:
                 )
         checked_dropout(self.dropout)
         checked_field(self.field)
+        scaling = self.generator_scaling
+        if isinstance(scaling, Mapping) and scaling.keys() != self.networks.keys():
+            raise StructmatError(
+                f"generator_scaling={abbreviated(dict(scaling))}: it must contain a factor for each"
+                f" rotated side, {' and '.join(self.networks)}"
+            )
+        for one in scaling.values() if isinstance(scaling, Mapping) else [scaling]:
+            checked_scaling(one)
+
+    def scaling_of(self, side: str) -> str | float:
+        """Return the scaling of the generators for one side."""
+        scaling = self.generator_scaling
+        return scaling[side] if isinstance(scaling, Mapping) else scaling
 
 
 def recipes_for(

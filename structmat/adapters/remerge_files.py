@@ -117,6 +117,13 @@ def saved_networks(
             )
         for side, network in recipe.networks.items():
             key = name, PREFIX + side
+            scale = layer.by_side()[PREFIX + side].scale_for(network)
+            if recipe.scaling_of(side) != scale:
+                raise FileError(
+                    f"{folder} does not fit this model: the generators of {short} are multiplied by"
+                    f" {recipe.scaling_of(side)} in the file, and by {scale} here; adapt the model"
+                    " with the generator_scaling of the training that wrote the directory"
+                )
             if planned and planned[key] != network:
                 raise FileError(
                     f"{folder} does not fit the schedule, which yields another network for {short}"

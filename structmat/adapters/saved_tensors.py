@@ -148,6 +148,7 @@ def recipe_of(layer: AdaptedLayer) -> Recipe:
         layer.layout.field,
         layer.saves_base,
         layer.untied,
+        {side.removeprefix(PREFIX): r.generator_scale for side, r in rotations.items()},
     )
 
 

@@ -164,7 +164,7 @@ def _drawn(
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Return random orthogonal blocks, vectors and gradients."""
     source = torch.Generator(device).manual_seed(0)
-    q = Orthogonal(net, device=device)
+    q = Orthogonal(net, device=device, generator_scaling="none")
     with torch.no_grad():
         for g in q.generators:
             g.normal_(std=0.5, generator=source)

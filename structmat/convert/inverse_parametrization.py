@@ -74,8 +74,10 @@ class Coordinates(NamedTuple):
     error: float
 
 
-def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> Coordinates:
-    """Return matrices Q, rounded to a dtype, whose Cayley transforms are the given blocks.
+def coordinates(
+    blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False, factor: float = 1.0
+) -> Coordinates:
+    """Return matrices Q, rounded to a dtype, for which the blocks are Cayley transforms of f·Q.
 
     Parameters
     ----------
@@ -84,6 +86,8 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
         The dtype in which Q is stored and blocks are computed; the error includes the rounding.
     nearest : bool
         Whether to replace a block that is not orthogonal with the nearest rotation.
+    factor : float
+        The factor f by which readers of the file multiply Q.
 
     Raises
     ------
@@ -102,9 +106,9 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
     rotations = orthogonal(blocks, nearest=nearest)
     one = torch.eye(blocks.shape[-1], dtype=blocks.dtype)
     q, _ = torch.linalg.solve_ex(rotations + one, rotations - one)  # the two factors commute
-    q = skew(q).to(dtype)
-    again = cayley(q).to(torch.float64)  # as readers of the file compute it
-    near = ((again - rotations).abs() < _FAR) & (q.abs() < _HUGE)  # False for NaN
+    q = (skew(q) / factor).to(dtype)
+    again = cayley(q * factor).to(torch.float64)  # as readers of the file compute it
+    near = ((again - rotations).abs() < _FAR) & (q.abs() * factor < _HUGE)  # False for NaN
     if not bool(near.all()):
         raise MinusOneError(
             "a block rotates a plane by 180°, so it has the eigenvalue −1, which no Cayley"
@@ -113,8 +117,10 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
     return Coordinates(q, _largest(again - blocks))
 
 
-def logarithms(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> Coordinates:
-    """Return matrices Q for which the blocks are exp(Q), for any rotations; see `coordinates`.
+def logarithms(
+    blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False, factor: float = 1.0
+) -> Coordinates:
+    """Return matrices Q for which the blocks are exp(f·Q), for any rotations; see `coordinates`.
 
     Raises
     ------
@@ -129,9 +135,9 @@ def logarithms(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> 
     """
     rotations = orthogonal(blocks, nearest=nearest)
     q = torch.stack([torch.from_numpy(_logarithm(block)) for block in rotations.numpy()])
-    q = skew(q).to(dtype)
+    q = (skew(q) / factor).to(dtype)
     # Not a batch of one, for which torch's result is inaccurate.
-    again = torch.matrix_exp(torch.cat([q, q[:1]]).to(torch.float64))[:-1]
+    again = torch.matrix_exp(torch.cat([q, q[:1]]).to(torch.float64) * factor)[:-1]
     return Coordinates(q, _largest(again - blocks))
 
 

@@ -32,6 +32,17 @@ from structmat.networks.stage import Bank, Stage
 from structmat.nn.orthogonal_layer import generator_shapes
 from structmat.nn.parametrizations import at_least_float32
 
+_WRITTEN = (
+    "topology",
+    "topology_pattern",
+    "parametrization",
+    "side",
+    "field",
+    "scale",
+    "generator_scaling",
+    "generator_scales",
+    "schema",
+)
 _GENERATORS = r"structmat_(inputs|outputs)\.generators\.(\d+)"
 
 
@@ -64,6 +75,7 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         generators = _generators(parts)
         shape = None if weights is None else weights.shape(f"{names[name]}.weight")
         network = _network(config, name, generators, shape)
+        factor = _planned().factor(config, network)
         rotations[name] = LayerRotation(
             network,
             partial(
@@ -72,12 +84,13 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
                 config.parametrization,
                 generators,
                 reduced=config.reduced,
+                factor=factor,
             ),
             config.side,
             parts.get(SCALE),
             dtype=at_least_float32(generators[0].dtype if generators else torch.float32),
             parametrization=config.parametrization,
-            series=structmat_format.series(config.parametrization, generators),
+            series=structmat_format.series(config.parametrization, generators, factor),
             field=config.field,
         )
     return files.adaptation("structmat in PEFT", rotations, [])
@@ -100,9 +113,10 @@ def write(
         layer.
     """
     layers: dict[str, dict[str, Tensor]] = {}
-    errors, kinds = {}, {}
+    errors, kinds, factors = {}, {}, {}
     for name, rotation in rotations.items():
-        kinds[name], found = structmat_format.generators(name, rotation, nearest=nearest)
+        kinds[name], factor, found = structmat_format.generators(name, rotation, nearest=nearest)
+        factors[_planned().fingerprint(rotation.network)] = factor
         layers[name] = {
             f"structmat_{rotation.side}.generators.{k}": upper(part.q)
             for k, part in enumerate(found)
@@ -122,15 +136,19 @@ def write(
         side=_one({name: rotation.side for name, rotation in rotations.items()}, "side", "inputs"),
         field=_one(fields, "field", "receptive"),
         scale=scaled,
+        generator_scales=factors,
     ).to_dict()
-    mine = ("topology", "topology_pattern", "parametrization", "side", "field", "scale", "schema")
-    said = {"peft_type": "STRUCTMAT"} | {key: config[key] for key in mine}
+    said = {"peft_type": "STRUCTMAT"} | {key: config[key] for key in _WRITTEN}
     peft_files.write(folder, adaptation, said, layers)
     return errors, []
 
 
 def _config() -> Any:
     return require("structmat.peft", "peft").StructmatConfig
+
+
+def _planned() -> Any:
+    return require("structmat.peft.planned_networks", "peft")
 
 
 def _generators(parts: Mapping[str, Tensor]) -> list[Tensor]:

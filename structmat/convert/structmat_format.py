@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from structmat.adapters.checkpoint import read_adapter, write_adapter
 from structmat.adapters.layouts import StackLayout
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import BASE, BIAS, Saved
+from structmat.analysis.generator_scale import generator_scale
 from structmat.convert.common_form import (
     LINEAR,
     QUANTISED,
@@ -70,6 +71,7 @@ def read(folder: Path) -> Adaptation:
             if key.startswith(prefix) and mine:
                 own[part] = floating(f"{folder}: {key}", wide(f"{folder}: {key}", rest.pop(key)))
         generators = [own[f"{generator}{k}"] for k in range(len(network.banks))]
+        factor = float(recipe.scaling_of(side))  # a number in files
         kind, weight = saved.weights[name]
         if kind == StackLayout.__name__:
             raise FileError(
@@ -79,7 +81,14 @@ def read(folder: Path) -> Adaptation:
         kind = LINEAR if kind == QUANTISED else kind  # the dequantised weight is rotated
         rotations[name] = LayerRotation(
             network,
-            partial(blocks_of, network, recipe.parametrization, generators, reduced=recipe.reduced),
+            partial(
+                blocks_of,
+                network,
+                recipe.parametrization,
+                generators,
+                reduced=recipe.reduced,
+                factor=factor,
+            ),
             side,
             own.get(SCALE),
             own.get(BIAS),
@@ -87,7 +96,7 @@ def read(folder: Path) -> Adaptation:
             weight,
             at_least_float32(generators[0].dtype if generators else torch.float32),
             parametrization=recipe.parametrization,
-            series=series(recipe.parametrization, generators),
+            series=series(recipe.parametrization, generators, factor),
             base=own.get(BASE),
         )
     return Adaptation(
@@ -100,18 +109,23 @@ def read(folder: Path) -> Adaptation:
     )
 
 
-def series(kind: str, generators: list[Tensor]) -> Tensor | None:
+def series(kind: str, generators: list[Tensor], factor: float) -> Tensor | None:
     """Return Q if the blocks form a single bank and are truncated series, else None."""
     if kind != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
         return None
-    return from_upper(generators[0].to(torch.float64))
+    return from_upper(generators[0].to(torch.float64) * factor)
 
 
 @torch.no_grad()
 def blocks_of(
-    network: Network, parametrization: str, generators: list[Tensor], *, reduced: bool
+    network: Network,
+    parametrization: str,
+    generators: list[Tensor],
+    *,
+    reduced: bool,
+    factor: float,
 ) -> Blocks:
-    """Return the blocks that the generators define.
+    """Return the blocks that the generators, multiplied by a factor, define.
 
     Raises
     ------
@@ -119,7 +133,11 @@ def blocks_of(
         If generators do not have the shapes that the network requires.
     """
     layer = Orthogonal(
-        network, parametrization=parametrization, dtype=torch.float64, reduced=reduced
+        network,
+        parametrization=parametrization,
+        dtype=torch.float64,
+        reduced=reduced,
+        generator_scaling=factor,
     )
     for mine, theirs in zip(layer.generators, generators, strict=True):
         if mine.shape != theirs.shape:
@@ -168,7 +186,7 @@ def write(
     recipes, weights, errors = {}, {}, {}
     for name, rotation in rotations.items():
         prefix = f"{name}." if name else ""
-        kind, found = generators(name, rotation, nearest=nearest)
+        kind, factor, found = generators(name, rotation, nearest=nearest)
         for k, part in enumerate(found):
             tensors[f"{prefix}{PREFIX}{rotation.side}.generators.{k}"] = upper(part.q)
         if rotation.scale is not None:
@@ -186,6 +204,7 @@ def write(
             bias=rotation.bias is not None,
             field=layer.field,
             base=rotation.base is not None,
+            generator_scaling={rotation.side: factor},
         )
         weights[name] = (layer.__name__, rotation.weight)
         errors[name] = max((part.error for part in found), default=0.0)
@@ -196,8 +215,11 @@ def write(
 
 def generators(
     name: str, rotation: LayerRotation, *, nearest: bool
-) -> tuple[str, list[Coordinates]]:
-    """Return a parametrization that represents the blocks, and their generators by bank.
+) -> tuple[str, float, list[Coordinates]]:
+    """Return a parametrization that represents the blocks, a factor, and generators by bank.
+
+    The factor of the generators is the default of structmat, because training of a converted
+    adapter continues there.
 
     Raises
     ------
@@ -213,14 +235,22 @@ def generators(
         )
     blocks = rotation.blocks()
     if rotation.series is not None and not nearest:
-        q = rotation.series.to(rotation.dtype)
-        made = PARAMETRIZATIONS[_SERIES](upper(q), q.shape[-1])
-        return _SERIES, [Coordinates(q, float((made.double() - blocks[0]).abs().max()))]
+        factor = generator_scale(rotation.network, _SERIES)
+        q = (rotation.series / factor).to(rotation.dtype)
+        made = PARAMETRIZATIONS[_SERIES](upper(q) * factor, q.shape[-1])
+        return _SERIES, factor, [Coordinates(q, float((made.double() - blocks[0]).abs().max()))]
+
+    def inverted(
+        kind: str, make: Callable[..., Coordinates]
+    ) -> tuple[str, float, list[Coordinates]]:
+        factor = generator_scale(rotation.network, kind)
+        made = [make(b, rotation.dtype, nearest=nearest, factor=factor) for b in blocks]
+        return kind, factor, made
+
     try:
         try:
-            kind, make = "cayley", coordinates
-            return kind, [make(block, rotation.dtype, nearest=nearest) for block in blocks]
+            return inverted("cayley", coordinates)
         except MinusOneError:
-            return "exp", [logarithms(block, rotation.dtype, nearest=nearest) for block in blocks]
+            return inverted("exp", logarithms)
     except BlockError as error:
         raise FileError(f"{name}: {error}") from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from structmat.analysis.generator_scale import generator_scale
 from structmat.errors import BlockError, StructmatError, abbreviated
 from structmat.families import resolution
 from structmat.linalg.blocks import by_stage, generators_per_block
@@ -31,6 +33,7 @@ from structmat.nn.stage_selection import checked_stages
 from structmat.nn.vectors import check_vectors, rotate_parts
 
 PLANS = ("auto", "measure", "reference")
+SCALINGS = ("step", "none")
 _FEW = 64  # largest number of vectors for which blocks are cached between calls
 
 
@@ -47,9 +50,10 @@ class Orthogonal(nn.Module):
     """A trainable orthogonal (or unitary) matrix R = B_m ⋯ B_1 with the topology of a network.
 
     `q(x)` is R x for each vector along the last axis. Only free parameters are stored: for each
-    bank of n switches of radix r, an (n, r(r−1)/2) tensor, initially zero, which contains the
-    strict upper triangles of n skew-symmetric matrices. All blocks are initially identities. R is
-    then the identity for a straight network, and a permutation matrix for a wired one.
+    bank of n switches of radix r, an (n, r(r−1)/2) tensor, initially zero. Multiplied by
+    `generator_scale`, it contains the strict upper triangles of n skew-symmetric matrices. All
+    blocks are initially identities. R is then the identity for a straight network, and a
+    permutation matrix for a wired one.
 
     Parameters
     ----------
@@ -75,6 +79,11 @@ class Orthogonal(nn.Module):
         parameters. With exp blocks, the set of matrices stays the same; with Cayley blocks, it
         keeps its dimension and the same matrices near the identity. If a bank loses generators, the
         remaining ones are stored as one row.
+    generator_scaling : {"step", "none"} or float
+        The factor by which the trained tensors are multiplied. With "step", one step of an
+        optimiser rotates vectors by about the same angle for every topology and parametrization, so
+        one learning rate suits all of them; see `structmat.analysis.generator_scale`. "none" is the
+        factor 1. A positive number is the factor itself, as adapter files store it.
     plan : {"auto", "measure", "reference"}
         The execution plan: "auto" fuses stages as selected by a cost model, identically in every
         process; "measure" times the best candidate plans on this machine, for about the same number
@@ -124,6 +133,7 @@ class Orthogonal(nn.Module):
         device: torch.device | str | None = None,
         dropout: tuple[float, float] = (0.0, 0.0),
         reduced: bool = False,
+        generator_scaling: str | float = "step",
         plan: str = "auto",
     ) -> None:
         super().__init__()
@@ -156,6 +166,9 @@ class Orthogonal(nn.Module):
         self.parametrization = parametrizations.checked_parametrization(parametrization)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
+        step = self._step_scale(network)
+        self._generator_scale = scale_of(checked_scaling(generator_scaling), step)
+        self._has_step_scale = self._generator_scale == step
         self._set_network(network)
         real = real_dtype(dtype)
         self.generators = Generators(
@@ -163,8 +176,23 @@ class Orthogonal(nn.Module):
         )
         self._bare = real, torch.empty(0, device=device).device  # for a layer without generators
 
+    def _step_scale(self, network: Network) -> float:
+        return generator_scale(network, self.parametrization, self._field, reduced=self.reduced)
+
+    def scale_for(self, network: Network) -> float:
+        """Return the factor that the trained tensors of another network would have.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> Orthogonal(sm.butterfly(8)).scale_for(sm.block_diagonal(8, block=2))
+        0.5
+        """
+        return self._step_scale(network) if self._has_step_scale else self._generator_scale
+
     def _set_network(self, network: Network) -> None:
         """Set the network, and everything that depends on it except the generators."""
+        self._generator_scale = self.scale_for(network)
         self.network = network
         # Plain integers, which compiled code reads instead of the network's arrays.
         self._sizes = tuple((bank.count, bank.radix) for bank in network.banks)
@@ -175,6 +203,18 @@ class Orthogonal(nn.Module):
     def width(self) -> int:
         """The number of wires d."""
         return self.network.width
+
+    @property
+    def generator_scale(self) -> float:
+        """The factor by which the trained tensors are multiplied.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> Orthogonal(sm.butterfly(8), generator_scaling="none").generator_scale
+        1.0
+        """
+        return self._generator_scale
 
     @property
     def _field(self) -> str:
@@ -275,6 +315,7 @@ class Orthogonal(nn.Module):
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        generator_scaling: str | float = "step",
         plan: str = "auto",
     ) -> Self:
         """Return a layer initialised to a given rotation.
@@ -287,7 +328,7 @@ class Orthogonal(nn.Module):
             Cayley blocks cannot have the eigenvalue −1.
         dtype : torch dtype, optional
             By default the dtype of the rotation.
-        device, plan
+        device, generator_scaling, plan
             As for `Orthogonal`.
 
         Raises
@@ -311,12 +352,16 @@ class Orthogonal(nn.Module):
             parametrization=parametrization,
             dtype=dtype,
             device=device,
+            generator_scaling=generator_scaling,
             plan=plan,
         )
-        for own, block in zip(made.generators, blocks, strict=True):
-            wide = block.to(promoted(block.dtype, torch.float64))
-            own.copy_(powers.generators(wide, parametrization))
+        made._assign([block.to(promoted(block.dtype, torch.float64)) for block in blocks])
         return made
+
+    def _assign(self, blocks: Sequence[Tensor]) -> None:
+        """Set the generators, none of which may be omitted, to those of blocks (n, r, r)."""
+        for own, block in zip(self.generators, blocks, strict=True):
+            own.copy_(powers.generators(block, self.parametrization) / self._generator_scale)
 
     def _settings(self) -> Hashable:
         """Return everything besides the generators on which the blocks depend."""
@@ -337,6 +382,8 @@ class Orthogonal(nn.Module):
         every = self._all_generators(generators)
         for radix, banks in by_radix.items():  # one batched call for each radix
             together = torch.cat([every[k].to(real) for k in banks])
+            if self._generator_scale != 1:  # here, and nowhere else, the factor is applied
+                together = together * self._generator_scale
             parts = parametrizations.PARAMETRIZATIONS[self.parametrization](together, radix).split(
                 [self._sizes[k][0] for k in banks]
             )
@@ -461,8 +508,9 @@ class Orthogonal(nn.Module):
         Returns
         -------
         Orthogonal
-            A layer with parametrization "cayley" if this layer has it, and "exp" otherwise. It
-            stores all generators, even if this layer is `reduced`, because powers need them.
+            A layer with parametrization "cayley" if this layer has it, and "exp" otherwise, and
+            with the same `generator_scale`. It stores all generators, even if this layer is
+            `reduced`, because powers need them.
 
         Raises
         ------
@@ -473,15 +521,14 @@ class Orthogonal(nn.Module):
         Examples
         --------
         >>> import structmat as sm
-        >>> q = Orthogonal(sm.butterfly(2))
+        >>> q = Orthogonal(sm.butterfly(2), generator_scaling="none")
         >>> _ = nn.init.ones_(q.generators[0])       # a rotation by 90°
         >>> q.interpolate(0.5).matrix().tolist()
         [[0.70710..., 0.70710...], [-0.70710..., 0.70710...]]
         """
         kind = self.parametrization if self.parametrization in powers.INVERSES else "exp"
         made = self._like_this(self.network, kind)
-        for new, block in zip(made.generators, self.blocks(torch.float64), strict=True):
-            new.copy_(powers.generators(powers.power(block, t), kind))
+        made._assign([powers.power(block, t) for block in self.blocks(torch.float64)])
         return made
 
     @torch.no_grad()
@@ -501,7 +548,7 @@ class Orthogonal(nn.Module):
         -------
         Orthogonal
             A layer with copies of the generators, including redundant ones if this layer is
-            `reduced`.
+            `reduced`, and with the same `generator_scale`.
 
         Raises
         ------
@@ -577,6 +624,7 @@ class Orthogonal(nn.Module):
             dtype=dtype.to_complex() if self.unitary else dtype,
             device=device,
             dropout=self.dropout,
+            generator_scaling=self._generator_scale,
             plan=self.plan,
         )
         return made.train(self.training)
@@ -702,19 +750,62 @@ class Orthogonal(nn.Module):
         self._ready = {}
         return self
 
+    def _save_to_state_dict(
+        self,
+        destination: Any,
+        prefix: str,
+        keep_vars: bool,  # noqa: FBT001 (torch's signature)
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # Not among the tensors: it is neither trained nor cast, and files of tensors stay the same.
+        metadata = getattr(destination, "_metadata", {}).get(prefix[:-1], {})
+        metadata["generator_scale"] = self._generator_scale
+
+    def _load_from_state_dict(
+        self,
+        state: Any,
+        prefix: str,
+        metadata: Mapping[str, Any],
+        strict: bool,  # noqa: FBT001 (torch's signature)
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
+        super()._load_from_state_dict(
+            state,
+            prefix,
+            metadata,
+            strict,
+            missing,
+            unexpected,
+            errors,  # type: ignore[arg-type]
+        )
+        if "version" not in metadata or f"{prefix}generators.0" not in state:  # only tensors
+            return
+        theirs = metadata.get("generator_scale", 1.0)
+        if not math.isclose(theirs, self._generator_scale, rel_tol=1e-9):
+            errors.append(
+                f"{prefix}generators are multiplied by {theirs:.6g} in the saved layer, and by"
+                f" {self._generator_scale:.6g} in this one; create it with"
+                f" generator_scaling={theirs!r}"
+            )
+
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"_ready": {}}
         del state["_plans"]  # recomputed from the network
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        plain = {"_generator_scale": 1.0, "_has_step_scale": False}  # for older pickles
+        super().__setstate__(plain | state)
         self._plans = cache_for(self.network)
 
     def extra_repr(self) -> str:
         """Return the text that torch prints between the parentheses."""
         dropout = f", dropout={self.dropout}" if any(self.dropout) else ""
         dropout += ", reduced=True" if self.reduced else ""
+        if not self._has_step_scale:
+            dropout += f", generator_scale={self._generator_scale:.4g}"
         return (
             f"width={self.width}, depth={self.network.depth},"
             f" parameters={sum(g.numel() for g in self.generators)},"
@@ -806,6 +897,36 @@ def generator_shapes(
 def shapes_of(layer: Orthogonal) -> list[tuple[int, ...]]:
     """Return the shapes of a layer's generators, unsharded even if the layer is sharded."""
     return generator_shapes(layer.network, field=layer._field, reduced=layer.reduced)
+
+
+def checked_scaling(scaling: Any) -> str | float:
+    """Return the scaling of generators: "step", "none", or a factor as a float.
+
+    Raises
+    ------
+    StructmatError
+        If it is neither a known name nor a positive finite number.
+    """
+    if isinstance(scaling, str) and scaling in SCALINGS:
+        return scaling
+    number = isinstance(scaling, int | float | np.number) and not isinstance(scaling, bool)
+    if not number or not 0 < float(scaling) < math.inf:
+        raise StructmatError(
+            f'generator_scaling={abbreviated(scaling)}: it must be "step", "none" or a positive'
+            " factor, such as 0.5"
+        )
+    return float(scaling)
+
+
+def scale_of(scaling: str | float, step: float) -> float:
+    """Return the factor of the generators for a checked scaling, given the factor for "step".
+
+    Examples
+    --------
+    >>> scale_of("step", 0.5), scale_of("none", 0.5), scale_of(0.3, 0.5)
+    (0.5, 1.0, 0.3)
+    """
+    return scaling if isinstance(scaling, float) else {"step": step, "none": 1.0}[scaling]
 
 
 def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:

@@ -18,7 +18,6 @@ from structmat.fitting import fit
 from structmat.fitting.column_fit import fit_columns
 from structmat.linalg.blocks import identity_blocks, random_blocks
 from structmat.linalg.rotation import Rotation
-from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import powers
 
@@ -33,6 +32,7 @@ def orthogonal(
     topology: Any = None,
     parametrization: str = "exp",
     start: str = "random",
+    generator_scaling: str | float = "step",
     plan: str = "auto",
 ) -> nn.Module:
     """Parametrize a weight as an orthogonal matrix with the topology of a network.
@@ -60,7 +60,7 @@ def orthogonal(
     start : {"random", "identity", "weight"}
         Haar-distributed blocks, drawn from torch's random generator; identity blocks; or blocks
         fitted to the current weight.
-    plan
+    generator_scaling, plan
         As for `Orthogonal`.
 
     Returns
@@ -107,7 +107,15 @@ def orthogonal(
         raise StructmatError(
             f"topology={abbreviated(topology, 40)}: the network has no parameters to train"
         )
-    made = OrthogonalWeight(net, (rows, columns), weight.dtype, parametrization, plan)
+    layer = Orthogonal(
+        net,
+        parametrization=parametrization,
+        dtype=weight.dtype,
+        device="meta",
+        generator_scaling=generator_scaling,
+        plan=plan,
+    )
+    made = OrthogonalWeight(layer, (rows, columns))
     made.start = start
     parametrize.register_parametrization(module, name, made)
     return module
@@ -118,29 +126,16 @@ class OrthogonalWeight(nn.Module):
 
     Parameters
     ----------
-    network : Network
-        A network of width max(shape).
+    layer : Orthogonal
+        A layer of width max(shape), whose own generators are not used.
     shape : (int, int)
-    dtype : torch dtype
-    parametrization, plan
-        As for `orthogonal`.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        shape: tuple[int, int],
-        dtype: torch.dtype,
-        parametrization: str,
-        plan: str,
-    ) -> None:
+    def __init__(self, layer: Orthogonal, shape: tuple[int, int]) -> None:
         super().__init__()
-        layer = Orthogonal(
-            network, parametrization=parametrization, dtype=dtype, device="meta", plan=plan
-        )
-        self.network = network
+        self.network = layer.network
         self.shape = shape
-        self.parametrization = parametrization
+        self.parametrization = layer.parametrization
         self.start = "weight"
         # In a tuple, so that the layer is not registered as a submodule: its generators belong to
         # the parametrized module.
@@ -184,7 +179,12 @@ class OrthogonalWeight(nn.Module):
             if start == "random":
                 blocks = random_blocks(self.network, int(torch.randint(2**62, ())))
             rotation = Rotation(self.network, blocks)
-        made = Orthogonal.from_rotation(rotation, self.parametrization, dtype=weight.dtype)
+        made = Orthogonal.from_rotation(
+            rotation,
+            self.parametrization,
+            dtype=weight.dtype,
+            generator_scaling=self._layer[0].generator_scale,
+        )
         return [g.detach().to(weight.device) for g in made.generators]
 
     def _fitted(self, weight: Tensor) -> Rotation:

@@ -72,7 +72,7 @@ def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str
         for (name, side), (_, generators) in values.items():
             rotation = getattr(selected[name], side)[new]
             for own, value in zip(rotation.generators, generators, strict=True):
-                own.copy_(value)
+                own.copy_(value / rotation.generator_scale)
         for name, factor in factors.items():
             if factor is not None:
                 selected[name].structmat_scale[new].copy_(factor)
@@ -150,6 +150,7 @@ def _config(
     config.side = "both" if len(sides) == 2 else "inputs" if SIDES[0] in sides else "outputs"
     config.scale = any(factor is not None for factor in factors.values())
     config.parametrization, config.bias = kind, "none"
+    config.generator_scales = {}  # those of another parametrization
     config.reduced, config.init_weights, config._from_file = False, True, False
     config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
     stacks = [name for name, layer in selected.items() if isinstance(layer.base_layer, Stack)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -17,12 +18,15 @@ from transformers.integrations.peft import PeftAdapterMixin
 from structmat.adapters.adapted_layer import PREFIX
 from structmat.adapters.distributed import is_torch_wrapper, plain_name
 from structmat.adapters.saved_tensors import BROKEN, mismatches
-from structmat.errors import FileError
+from structmat.errors import FileError, StructmatError
 from structmat.nn.torch_internals import own_modules
+from structmat.peft.config import StructmatConfig
 from structmat.peft.layer import StructmatLayer
 from structmat.peft.names import StructmatType
+from structmat.peft.planned_networks import factor
 
 _HELD = ("", "original_module")
+_PLACE = ("subfolder", "revision", "cache_dir", "token", "local_files_only")
 
 
 def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
@@ -167,6 +171,9 @@ def install() -> None:
     @functools.wraps(peft_loads)
     def load_adapter(self: Any, *args: Any, **kwargs: Any) -> Any:
         ours = self.peft_type == StructmatType.STRUCTMAT
+        if ours:
+            given = inspect.signature(peft_loads).bind(self, *args, **kwargs).arguments
+            _check_factors(self, given)
         if ours and (renamed := _compiled_names(self.base_model.model)):
             kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
         try:
@@ -193,6 +200,42 @@ def install() -> None:
     marked._structmat = True
     PeftModel.load_adapter = load_adapter  # type: ignore[method-assign]
     PeftAdapterMixin.load_adapter = load_into  # type: ignore[method-assign]
+
+
+def _check_factors(model: Any, given: Mapping[str, Any]) -> None:
+    """Raise an error if an existing adapter multiplies its generators by other factors than a file.
+
+    PEFT loads only tensors into an existing adapter, as trainers do when they resume. Optimisers
+    that resume with it refer to the stored tensors, so these are not converted.
+
+    Raises
+    ------
+    FileError
+        If the factors differ.
+    """
+    name, folder = given["adapter_name"], given["model_id"]
+    if name not in model.peft_config:
+        return
+    try:
+        options = {key: given["kwargs"][key] for key in _PLACE if key in given.get("kwargs", {})}
+        config = StructmatConfig.from_pretrained(folder, **options)
+    except StructmatError:
+        raise
+    except ValueError:  # there is no configuration next to the tensors
+        return
+    for place, layer in model.base_model.adapted().items():
+        for rotation in layer.rotations(name):
+            field = "complex" if rotation.unitary else "real"
+            own, theirs = rotation.generator_scale, factor(config, rotation.network, field=field)
+            if not math.isclose(own, theirs, rel_tol=1e-9):
+                scaling = config.generator_scaling
+                same = scaling == model.peft_config[name].generator_scaling
+                option = "" if same else f"StructmatConfig(generator_scaling={scaling!r}) or "
+                raise FileError(
+                    f"{folder}: its tensors are multiplied by {theirs:.6g}, but those of adapter"
+                    f" {name!r} by {own:.6g} ({place}); create the model with {option}"
+                    f"PeftModel.from_pretrained(model, {str(folder)!r}, is_trainable=True)"
+                )
 
 
 def _compiled_names(model: nn.Module) -> dict[str, str]:

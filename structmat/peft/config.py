@@ -26,12 +26,14 @@ from structmat.families import Rule, parse
 from structmat.families.registry import IF_YOURS
 from structmat.families.resolution import is_graph, is_path, network
 from structmat.networks.network import Network
-from structmat.nn.orthogonal_layer import PLANS, checked_dropout
+from structmat.nn.orthogonal_layer import PLANS, checked_dropout, checked_scaling
 from structmat.nn.parametrizations import checked_parametrization
 from structmat.peft.names import StructmatType
 from structmat.search.choice.ranking import DEFAULT
 
-SCHEMA = 1
+# Version 2 added the factors of the generators. PEFT ignores unknown fields, so readers that know
+# only version 1 would otherwise ignore the factors and obtain other rotations.
+SCHEMA = 2
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 BIASES = ("none", "all", "structmat_only")
@@ -69,6 +71,8 @@ class StructmatConfig(PeftConfig):
         The execution plan, as for `structmat.nn.Orthogonal`.
     field : {"receptive", "channels"}
         What to rotate in a convolution, as for `structmat.adapters.adapt`.
+    generator_scaling : {"step", "none"} or float
+        The factor by which the trained tensors are multiplied, as for `structmat.nn.Orthogonal`.
     init_weights : bool
         True starts from the pretrained model. False draws small random rotations, for tests.
     target_modules, exclude_modules : str or list of str
@@ -89,8 +93,12 @@ class StructmatConfig(PeftConfig):
     networks : dict, optional
         The fingerprint of each network by topology and width, set when layers are adapted. Loading
         fails if a topology no longer yields the same network.
+    generator_scales : dict, optional
+        The factor of each network for `generator_scaling="step"`, by fingerprint, set when layers
+        are adapted. A later version of structmat that computes other factors uses these when it
+        loads the adapter.
     schema : int
-        The version of this format.
+        The version of this format. Version 1 has no `generator_scaling`, which means "none".
 
     Raises
     ------
@@ -98,7 +106,7 @@ class StructmatConfig(PeftConfig):
         For an unregistered topology or any other invalid value; regular expressions are checked
         when layers are adapted.
     FileError
-        If the configuration has another schema version.
+        If the configuration has a newer schema version.
 
     Examples
     --------
@@ -121,6 +129,7 @@ class StructmatConfig(PeftConfig):
     reduced: bool = False
     plan: str = "auto"
     field: str = "receptive"
+    generator_scaling: Any = "step"
     init_weights: bool = True
     target_modules: Any = None
     exclude_modules: Any = None
@@ -129,15 +138,21 @@ class StructmatConfig(PeftConfig):
     layers_pattern: Any = None
     modules_to_save: Any = None
     networks: Any = None
+    generator_scales: Any = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.schema != SCHEMA:
+        if type(self.schema) is not int or not 1 <= self.schema <= SCHEMA:
             raise FileError(
                 f"the adapter has schema version {self.schema!r}, but this version of structmat"
-                f" reads version {SCHEMA}; upgrade structmat or save the adapter again"
+                f" reads versions 1 to {SCHEMA}; upgrade structmat or save the adapter again"
             )
+        if self.schema == 1:
+            self.generator_scaling, self.schema = "none", SCHEMA
+        self.generator_scaling = checked_scaling(self.generator_scaling)
+        scales = dict(self.generator_scales or {})
+        self.generator_scales = {str(mark): checked_scaling(x) for mark, x in scales.items()}
         self.peft_type = StructmatType.STRUCTMAT
         self.topology = _kept(self.topology)
         pairs = self.topology_pattern or {}

@@ -68,7 +68,7 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
         """Draw random rotations, for `init_weights=False`."""
         for module in self.rotations(name):
             for g in module.generators:
-                g.normal_(std=0.2)
+                g.normal_(std=0.2 / module.generator_scale)
         if name in self.structmat_scale:
             self.structmat_scale[name].add_(0.2 * torch.randn_like(self.structmat_scale[name]))
 

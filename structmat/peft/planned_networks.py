@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 from torch import nn
 
-from structmat.adapters.layouts import Layer
+from structmat.adapters.layouts import Layer, layout_for
 from structmat.adapters.recipes import Recipe, builder, recipes_for
 from structmat.adapters.shared_weights import biases, check_apart, check_norms, names_of_layers
+from structmat.analysis.generator_scale import generator_scale
 from structmat.errors import FileError, SpecError, StructmatError
 from structmat.networks.network import Network
+from structmat.nn.orthogonal_layer import scale_of
 from structmat.peft.config import StructmatConfig, topology_of
 
 
@@ -33,7 +37,7 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, R
     FileError
         If a topology yields a different network from when the adapter was saved.
     """
-    return recipes_for(
+    recipes = recipes_for(
         layers,
         config.topology,
         config.topology_pattern,
@@ -46,6 +50,34 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, R
         field=config.field,
         plan=config.plan,
     )
+    return {name: _with_factors(config, layers[name], recipe) for name, recipe in recipes.items()}
+
+
+def factor(config: StructmatConfig, net: Network, *, field: str = "real") -> float:
+    """Return the factor of the generators of a network, and record it in the config.
+
+    A factor that the config already contains is used, even if this version of structmat would
+    compute another one.
+
+    Examples
+    --------
+    >>> config = StructmatConfig(parametrization="exp", generator_scales={"2e92a4a4b5eee3cb": 0.5})
+    >>> factor(config, Network.of(2, [[[0, 1]]]))
+    0.5
+    """
+    if config.generator_scaling != "step":
+        return scale_of(config.generator_scaling, 1.0)
+    mark = fingerprint(net) + ("" if field == "real" else f" {field}")
+    made = generator_scale(net, config.parametrization, field, reduced=config.reduced)
+    return float(config.generator_scales.setdefault(mark, made))
+
+
+def _with_factors(config: StructmatConfig, layer: Layer, recipe: Recipe) -> Recipe:
+    layout = layout_for(layer, recipe.field)
+    assert layout is not None  # checked by `recipes_for`
+    field = "complex" if layout.number_type(layer)[0].is_complex else "real"
+    factors = {side: factor(config, net, field=field) for side, net in recipe.networks.items()}
+    return replace(recipe, generator_scaling=factors)
 
 
 def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str, Layer]) -> None:
@@ -75,6 +107,7 @@ def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str,
     check_norms(model, layers)
 
 
+@lru_cache(maxsize=256)  # a model has many layers of a few widths
 def fingerprint(net: Network) -> str:
     """Return a short digest that identifies a network.
 

@@ -145,7 +145,7 @@ def edited(folder, edit):
         (lambda s: s.update(format="other"), '"format": "structmat.adapter"'),
         (
             lambda s: s.update(version=99),
-            "schema version 99, but .* reads version 1",
+            "schema version 99, but .* reads versions 1 to 2",
         ),
         (lambda s: s.pop("layers"), r"missing or invalid entry \(KeyError"),
         (

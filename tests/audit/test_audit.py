@@ -216,7 +216,8 @@ def test_inputs_and_outputs_are_measured_in_sequence(scale, training, merged):
 
 
 def test_generators_without_a_finite_exponential_are_a_warning():
-    one = adapt(nn.Linear(4, 2), "butterfly(block=4)", target_modules=".*", parametrization="exp")
+    options = {"target_modules": ".*", "generator_scaling": "none"}
+    one = adapt(nn.Linear(4, 2), "butterfly(block=4)", parametrization="exp", **options)
     with torch.no_grad():
         one.rotation.generators[0].fill_(1e20)
     assert "contains NaN or infinity" in audit(one).warnings[0]
@@ -226,11 +227,12 @@ def test_generators_without_a_finite_exponential_are_a_warning():
 
 
 def test_rotations_near_180_degrees_and_invalid_blocks_are_warnings():
-    one = adapt(nn.Linear(2, 2), "butterfly", target_modules=".*")
+    options = {"target_modules": ".*", "generator_scaling": "none"}
+    one = adapt(nn.Linear(2, 2), "butterfly", **options)
     with torch.no_grad():
         one.rotation.generators[0].fill_(20.0)
     assert "a block rotates by 174°" in audit(one).warnings[0]
-    two = adapt(nn.Linear(2, 2), "butterfly", target_modules=".*", parametrization="exp")
+    two = adapt(nn.Linear(2, 2), "butterfly", parametrization="exp", **options)
     with torch.no_grad():
         two.rotation.generators[0].fill_(3.1)
     assert audit(two).layers[""]["stages"][0]["largest"] == pytest.approx(3.1)

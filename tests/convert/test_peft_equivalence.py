@@ -32,7 +32,7 @@ def loaded(q, r):
     skew = 0.5 * (r - r.mT)
     with torch.no_grad():
         for generators, s in zip(q.generators, skew, strict=True):
-            generators.copy_(-s[:, rows, columns])
+            generators.copy_(-s[:, rows, columns] / q.generator_scale)
     return q
 
 

@@ -126,7 +126,8 @@ def dense(turn, power):
         count, size = generators.shape
         radix = int((1 + (1 + 8 * size) ** 0.5) / 2)
         q = np.zeros((count, radix, radix))
-        q[:, *np.triu_indices(radix, 1)] = generators.detach().double().numpy()
+        upper = generators.detach().double() * turn.generator_scale
+        q[:, *np.triu_indices(radix, 1)] = upper.numpy()
         q -= q.transpose(0, 2, 1)
         blocks = np.linalg.solve(np.eye(radix) - q, np.eye(radix) + q)
         values, vectors = np.linalg.eig(blocks)

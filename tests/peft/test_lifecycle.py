@@ -141,8 +141,9 @@ def test_block_diagonal_adapters_equal_pefts_oft():
     with torch.no_grad():
         for name, module in theirs.named_modules():
             if name in found:
-                generators = found[name].structmat_inputs["default"].generators
-                generators[0].copy_(-module.oft_R["default"].weight)
+                rotation = found[name].structmat_inputs["default"]
+                theirs_ = -module.oft_R["default"].weight
+                rotation.generators[0].copy_(theirs_ / rotation.generator_scale)
     near(case, case.call(ours), case.call(theirs))
     near(case, case.call(ours.merge_and_unload()), case.call(theirs.merge_and_unload()))
 

@@ -157,7 +157,7 @@ def test_adapter_names_that_peft_would_confuse_are_refused(name):
         ({"scale": 1}, StructmatError, "scale=1: it must be True or False"),
         ({"dropout": 0.5}, StructmatError, r"dropout=0\.5"),
         ({"layers_pattern": "h"}, StructmatError, "give the indices"),
-        ({"schema": 2}, FileError, "schema version 2, but .* reads version 1; upgrade"),
+        ({"schema": 3}, FileError, "schema version 3, but .* reads versions 1 to 2; upgrade"),
     ],
 )
 def test_invalid_settings_are_refused(options, error, said):

@@ -132,7 +132,8 @@ def unchanged_by(model, layer, change, said, *, merged):
 @pytest.mark.parametrize("merged", [False, True])
 def test_blocks_without_a_power_are_refused_before_anything_changes(merged):
     """Those of a truncated series with large generators are far from orthogonal."""
-    model = adapted(PERCEPTRON, side="both", parametrization="cayley_neumann")
+    options = {"parametrization": "cayley_neumann", "generator_scaling": "none"}
+    model = adapted(PERCEPTRON, side="both", **options)
     model.add_adapter("second", config(PERCEPTRON, init_weights=False))
     model.base_model.set_adapter(["second", "default"])
     layer = next(iter(layers(model).values()))

@@ -1,0 +1,130 @@
+"""The factor by which trained numbers are multiplied to obtain generators.
+
+With it, one step of an optimiser rotates vectors by the same angle whatever the network.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.analysis import gauge
+from structmat.errors import BlockError, abbreviated, checked_field, suggest
+from structmat.families.resolution import checked
+from structmat.networks.network import Network
+
+Places = npt.NDArray[np.int64]
+
+STEP = 1.0  # radians by which a vector is rotated for each unit of the learning rate
+
+# The derivative of a block with respect to its skew-symmetric matrix Q, at Q = 0
+SLOPES = {"cayley": 2, "exp": 1, "givens": 1, "householder": 2, "cayley_neumann": 2}
+
+
+def generator_scale(
+    network: Network, parametrization: str = "cayley", field: str = "real", *, reduced: bool = False
+) -> float:
+    """Return the factor by which `Orthogonal` multiplies its trained numbers to obtain generators.
+
+    The factor is `STEP` / `step_rotation`. The first step of Adam with the learning rate η changes
+    each trained number by ±η, so it rotates a random vector by STEP·η radians (root mean square).
+
+    Parameters
+    ----------
+    network : Network
+    parametrization : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
+    field : {"real", "complex"}
+        Whether the blocks are orthogonal or unitary.
+    reduced : bool
+        Whether redundant generators are omitted, as by `structmat.reduced`.
+
+    Returns
+    -------
+    float
+        Positive; 1 for a network without generators.
+
+    Raises
+    ------
+    BlockError
+        For an unknown parametrization.
+
+    Examples
+    --------
+    >>> from structmat.families import block_diagonal
+    >>> [generator_scale(block_diagonal(680, block=b)) for b in (2, 5, 17)]
+    [0.5, 0.25, 0.125]
+    """
+    angle = step_rotation(network, parametrization, field, reduced=reduced)
+    return STEP / angle if angle else 1.0
+
+
+def step_rotation(
+    network: Network, parametrization: str = "cayley", field: str = "real", *, reduced: bool = False
+) -> float:
+    """Return by how many radians R rotates when every generator moves by one unit.
+
+    The result is lim ‖R(ηg) − R(0)‖_F / (η√d) for η → 0. The entries of g are ±1, and have equal
+    effects where several switches contain the same pair of wires, as after one step of Adam or of
+    sign descent. It is also the root mean square of the angle between R(ηg)x and R(0)x for random
+    vectors x, divided by η.
+
+    At the identity R changes by κ·Σ_t S_t(g) to first order, where κ is the derivative of a block
+    (`SLOPES`), and S_t is the skew-symmetric matrix of stage t, with its wires traced back to the
+    inputs. Entry (i, j) of the sum is ±k if k switches contain wires i and j. Therefore, the result
+    is κ√n with n = (2/d)·Σ k² over all pairs of wires: if no pair meets twice, n is the mean number
+    of other wires that a wire meets. Unitary blocks have two generators for each pair and one for
+    each wire, which adds (2/d)·Σ k² again and (1/d)·Σ k² over the wires.
+
+    Parameters
+    ----------
+    network, parametrization, field, reduced
+        As for `generator_scale`.
+
+    Raises
+    ------
+    BlockError
+        For an unknown parametrization.
+
+    Examples
+    --------
+    >>> net = Network.of(4, [[[0, 1], [2, 3]]])
+    >>> step_rotation(net, "exp"), step_rotation(net, "cayley"), step_rotation(net @ net, "exp")
+    (1.0, 2.0, 2.0)
+    """
+    network = checked(network, "step_rotation")
+    if parametrization not in list(SLOPES):  # a list, because the name may be unhashable
+        raise BlockError(
+            f"parametrization={abbreviated(parametrization)}: no such parametrization"
+            f"{suggest(str(parametrization), SLOPES)}"
+        )
+    number = _effective_number(network, checked_field(field), bool(reduced))
+    return float(SLOPES[parametrization] * number**0.5)
+
+
+@lru_cache(maxsize=64)  # a model has many layers of a few widths
+def _effective_number(network: Network, field: str, is_reduced: bool) -> float:  # noqa: FBT001
+    """Return n, the squared norm of a step in units of √d, for blocks of derivative 1."""
+    places, times = np.unique(_places(network, field, is_reduced=is_reduced), return_counts=True)
+    weights = np.where(places < 2 * network.width**2, 2, 1)  # ‖S‖² of a pair, and of a phase
+    return float((weights * times**2).sum() / network.width)
+
+
+def _places(network: Network, field: str, *, is_reduced: bool) -> Places:
+    """Return a number for each generator, the same for all with the same effect at the identity.
+
+    Generators of a pair of wires have numbers below 2·width², phases of wires larger ones.
+    """
+    width = network.width
+    found = [np.empty(0, dtype=np.int64)]
+    banks = network.straightened().network.banks
+    kept = gauge.reduced(network, field=field).kept if is_reduced else [None] * len(banks)
+    for bank, mask in zip(banks, kept, strict=True):
+        i, j = np.triu_indices(bank.radix, 1)
+        one, other = bank.reads[:, i], bank.reads[:, j]
+        pairs = np.minimum(one, other) * width + np.maximum(one, other)
+        unitary = (pairs + width**2, bank.reads + 2 * width**2) if field == "complex" else ()
+        numbers = np.concatenate([pairs, *unitary], axis=1)
+        found.append(numbers.ravel() if mask is None else numbers[mask])
+    return np.concatenate(found)
