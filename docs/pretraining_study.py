@@ -151,7 +151,13 @@ class Run:
             groups = [(list(self.model.parameters()), rate)]
         else:
             schedule = method.topology(seed)
-            self.model = adapt(self.model, schedule(0), side="both", trainable=WHOLE)
+            self.model = adapt(
+                self.model,
+                schedule(0),
+                side="both",
+                trainable=WHOLE,
+                generator_scaling="none",  # `rate` is an angle, from which the rate is computed
+            )
             found = adapters(self.model).values()
             rotated = [g for layer in found for r in layer.rotations() for g in r.generators]
             known = set(map(id, rotated))
