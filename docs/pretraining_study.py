@@ -17,7 +17,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,11 +81,24 @@ class Rotations:
         return drawn if self.schedule == "random" else lambda _number: drawn(0)
 
 
-ADAMW = "AdamW, all weights"
-UNIT = "AdamW, all weights, unit rows"
-METHODS: dict[str, Rotations | None] = {
-    ADAMW: None,
-    UNIT: None,
+@dataclass(frozen=True)
+class Weights:
+    """Training of the weights of linear layers by AdamW, or of none of them.
+
+    With `apart`, the embeddings and norms have the best rate of plain AdamW, as with rotations.
+    """
+
+    unit: bool = True
+    apart: bool = False
+    frozen: bool = False
+
+
+ADAMW = "AdamW"
+METHODS: dict[str, Rotations | Weights] = {
+    ADAMW: Weights(unit=False),
+    "AdamW, unit rows": Weights(),
+    "AdamW, unit rows, two rates": Weights(apart=True),
+    "linear layers frozen": Weights(apart=True, frozen=True),
     "fixed, never merged": Rotations("fixed", 0),
     "fixed, every 40": Rotations("fixed", 40),
     "random, every 40": Rotations("random", 40),
@@ -144,11 +157,17 @@ class Run:
         self.settings = settings(sizes, seed)
         method = METHODS[name]
         self.model: nn.Module = new_model(self.settings)
-        if name != ADAMW:
+        if not isinstance(method, Weights) or method.unit:
             unit_rows(self.model)
         self.remerge: Remerge | None = None
-        if method is None:
-            groups = [(list(self.model.parameters()), rate)]
+        if isinstance(method, Weights):
+            linear = [m.weight for n, m in linear_layers(self.model)]
+            known = set(map(id, linear))
+            rest = [p for p in self.model.parameters() if id(p) not in known]
+            for weight in linear:
+                weight.requires_grad_(not method.frozen)
+            groups = [(rest, others if method.apart else rate)]
+            groups += [] if method.frozen else [(linear, rate)]
         else:
             schedule = method.topology(seed)
             self.model = adapt(
@@ -163,18 +182,19 @@ class Run:
             known = set(map(id, rotated))
             rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
             groups = [(rest, others), (rotated, rate / (2 * math.sqrt(method.block - 1)))]
+        whole = isinstance(method, Weights)
         self.trained = sum(p.numel() for group, _ in groups for p in group)
         self.groups = [
             {
                 "params": [p for p in group if (p.dim() > 1) == is_matrix],
-                "weight_decay": 0.1 if is_matrix and k == 0 else 0.0,
+                "weight_decay": 0.1 if is_matrix and (k == 0 or whole) else 0.0,
                 "most": most,
             }
             for k, (group, most) in enumerate(groups)
             for is_matrix in (True, False)
         ]
         self.optimiser = torch.optim.AdamW(self.groups, betas=(0.9, 0.95))
-        if method is not None and method.every:
+        if isinstance(method, Rotations) and method.every:
             self.remerge = Remerge(
                 self.model,
                 schedule,
@@ -206,9 +226,25 @@ class Run:
 @torch.no_grad()
 def unit_rows(model: nn.Module) -> None:
     """Normalise the rows of all linear layers but the output head, as POET does."""
+    for _, module in linear_layers(model):
+        module.weight.div_(module.weight.norm(dim=1, keepdim=True))
+
+
+def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    """Yield the linear layers but the output head, by name."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and name != "lm_head":
-            module.weight.div_(module.weight.norm(dim=1, keepdim=True))
+            yield name, module
+
+
+def rates(name: str, sizes: Sizes) -> tuple[float, ...]:
+    """Return the rates that are tried for a method."""
+    method = METHODS[name]
+    if isinstance(method, Rotations):
+        return sizes.angles
+    if method.frozen:
+        return (0.0,)
+    return tuple(r / 3 for r in sizes.weight_rates) if method.apart else sizes.weight_rates
 
 
 def run(
@@ -246,19 +282,20 @@ def study(sizes: Sizes, path: Path | None) -> dict[str, Any]:
     rows = rows_of("pretraining", sizes.length)
     held_out = rows_of("forgetting", sizes.length, most=sizes.valid)
     done = {(r["method"], r["rate"], r["seed"]) for r in record["runs"]}
-    total = len(METHODS) * (sizes.tuning * len(sizes.angles) + sizes.seeds)
+    tried = sum(len(rates(name, sizes)) for name in METHODS)
+    total = sizes.tuning * tried + len(METHODS) * sizes.seeds
     with tqdm(total=total, unit="run") as bar:
 
         def perform(name: str, rate: float, seed: int) -> None:
             if (name, rate, seed) not in done:
                 bar.set_description(name)
-                others = rate if METHODS[name] is None else record["selected_rates"][ADAMW]
+                others = rate if name == ADAMW else record["selected_rates"][ADAMW]
                 record["runs"].append(run(name, rate, others, seed, sizes, rows, held_out))
                 save(record, path)
             bar.update()
 
-        for name, method in METHODS.items():
-            for rate in sizes.weight_rates if method is None else sizes.angles:
+        for name in METHODS:
+            for rate in rates(name, sizes):
                 for seed in range(TUNING, TUNING + sizes.tuning):
                     perform(name, rate, seed)
             record["selected_rates"][name] = best_rate(record["runs"], name)
@@ -324,9 +361,12 @@ def timed(record: dict[str, Any], sizes: Sizes, rounds: int = 5) -> None:
 
 
 def finals(record: Mapping[str, Any], name: str) -> list[float]:
-    """Return the final losses of a method by seed."""
-    rows = [r for r in record["runs"] if r["method"] == name and r["seed"] < TUNING]
-    return [r["final"] for r in sorted(rows, key=lambda r: r["seed"])]
+    """Return the final losses of a method by seed, for the seeds of which all runs are done."""
+    by_seed: dict[int, dict[str, float]] = {}
+    for r in record["runs"]:
+        if r["seed"] < TUNING:
+            by_seed.setdefault(r["seed"], {})[r["method"]] = r["final"]
+    return [found[name] for _, found in sorted(by_seed.items()) if found.keys() == METHODS.keys()]
 
 
 def difference(record: Mapping[str, Any], one: str, other: str) -> tuple[float, float]:

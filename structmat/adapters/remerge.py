@@ -80,7 +80,7 @@ class Remerge:
     -----
     A generator tensor stays the same parameter as long as its shape does. Otherwise, the new
     parameters take the places of the old ones in the optimiser's parameter groups, which is not
-    possible in a model trained by several processes. Weight decay of the generators acts on the
+    possible after a model has been wrapped by `DDP`. Weight decay of the generators acts on the
     rotation of the current round only. Adapted layers no longer share their weights with others.
 
     From the first merge on, the rotations alone do not determine the model. `save_adapter`
@@ -127,6 +127,7 @@ class Remerge:
         if moments not in ("reset", "keep"):
             raise StructmatError(f'moments={abbreviated(moments)}: it must be "reset" or "keep"')
         self.model = unwrapped(model)
+        self._shared_gradients = self.model is not model  # perhaps wrapped by DDP
         self.moments = moments
         self.accumulate = bool(accumulate)
         self.optimizer = optimizer
@@ -143,6 +144,7 @@ class Remerge:
             if _slot(layer) in shared:
                 layer.untie()
         self._begin(0)
+        self._shared_gradients = True  # from now on, the model may be wrapped
 
     def __repr__(self) -> str:
         return f"Remerge(every={self.every}, round={self.round}, steps={self.steps})"
@@ -239,7 +241,8 @@ class Remerge:
             return
         if not (shapes and rotation.generators):
             raise StructmatError(f"{what}: a topology without switches has no generators to train")
-        if distributed.is_available() and distributed.is_initialized():
+        several = distributed.is_available() and distributed.is_initialized()
+        if several and self._shared_gradients:
             raise StructmatError(
                 f"{what}: the generators change from the shapes {shapes_of(rotation)} to {shapes},"
                 " but several processes train the model, and would not exchange the gradients of"

@@ -478,6 +478,10 @@ def test_optimizers_that_do_not_train_the_rotations_are_refused():
 def test_several_processes_need_generators_of_equal_shapes(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     Remerge(adapted(), random_rounds(4)).merge()
-    message = r"from the shapes \[\(3, 6\)\] to \[\(6, 1\)\], but several processes train"
+    halves = ["block_diagonal(block=2)", "block_diagonal(block=4)"]
+    remerge = Remerge(adapted(), halves)  # before the model is wrapped, shapes may change
+    message = r"from the shapes \[\(6, 1\)\] to \[\(3, 6\)\], but several processes train"
     with pytest.raises(StructmatError, match=message):
-        Remerge(adapted(), ["block_diagonal(block=2)"])
+        remerge.merge()
+    with pytest.raises(StructmatError, match="but several processes train"):
+        Remerge(nn.DataParallel(adapted()), halves)

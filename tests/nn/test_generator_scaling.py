@@ -90,7 +90,14 @@ def test_values_and_gradients_equal_those_of_the_plain_layer(net, kind, dtype, r
 
 
 @settings(max_examples=20)
-@given(networks(max_width=6, max_depth=3, screens=True), kinds, dtypes, st.booleans(), seeds(), st.data())
+@given(
+    networks(max_width=6, max_depth=3, screens=True),
+    kinds,
+    dtypes,
+    st.booleans(),
+    seeds(),
+    st.data(),
+)
 def test_derived_layers_equal_those_of_the_plain_layer(net, kind, dtype, reduced, seed, data):
     q = layer(net, seed, kind, dtype, reduced=reduced)
     p = plain(q)
