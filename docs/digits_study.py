@@ -102,7 +102,9 @@ Method = Callable[[nn.Module], nn.Module]
 
 def by_rotations(topology: Any) -> Method:
     """Return a method of structmat."""
-    return lambda body: adapt(body, topology, target_modules=LAYER_NAMES)
+    # The records were made before the generators had factors.
+    options = {"target_modules": LAYER_NAMES, "generator_scaling": "none"}
+    return lambda body: adapt(body, topology, **options)
 
 
 def by_peft(config: type[peft.PeftConfig], **options: Any) -> Method:

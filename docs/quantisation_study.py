@@ -307,7 +307,7 @@ def learned(
         x = x[torch.randperm(len(x), generator=source)[: sizes.tokens]]
         weight = torch.cat([model.get_submodule(name).weight for name in own])
         start = special(sm.rotator(x.shape[-1], block=16, rng=seed))
-        layer = Orthogonal.from_rotation(start, dtype=torch.float32)
+        layer = Orthogonal.from_rotation(start, dtype=torch.float32, generator_scaling="none")
         made |= dict.fromkeys(own, trained(layer, x, weight, bits, sizes, source))
     return made
 

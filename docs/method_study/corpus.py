@@ -194,7 +194,7 @@ def folder() -> Path:
 
 def _chosen(package: str) -> Iterator[Document]:
     """Yield the files of a package, by the hash of their path, up to a number of characters."""
-    root = _directory(package)
+    root = package_directory(package)
     paths = [
         path
         for path in root.rglob("*.py")
@@ -212,7 +212,8 @@ def _chosen(package: str) -> Iterator[Document]:
         yield Document(name, text)
 
 
-def _directory(package: str) -> Path:
+def package_directory(package: str) -> Path:
+    """Return the directory of an installed package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(

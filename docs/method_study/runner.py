@@ -41,14 +41,335 @@ null where a task has no such measure or the number is not finite.
   spectral norm), `effective_rank` of ΔW (exponential of the entropy of its normalised singular
   values), `top_inputs` and `top_outputs` (the shares of ‖ΔW‖² in the spaces of the first tenth of
   W's right and left singular vectors), `singular_values` (the relative change of W's singular
-  values), and `energy_before` and `energy` (mean of 1/distance between the normalised rows of W, the
-  hyperspherical energy of neurons). Absent from tuning runs.
+  values), and `energy_before` and `energy` (mean of 1/distance between the normalised rows of W,
+  the hyperspherical energy of neurons). Absent from tuning runs.
 - `step_seconds`: the median time of a step within this run, which depends on what else the machine
   was doing; `seconds`: the time of the whole run with evaluation.
 - `diverged`: whether the training loss stopped being finite, or the validation loss is not finite.
-- `sizes`: a key of the data, the sizes and the versions of libraries on which results depend; runs
-  with another key are ignored and never overwritten.
+- `sizes`: a key of the data and the model of the task and of the versions of libraries; runs with
+  another key, or with a `setting` that is no longer that of the method, are ignored.
 
-A timing has `task`, `method`, `role`, `budget`, `sizes` and `rounds`, the seconds of a training step
-in each round; rounds are interleaved between the methods of a task.
+A timing has `task`, `method`, `role`, `budget`, `setting`, `sizes` and `rounds`, the seconds of a
+training step in each round; rounds are interleaved between the methods of a task.
 """
+
+import argparse
+import contextlib
+import hashlib
+import itertools
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import filelock
+import torch
+from tqdm import tqdm
+
+from docs.method_study import tasks
+from docs.method_study.corpus import folder
+from docs.method_study.json_lines import Row, append, read
+from docs.method_study.methods import BASELINE, HEAD_ONLY, METHODS, of_task
+from docs.method_study.single_run import Run, key, perform, timed
+from structmat._util.files import make_directory
+from structmat.bench.interleaved import relative
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+FIRST = {"study": 0, "tuning": 1000, "pilot": 2000}  # the first seed of each role
+BUDGETS = ("parameters", "time")
+
+Role = Literal["study", "pilot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The runs to make.
+
+    Parameters
+    ----------
+    tasks, methods : tuple of str
+        Methods that a task does not have are left out there.
+    budgets : tuple of str
+        "parameters", "time" or both.
+    role : "study" or "pilot"
+    seeds, tuning : int
+        The numbers of seeds with the selected rate, and of seeds for its selection.
+    rates : tuple of float
+    rounds : int
+        The number of rounds of timing, if "time" is among the budgets.
+    quick : bool
+        Whether to use small data and models.
+    """
+
+    tasks: tuple[str, ...] = tasks.NAMES
+    methods: tuple[str, ...] = ()
+    budgets: tuple[str, ...] = BUDGETS
+    role: Role = "study"
+    seeds: int = 10
+    tuning: int = 2
+    rates: tuple[float, ...] = RATES
+    rounds: int = 20
+    quick: bool = False
+
+    def chosen(self, task: str) -> list[str]:
+        """Return the methods of a task."""
+        return [name for name in of_task(task) if not self.methods or name in self.methods]
+
+
+PILOT = Plan(
+    methods=(BASELINE, "OFT", "BOFT(2, 8)", "mixing network"),
+    budgets=("parameters",),
+    role="pilot",
+    seeds=4,
+    tuning=1,
+    rates=(3e-3, 1e-2, 3e-2, 1e-1),
+)
+QUICK = Plan(
+    tasks=("digits", "language"),
+    methods=(BASELINE, "mixing network", HEAD_ONLY),
+    seeds=2,
+    tuning=1,
+    rates=(1e-3, 1e-2),
+    rounds=1,
+    quick=True,
+)
+
+
+# What is left to do ---------------------------------------------------------------------------
+
+
+def pending(plan: Plan, rows: Sequence[Row]) -> Iterator[Run]:
+    """Yield the runs that can be made now: those whose rate and number of steps are known.
+
+    A tuning run is followed by others once all rates of its method have been tried.
+    """
+    done = {Run.of(row) for row in rows if row["role"] != "timing"}
+    found = [run for task in plan.tasks for run in _known(plan, task, rows) if run not in done]
+    yield from sorted(found, key=lambda run: (run.role != "tuning", run.budget, run.seed))
+
+
+def timing(plan: Plan, rows: Sequence[Row]) -> list[str]:
+    """Return the tasks whose methods have yet to be timed."""
+    if "time" not in plan.budgets:
+        return []
+    timed_methods = {(r["task"], r["method"]) for r in rows if r["role"] == "timing"}
+    return [
+        task
+        for task in plan.tasks
+        if not {(task, name) for name in (BASELINE, *plan.chosen(task))} <= timed_methods
+    ]
+
+
+def expected(plan: Plan) -> int:
+    """Return the number of runs of a plan, without timing."""
+    total = 0
+    for task, budget in itertools.product(plan.tasks, plan.budgets):
+        for name in plan.chosen(task):
+            if budget == "parameters" or name != BASELINE:
+                total += plan.seeds + (name != HEAD_ONLY) * plan.tuning * len(plan.rates)
+    return total
+
+
+def _known(plan: Plan, task: str, rows: Sequence[Row]) -> Iterator[Run]:
+    first = FIRST[plan.role]
+    for budget, name in itertools.product(plan.budgets, plan.chosen(task)):
+        if budget == "time" and name == BASELINE:
+            continue  # the same as at equal numbers of parameters
+        steps = steps_of(plan, task, name, budget, rows)
+        if steps is None:
+            continue
+        rate: float | None = 0.0
+        if name != HEAD_ONLY:
+            tried = [
+                Run(task, name, "tuning", budget, rate, FIRST["tuning"] + seed, steps)
+                for seed in range(plan.tuning)
+                for rate in plan.rates
+            ]
+            yield from tried
+            rate = best_rate(tried, rows)
+        if rate is not None:
+            for seed in range(first, first + plan.seeds):
+                yield Run(task, name, plan.role, budget, rate, seed, steps)
+
+
+def steps_of(plan: Plan, task: str, name: str, budget: str, rows: Sequence[Row]) -> int | None:
+    """Return the number of steps of a method, or None if it has yet to be timed.
+
+    At equal training time it is that of the baseline times the ratio of their times per step.
+    """
+    steps = tasks.task(task, quick=plan.quick).steps
+    if budget == "parameters":
+        return steps
+    seconds = {
+        row["method"]: row["rounds"]
+        for row in rows
+        if row["role"] == "timing" and row["task"] == task
+    }
+    if not {BASELINE, name} <= set(seconds):
+        return None
+    return max(1, round(steps / relative(seconds, BASELINE)[name]))
+
+
+def best_rate(tried: Sequence[Run], rows: Sequence[Row]) -> float | None:
+    """Return the rate with the lowest mean validation loss, or None if a run is missing.
+
+    Rates at which a run diverged are excluded, unless that is all of them; of equally good rates
+    the smallest is selected.
+    """
+    losses = {Run.of(row): row["valid_loss"] for row in rows if row["role"] == "tuning"}
+    if not set(tried) <= set(losses):
+        return None
+
+    def merit(rate: float) -> tuple[float, float]:
+        found = [losses[run] for run in tried if run.rate == rate]
+        return (
+            float("inf") if None in found else statistics.fmean(found),
+            rate,
+        )
+
+    return min({run.rate for run in tried}, key=merit)
+
+
+# Working --------------------------------------------------------------------------------------
+
+
+def work(plan: Plan, path: Path) -> None:
+    """Make the runs of a plan that the record does not contain, sharing them with other processes.
+
+    A process holds the lock of a run while it makes it. The operating system releases the lock if
+    the process ends, so an interrupted run is made again by another process or later.
+    """
+    chosen = {name: tasks.task(name, quick=plan.quick) for name in plan.tasks}
+    keys = {name: key(task) for name, task in chosen.items()}
+
+    def current() -> list[Row]:
+        return [
+            row
+            for row in read(path)
+            if row["sizes"] == keys.get(row["task"])
+            and list(row["setting"].values()) == list(METHODS[row["method"]].values[row["task"]])
+        ]
+
+    with tqdm(total=expected(plan), unit="run", disable=None) as bar:
+        while True:
+            rows = current()
+            bar.update(_finished(plan, rows) - bar.n)
+            clocks, runs = timing(plan, rows), list(pending(plan, rows))
+            if not clocks and not runs:
+                return
+            # A claim is checked again once it is held: another process may just have finished it.
+            for clock in clocks:
+                with _claimed(path, f"timing {clock}") as held:
+                    if held and clock in timing(plan, current()):
+                        methods = dict.fromkeys([BASELINE, *plan.chosen(clock)])
+                        append(path, timed(chosen[clock], list(methods), rounds=plan.rounds))
+                        break
+            else:
+                for run in runs:
+                    with _claimed(path, repr(run)) as held:
+                        if held and run in set(pending(plan, current())):
+                            append(path, [perform(chosen[run.task], run)])
+                            break
+                else:
+                    time.sleep(1.0)  # other processes are making all of them
+
+
+def _finished(plan: Plan, rows: Sequence[Row]) -> int:
+    made = {Run.of(row) for row in rows if row["role"] != "timing"}
+    return len({run for task in plan.tasks for run in _known(plan, task, rows)} & made)
+
+
+@contextlib.contextmanager
+def _claimed(path: Path, name: str) -> Iterator[bool]:
+    """Yield whether this process holds the lock of this name; another may hold it."""
+    claims = make_directory(folder() / "claims")
+    digest = hashlib.sha256(f"{path.resolve()} {name}".encode()).hexdigest()[:24]
+    lock = filelock.FileLock(claims / f"{digest}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+# The command ------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the runs that the record does not contain yet; return the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    plan = _plan(options)
+    name = "method-study-pilot.jsonl" if options.pilot else "method-study.jsonl"
+    if options.output is None and options.quick:
+        raise SystemExit("--quick needs --output, since its results are of no interest")
+    path = (options.output or RESULTS / name).resolve()
+    make_directory(path.parent)
+    torch.set_num_threads(1)
+    command = [sys.executable, "-m", "docs.method_study.runner", *given]
+    alone = ["--workers", "1", "--output", str(path)]
+    helpers = [subprocess.Popen([*command, *alone], cwd=ROOT) for _ in range(options.workers - 1)]
+    try:
+        work(plan, path)
+        return max((helper.wait() for helper in helpers), default=0)
+    except KeyboardInterrupt:
+        tqdm.write("interrupted; the same command resumes", file=sys.stderr)
+        return 130
+    finally:
+        for helper in helpers:
+            if helper.poll() is None:
+                helper.send_signal(signal.SIGINT)
+        for helper in helpers:
+            helper.wait()
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    start = QUICK if options.quick else PILOT if options.pilot else Plan()
+    changes = {
+        "tasks": options.task,
+        "methods": options.methods,
+        "budgets": options.budget,
+        "rates": options.rates,
+        "seeds": options.seeds,
+        "tuning": options.tuning,
+    }
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in changes.items()
+        if value is not None
+    }
+    return Plan(**{**vars(start), **given})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m docs.method_study.runner",
+        description="Run the study of finetuning methods, or what is left of it.",
+    )
+    every = [method for task in tasks.NAMES for method in of_task(task)]
+    parser.add_argument("--task", nargs="+", choices=tasks.NAMES, help="(default: all)")
+    parser.add_argument("--methods", nargs="+", choices=list(dict.fromkeys(every)), metavar="NAME")
+    parser.add_argument("--budget", nargs="+", choices=BUDGETS, help="(default: both)")
+    parser.add_argument("--seeds", type=int, help="seeds at the selected rate")
+    parser.add_argument("--tuning", type=int, help="seeds for the selection of the rate")
+    parser.add_argument("--rates", type=float, nargs="+", help="the rates to select from")
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with one thread")
+    parser.add_argument("--pilot", action="store_true", help="the runs for the power analysis")
+    parser.add_argument("--quick", action="store_true", help="small data, as a smoke test")
+    parser.add_argument("--output", type=Path, help="(default: in docs/results)")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

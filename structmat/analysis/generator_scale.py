@@ -1,6 +1,7 @@
 """The factor by which trained numbers are multiplied to obtain generators.
 
-With it, one step of an optimiser rotates vectors by the same angle whatever the network.
+With it, about the same learning rate is best for networks of all block sizes and depths and for all
+parametrizations; docs/learning-rates.md reports measurements.
 """
 
 from __future__ import annotations
@@ -11,25 +12,37 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.analysis import gauge
-from structmat.errors import BlockError, abbreviated, checked_field, suggest
+from structmat.errors import BlockError, StructmatError, abbreviated, checked_field, suggest
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
 Places = npt.NDArray[np.int64]
 
-STEP = 1.0  # radians by which a vector is rotated for each unit of the learning rate
+STEP = 10.0  # so that learning rates of LoRA suit rotations, too
 
 # The derivative of a block with respect to its skew-symmetric matrix Q, at Q = 0
 SLOPES = {"cayley": 2, "exp": 1, "givens": 1, "householder": 2, "cayley_neumann": 2}
 
 
 def generator_scale(
-    network: Network, parametrization: str = "cayley", field: str = "real", *, reduced: bool = False
+    network: Network,
+    parametrization: str = "cayley",
+    field: str = "real",
+    *,
+    reduced: bool = False,
+    optimiser: str = "adam",
 ) -> float:
     """Return the factor by which `Orthogonal` multiplies its trained numbers to obtain generators.
 
-    The factor is `STEP` / `step_rotation`. The first step of Adam with the learning rate η changes
-    each trained number by ±η, so it rotates a random vector by STEP·η radians (root mean square).
+    Let κ be the derivative of a block (`SLOPES`), k the number of switches that contain a pair of
+    wires, n = (2/d)·Σ k² and n₁ = (2/d)·Σ k over all pairs; both are the number of other wires
+    that a wire meets if no pair meets twice. A step of Adam changes every trained number by about
+    the same amount. If the changes are unrelated, they rotate a vector by an angle proportional to
+    κ·√n (see `step_rotation`); if they all act in the same direction, by one proportional to κ·n₁.
+    Gradients lie in between, and so do the best learning rates that were measured. The factor is
+    therefore STEP / (κ·√(n₁·√n)), with the geometric mean of both. For gradient descent without
+    adaptive steps (SGD), it is STEP / (κ·√n₁), under which the curvature is about the same for
+    every network if the inputs have a common direction (claim T61 of theory/).
 
     Parameters
     ----------
@@ -39,6 +52,9 @@ def generator_scale(
         Whether the blocks are orthogonal or unitary.
     reduced : bool
         Whether redundant generators are omitted, as by `structmat.reduced`.
+    optimiser : {"adam", "sgd"}
+        "adam" is for all optimisers whose steps do not depend on the scale of the gradients, such
+        as AdamW and Lion.
 
     Returns
     -------
@@ -49,15 +65,25 @@ def generator_scale(
     ------
     BlockError
         For an unknown parametrization.
+    StructmatError
+        For an unknown field or optimiser.
 
     Examples
     --------
     >>> from structmat.families import block_diagonal
-    >>> [generator_scale(block_diagonal(680, block=b)) for b in (2, 5, 17)]
-    [0.5, 0.25, 0.125]
+    >>> [generator_scale(block_diagonal(680, block=b)) for b in (2, 17)]
+    [5.0, 0.625]
     """
-    angle = step_rotation(network, parametrization, field, reduced=reduced)
-    return STEP / angle if angle else 1.0
+    if optimiser not in ("adam", "sgd"):
+        raise StructmatError(
+            f'optimiser={abbreviated(optimiser)}: it must be "adam", for adaptive optimisers, or'
+            ' "sgd"'
+        )
+    network, slope = _checked(network, parametrization, "generator_scale")
+    total, squares = _meetings(network, checked_field(field), bool(reduced))
+    if not total:
+        return 1.0
+    return float(STEP / slope / (total * squares**0.5 if optimiser == "adam" else total) ** 0.5)
 
 
 def step_rotation(
@@ -93,22 +119,28 @@ def step_rotation(
     >>> step_rotation(net, "exp"), step_rotation(net, "cayley"), step_rotation(net @ net, "exp")
     (1.0, 2.0, 2.0)
     """
-    network = checked(network, "step_rotation")
+    network, slope = _checked(network, parametrization, "step_rotation")
+    return float(slope * _meetings(network, checked_field(field), bool(reduced))[1] ** 0.5)
+
+
+def _checked(network: Network, parametrization: str, caller: str) -> tuple[Network, int]:
+    """Return the network and the slope of the parametrization."""
+    network = checked(network, caller)
     if parametrization not in list(SLOPES):  # a list, because the name may be unhashable
         raise BlockError(
             f"parametrization={abbreviated(parametrization)}: no such parametrization"
             f"{suggest(str(parametrization), SLOPES)}"
         )
-    number = _effective_number(network, checked_field(field), bool(reduced))
-    return float(SLOPES[parametrization] * number**0.5)
+    return network, SLOPES[parametrization]
 
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths
-def _effective_number(network: Network, field: str, is_reduced: bool) -> float:  # noqa: FBT001
-    """Return n, the squared norm of a step in units of √d, for blocks of derivative 1."""
+def _meetings(network: Network, field: str, is_reduced: bool) -> tuple[float, float]:  # noqa: FBT001
+    """Return n₁ and n of `generator_scale`, including the other generators of unitary blocks."""
     places, times = np.unique(_places(network, field, is_reduced=is_reduced), return_counts=True)
     weights = np.where(places < 2 * network.width**2, 2, 1)  # ‖S‖² of a pair, and of a phase
-    return float((weights * times**2).sum() / network.width)
+    total, squares = ((weights * times**k).sum() / network.width for k in (1, 2))
+    return float(total), float(squares)
 
 
 def _places(network: Network, field: str, *, is_reduced: bool) -> Places:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Never
 import numpy as np
 
 from structmat._util.files import make_directory, new_directory, read_json, write_json, write_text
+from structmat.analysis.generator_scale import STEP
 from structmat.bench.machine import versions
 from structmat.errors import StructmatError, require
 from structmat.finetune import learning_rates, step_times
@@ -163,7 +164,8 @@ def _tuned(job: _Job) -> dict[str, Any]:
     texts = max(classes, min(learning_rates.TEXTS, len(job.task.train)))
     part = job.task.first(train=texts, validation=len(job.task.validation), test=classes)
     path = job.output / "tuning.json"
-    key = job.key(part.fingerprint, asdict(learning_rates.HYPERPARAMETERS), learning_rates.GRID)
+    search = asdict(learning_rates.HYPERPARAMETERS), learning_rates.GRID, STEP
+    key = job.key(part.fingerprint, *search)
     about = results.circumstances(part, job.source, job.command)
     record = learning_rates.record_at(path, key=key, about=about)
     each = learning_rates.HYPERPARAMETERS.steps(len(part.train), processes=processes())
@@ -223,7 +225,7 @@ def _finished(job: _Job, method: Method, seed: int) -> dict[str, Any] | None:
 
 def _run_key(job: _Job, method: Method, seed: int) -> str:
     return job.key(
-        asdict(job.settings.hyperparameters), results.described(method), method.rate, seed
+        asdict(job.settings.hyperparameters), results.described(method), method.rate, STEP, seed
     )
 
 

@@ -43,8 +43,8 @@ class Method:
     kind : "head", "lora", "dora", "hra", "oft" or "rotation"
         "head" trains no adapter, "rotation" is structmat's method, and the others are PEFT's.
     rate : float
-        The learning rate. For `METHODS`, it was found by the same search (see
-        `structmat.finetune.learning_rates`).
+        The learning rate. For `METHODS` without rotations, it was found by the same search (see
+        `structmat.finetune.learning_rates`); rotations have one rate.
     topology : str or callable, optional
         For rotations: a spec, or a function width → Network.
     """
@@ -157,26 +157,28 @@ def ruler_prefix(width: int, *, stages: int = 15) -> Network:
     return reduce(Network.direct_sum, [ruler(power)[:stages]] * (width // power))
 
 
-ROTATION_RATE = 3e-3  # learning rate for topologies that were not in the search
+# All rotations have the rate of LoRA, because the factors of their generators compensate for the
+# topology (docs/learning-rates.md).
+ROTATION_RATE = LORA_RATE = 1e-2
 
 METHODS: tuple[Method, ...] = (
     Method("head", "head only", "head", 3e-2),
-    Method("lora", "LoRA r=4 (PEFT)", "lora", 1e-2),
+    Method("lora", "LoRA r=4 (PEFT)", "lora", LORA_RATE),
     Method("peft-oft", "OFT b=16 (PEFT)", "oft", 3e-3),
-    Method("oft", "OFT b=16", "rotation", 3e-3, "block_diagonal(block=16)"),
-    Method("boft", "BOFT(2, 8)", "rotation", 1e-2, "butterfly(block=8, depth=2)"),
-    Method("dense-boft", "dense BOFT", "rotation", 1e-3, "butterfly(block=6)"),
-    Method("shuffle", "shuffle", "rotation", 3e-3, "shuffle(block=4)"),
-    Method("mixed-radix", "mixed radix", "rotation", 1e-2, "mixed_radix(largest=4)"),
-    Method("random", "random", "rotation", 3e-3, "random(block=8, depth=2, rng=0)"),
-    Method("torus", "torus, drawn by hand", "rotation", 3e-3, torus),
+    Method("oft", "OFT b=16", "rotation", ROTATION_RATE, "block_diagonal(block=16)"),
+    Method("boft", "BOFT(2, 8)", "rotation", ROTATION_RATE, "butterfly(block=8, depth=2)"),
+    Method("dense-boft", "dense BOFT", "rotation", ROTATION_RATE, "butterfly(block=6)"),
+    Method("shuffle", "shuffle", "rotation", ROTATION_RATE, "shuffle(block=4)"),
+    Method("mixed-radix", "mixed radix", "rotation", ROTATION_RATE, "mixed_radix(largest=4)"),
+    Method("random", "random", "rotation", ROTATION_RATE, "random(block=8, depth=2, rng=0)"),
+    Method("torus", "torus, drawn by hand", "rotation", ROTATION_RATE, torus),
 )
 
 # Methods outside the search and the table of `--full`, with rates from the docstring study.
 MORE: tuple[Method, ...] = (
     Method("dora", "DoRA r=3, 4 (PEFT)", "dora", 1e-2),
     Method("hra", "HRA r=8 (PEFT)", "hra", 1e-2),
-    Method("ruler", "ruler, first 15 stages", "rotation", 3e-3, ruler_prefix),
+    Method("ruler", "ruler, first 15 stages", "rotation", ROTATION_RATE, ruler_prefix),
 )
 
 BY_NAME: Mapping[str, Method] = {method.name: method for method in METHODS + MORE}

@@ -80,10 +80,10 @@ class Orthogonal(nn.Module):
         keeps its dimension and the same matrices near the identity. If a bank loses generators, the
         remaining ones are stored as one row.
     generator_scaling : {"step", "none"} or float
-        The factor by which the trained tensors are multiplied. With "step", one step of an
-        optimiser rotates vectors by about the same angle for every topology and parametrization, so
-        one learning rate suits all of them; see `structmat.analysis.generator_scale`. "none" is the
-        factor 1. A positive number is the factor itself, as adapter files store it.
+        The factor by which the trained tensors are multiplied. With "step", about the same learning
+        rate is best for every topology and parametrization, because the factor compensates for the
+        size of a step of Adam; see `structmat.analysis.generator_scale`. "none" is the factor 1. A
+        positive number is the factor itself, as adapter files store it.
     plan : {"auto", "measure", "reference"}
         The execution plan: "auto" fuses stages as selected by a cost model, identically in every
         process; "measure" times the best candidate plans on this machine, for about the same number
@@ -508,9 +508,9 @@ class Orthogonal(nn.Module):
         Returns
         -------
         Orthogonal
-            A layer with parametrization "cayley" if this layer has it, and "exp" otherwise, and
-            with the same `generator_scale`. It stores all generators, even if this layer is
-            `reduced`, because powers need them.
+            A layer with parametrization "cayley" if this layer has it, and "exp" otherwise. It
+            stores all generators, even if this layer is `reduced`, because powers need them. Its
+            `generator_scale` is chosen as by `keep`.
 
         Raises
         ------
@@ -547,8 +547,9 @@ class Orthogonal(nn.Module):
         Returns
         -------
         Orthogonal
-            A layer with copies of the generators, including redundant ones if this layer is
-            `reduced`, and with the same `generator_scale`.
+            A layer with the same blocks, which stores all generators even if this layer is
+            `reduced`. Its `generator_scale` is the default for its own network if this layer has
+            the default for its network; otherwise, both have the same.
 
         Raises
         ------
@@ -569,8 +570,9 @@ class Orthogonal(nn.Module):
             self._like_this(fewer, self.parametrization),
             self._all_generators(self.generators()),
         )
+        ratio = self._generator_scale / made._generator_scale
         for new, k in zip(made.generators, kept, strict=True):
-            new.copy_(own[k])
+            new.copy_(own[k] * ratio)
         return made
 
     @torch.no_grad()
@@ -624,7 +626,7 @@ class Orthogonal(nn.Module):
             dtype=dtype.to_complex() if self.unitary else dtype,
             device=device,
             dropout=self.dropout,
-            generator_scaling=self._generator_scale,
+            generator_scaling="step" if self._has_step_scale else self._generator_scale,
             plan=self.plan,
         )
         return made.train(self.training)

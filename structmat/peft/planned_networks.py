@@ -61,7 +61,7 @@ def factor(config: StructmatConfig, net: Network, *, field: str = "real") -> flo
 
     Examples
     --------
-    >>> config = StructmatConfig(parametrization="exp", generator_scales={"2e92a4a4b5eee3cb": 0.5})
+    >>> config = StructmatConfig(parametrization="exp", generator_scales={"eb98bf6ca3599dad": 0.5})
     >>> factor(config, Network.of(2, [[[0, 1]]]))
     0.5
     """

@@ -64,9 +64,9 @@ def rotated(net, kind, field, *, scale, optimiser, rate, seed):
 
 @given(networks(max_width=9, screens=True), KINDS, FIELDS, seeds())
 @settings(max_examples=40)
-def test_first_step_of_adam_rotates_by_its_rate(net, kind, field, seed):
+def test_first_step_of_adam_rotates_as_predicted(net, kind, field, seed):
     """To first order in the rate, for all networks, parametrizations and fields."""
-    rate = 1e-5
+    rate = 1e-6
     scale = generator_scale(net, kind, field)
     assert scale > 0
     if count_generators(net, field=field) == 0:
@@ -76,29 +76,34 @@ def test_first_step_of_adam_rotates_by_its_rate(net, kind, field, seed):
         net, kind, field, scale=scale, optimiser=torch.optim.Adam, rate=rate, seed=seed % 2**31
     )
     # Adam adds 1e-8 to the gradients, of which the smallest may be as small as that
-    assert angle == pytest.approx(STEP * rate, rel=1e-3)
+    assert angle == pytest.approx(scale * step_rotation(net, kind, field) * rate, rel=1e-3)
 
 
-@given(families(max_width=24, max_depth=6), FIELDS)
-def test_numbers_agree_with_a_multigraph(case, field):
+@given(families(max_width=24, max_depth=6), KINDS, FIELDS)
+def test_numbers_agree_with_a_multigraph(case, kind, field):
     """The multigraph of networkx has an edge for each switch and pair of wires in it."""
     family, width = case
-    straight = family(width).straightened().network
+    net = family(width)
     graph = nx.MultiGraph()
     graph.add_nodes_from(range(width))
-    meetings = dict.fromkeys(range(width), 0)
-    for bank in straight.banks:
+    wires = dict.fromkeys(range(width), 0)
+    for bank in net.straightened().network.banks:
         for row in bank.reads.tolist():
             graph.add_edges_from(itertools.combinations(row, 2))
             for wire in row:
-                meetings[wire] += 1
-    pairs = {frozenset(edge) for edge in graph.edges()}
-    squares = sum(graph.number_of_edges(*pair) ** 2 for pair in pairs)
-    expected = 2 * squares
-    if field == "complex":
-        expected = 4 * squares + sum(k * k for k in meetings.values())
-    found = step_rotation(family(width), "exp", field)
-    np.testing.assert_allclose(found, (expected / width) ** 0.5, rtol=1e-12)
+                wires[wire] += 1
+    unitary = field == "complex"
+    n, total = 0, 0
+    for pair in {frozenset(edge) for edge in graph.edges()}:
+        n += (4 if unitary else 2) * graph.number_of_edges(*pair) ** 2
+    total += (2 if unitary else 1) * sum(degree for _, degree in graph.degree())
+    if unitary:
+        n, total = n + sum(k * k for k in wires.values()), total + sum(wires.values())
+    n, total, slope = n / width, total / width, SLOPES[kind]
+    np.testing.assert_allclose(step_rotation(net, kind, field), slope * n**0.5, rtol=1e-12)
+    for optimiser, expected in (("adam", total**0.5 * n**0.25), ("sgd", total**0.5)):
+        found = generator_scale(net, kind, field, optimiser=optimiser)
+        assert found == pytest.approx(STEP / slope / expected if total else 1.0, rel=1e-12)
 
 
 @given(networks(max_width=9, screens=True), FIELDS)
@@ -127,6 +132,9 @@ def test_repetition_multiplies_the_rotation(net, kind, field, times):
     straight = net.straightened().network
     once, often = (step_rotation(n, kind, field) for n in (straight, straight.repeat(times)))
     assert often == pytest.approx(times * once, rel=1e-12)
+    if count_generators(net, field=field):
+        once, often = (generator_scale(n, kind, field) for n in (straight, straight.repeat(times)))
+        assert often == pytest.approx(once / times, rel=1e-12)
 
 
 @given(networks(max_width=9), KINDS, seeds())
@@ -153,5 +161,11 @@ def test_wrong_arguments_are_refused(ask):
         ask(net, ["exp"])
     with pytest.raises(StructmatError, match=r"^field='quaternion': it must be"):
         ask(net, field="quaternion")
-    with pytest.raises(StructmatError, match=r"^step_rotation of 'butterfly': it takes a network"):
+    name = ask.__name__
+    with pytest.raises(StructmatError, match=rf"^{name} of 'butterfly': it takes a network"):
         ask("butterfly")
+
+
+def test_unknown_optimisers_are_refused():
+    with pytest.raises(StructmatError, match=r"^optimiser='lion': it must be \"adam\", for adapt"):
+        generator_scale(sm.butterfly(4), optimiser="lion")

@@ -21,16 +21,18 @@ def drawn(layer, seed, scale=0.3):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for values in layer.generators:
-            values.copy_(scale * torch.randn(values.shape, generator=generator, dtype=DOUBLE))
+            noise = torch.randn(values.shape, generator=generator, dtype=DOUBLE)
+            values.copy_(scale / layer.generator_scale * noise)
     return layer
 
 
 @given(networks(max_width=9, screens=True), st.sampled_from(["cayley", "exp"]), seeds())
 def test_a_reduced_layer_is_the_full_layer_with_redundant_generators_zero(net, blocks, seed):
-    few = drawn(Orthogonal(net, parametrization=blocks, dtype=DOUBLE, reduced=True), seed)
+    options = {"parametrization": blocks, "dtype": DOUBLE, "generator_scaling": "none"}
+    few = drawn(Orthogonal(net, reduced=True, **options), seed)
     kept = sm.reduced(net)
     assert sum(g.numel() for g in few.generators) == kept.parameters
-    full = Orthogonal(net, parametrization=blocks, dtype=DOUBLE)
+    full = Orthogonal(net, **options)
     values = torch.cat([g.detach().reshape(-1) for g in few.generators] or [torch.zeros(0)])
     with torch.no_grad():
         for own, spread in zip(full.generators, kept.spread(values.numpy()), strict=True):
@@ -140,11 +142,12 @@ def test_reducing_keeps_the_dimension(net, seed, unitary):
 def test_generators_shared_by_two_switches_are_kept_in_one_of_them(stages, real, unitary):
     net = sm.Network.of(5, stages)
     for dtype, shapes in ((DOUBLE, real), (torch.complex128, unitary)):
-        few = Orthogonal(net, dtype=dtype, reduced=True)
+        few = Orthogonal(net, dtype=dtype, reduced=True, generator_scaling="none")
         assert [tuple(g.shape) for g in few.generators] == shapes
         count = sum(g.numel() for g in few.generators)
-        assert count == rank(few, 0) == rank(Orthogonal(net, dtype=dtype), 0)
-        full = drawn(Orthogonal(net, dtype=dtype), 1)
+        full = Orthogonal(net, dtype=dtype, generator_scaling="none")
+        assert count == rank(few, 0) == rank(full, 0)
+        full = drawn(full, 1)
         masks = sm.reduced(net, field="complex" if few.unitary else "real").kept
         with torch.no_grad():
             for own, other, mask in zip(few.generators, full.generators, masks, strict=True):

@@ -1,0 +1,187 @@
+"""Adapt a small vision transformer from the digits 0 to 4 to the digits 5 to 9.
+
+The transformer is pretrained for each seed, on scikit-learn's images of 8×8 pixels.
+"""
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional
+
+from docs.method_study.judging import Decomposed, Judged, judged
+from docs.method_study.language_model import order
+from docs.method_study.tasks import Part, Task
+
+WIDTH, LAYERS, HEADS = 64, 2, 4
+OLD, NEW = range(5), range(5, 10)
+OLD_TESTED, TESTED = 300, 400  # images that measure forgetting, and those of the test
+EACH = 40  # images of a new digit to train on, and as many to validate on
+PRETRAINING = 600  # steps
+
+Images = tuple[Tensor, Tensor]
+
+
+class Block(nn.Module):
+    """Attention and a perceptron, each after a normalisation, in six linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.between = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.up, self.down = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(2 * WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to x (images, patches, width)."""
+        z = self.before(x)
+        q, k, v = (
+            layer(z).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        seen = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+        x = x + self.out(seen)
+        return x + self.down(functional.gelu(self.up(self.between(x))))
+
+
+class VisionTransformer(nn.Module):
+    """A transformer over the sixteen 2×2 patches of an image, with a head for five digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(4, WIDTH)
+        self.place = nn.Parameter(0.1 * torch.randn(16, WIDTH))
+        self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.classifier = nn.Linear(WIDTH, len(NEW))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (images, 5) of images (images, 8, 8)."""
+        return self.classifier(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the features (images, width) that the head classifies."""
+        patches = images.unfold(1, 2, 2).unfold(2, 2, 2).reshape(-1, 16, 4)
+        return self.norm(self.blocks(self.embed(patches) + self.place)).mean(1)
+
+
+class Start(NamedTuple):
+    """A pretrained model, with its data and its measures before adaptation."""
+
+    model: VisionTransformer
+    train: Images
+    valid: Images
+
+
+class DigitsTask(Task):
+    """The task; see the module."""
+
+    name = "digits"
+    head = ("classifier",)
+    steps, batch, budget = 100, 32, 2 * 3232
+
+    def __init__(self, *, quick: bool = False) -> None:
+        self.pretraining = 20 if quick else PRETRAINING
+        self.steps = 4 if quick else type(self).steps
+        (self._old, self._old_test), (self._new, self._test) = (
+            parts(OLD, OLD_TESTED),
+            parts(NEW, TESTED),
+        )
+        # Runs are taken seed by seed, so few seeds are needed at a time.
+        self._start = lru_cache(maxsize=4)(self._start)
+        self._weights = lru_cache(maxsize=4)(super().decomposed)
+
+    @property
+    def layers(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the linear layers to adapt, by group."""
+        inside = {"attention": ("query", "key", "value", "out"), "up": ("up",), "down": ("down",)}
+        return {
+            group: tuple(f"blocks.{block}.{name}" for block in range(LAYERS) for name in names)
+            for group, names in inside.items()
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """A key of the data and of the pretraining."""
+        digest = hashlib.sha256(f"{self.pretraining} {sklearn.__version__}".encode())
+        for images, labels in (self._old, self._old_test, self._new, self._test):
+            digest.update(images.numpy().tobytes() + labels.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _start(self, seed: int) -> Start:
+        torch.manual_seed(seed)
+        model = VisionTransformer()
+        images, labels = self._old
+        optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.pretraining)
+        for rows in order(len(labels), batch=64, steps=self.pretraining, seed=seed):
+            functional.cross_entropy(model(images[rows]), labels[rows]).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            falling.step()
+        return Start(model, *drawn(self._new, EACH, seed))
+
+    def model(self, seed: int) -> nn.Module:
+        """Return a copy of the pretrained model of this seed, with a new head."""
+        model = copy.deepcopy(self._start(seed).model)
+        torch.manual_seed(seed)
+        model.classifier.reset_parameters()
+        return model
+
+    def batches(self, seed: int, steps: int) -> Sequence[Any]:
+        """Return the batches of images and labels."""
+        images, labels = self._start(seed).train
+        rows = order(len(labels), batch=self.batch, steps=steps, seed=seed)
+        return [(images[picked], labels[picked]) for picked in rows]
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the mean loss of a batch."""
+        images, labels = batch
+        return functional.cross_entropy(model(images), labels)
+
+    @torch.no_grad()
+    def judged(self, model: nn.Module, part: Part, seed: int) -> Judged:
+        """Return the losses and predictions on images of the new digits."""
+        images, labels = self._test if part == "test" else self._start(seed).valid
+        return judged(model.eval()(images), labels)
+
+    @torch.no_grad()
+    def old(self, model: nn.Module, seed: int) -> Mapping[str, float]:
+        """Return the loss and accuracy on old digits, with the head of pretraining."""
+        images, labels = self._old_test
+        return judged(
+            self._start(seed).model.classifier(model.eval().features(images)), labels
+        ).summary()
+
+    def decomposed(self, seed: int) -> Mapping[str, Decomposed]:
+        """Return the pretrained weights of this seed."""
+        return self._weights(seed)
+
+
+def parts(digits: Sequence[int], tested: int) -> tuple[Images, Images]:
+    """Return the images for training and those for the test, in a fixed random order.
+
+    Labels are numbered from 0, starting with the first of these digits.
+    """
+    data = load_digits()
+    picked = np.flatnonzero(np.isin(data.target, digits))
+    picked = np.random.default_rng(0).permutation(picked)
+    images = torch.tensor(data.images[picked] / 8 - 1, dtype=torch.float32)
+    labels = torch.tensor(data.target[picked] - digits[0])
+    return (images[tested:], labels[tested:]), (images[:tested], labels[:tested])
+
+
+def drawn(given: Images, each: int, seed: int) -> tuple[Images, Images]:
+    """Return training and validation images, the same number of each digit."""
+    images, labels = given
+    shuffled = torch.as_tensor(np.random.default_rng(seed).permutation(len(labels)))
+    places = [shuffled[labels[shuffled] == digit] for digit in labels.unique()]
+    train = torch.cat([p[:each] for p in places])
+    valid = torch.cat([p[each : 2 * each] for p in places])
+    return (images[train], labels[train]), (images[valid], labels[valid])

@@ -1,0 +1,248 @@
+"""One run of the study: training by a method, and its measures."""
+
+import copy
+import hashlib
+import inspect
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import peft
+import sklearn
+import torch
+import transformers
+from torch import nn
+
+import structmat as sm
+from docs.method_study.json_lines import Row
+from docs.method_study.judging import mean_change
+from docs.method_study.methods import METHODS, Method, in_head, trained
+from docs.method_study.tasks import Task
+from structmat.adapters import adapt
+from structmat.bench.interleaved import interleaved
+
+CHECKS = (0.25, 0.5, 0.75)  # fractions of the steps after which a pilot run is judged
+WARMUP = 0.1  # fraction of the steps in which the rate rises
+
+
+@dataclass(frozen=True)
+class Run:
+    """What identifies a run."""
+
+    task: str
+    method: str
+    role: str
+    budget: str
+    rate: float
+    seed: int
+    steps: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Run":
+        """Return the run of a row of the record."""
+        return cls(*(row[name] for name in cls.__dataclass_fields__))
+
+
+def key(task: Task) -> str:
+    """Return a key of all that runs of a task depend on, besides their fields."""
+    modules = (np, peft, sklearn, sm, torch, transformers)
+    about = [
+        task.fingerprint,
+        task.batch,
+        task.head_rate,
+        [module.__version__ for module in modules],
+        str(inspect.signature(adapt)),  # with the defaults of rotations
+    ]
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+
+
+def perform(task: Task, run: Run) -> Row:
+    """Make a run and return its row."""
+    method = METHODS[run.method]
+    start = time.perf_counter()
+    model = method.prepare(task.model(run.seed), task)
+    row: Row = {
+        **vars(run),
+        "setting": method.setting(task),
+        "trained": trained(model, task),
+        "budgeted": task.budget,
+        "sizes": key(task),
+    }
+    pilot = run.role == "pilot"
+    checks = {round(part * run.steps) for part in CHECKS} if pilot else set()
+    curve: list[Row] = []
+
+    def check(step: int) -> None:
+        if step in checks:
+            plain = merged(method, model)
+            curve.append({"step": step, **_scores(task, plain, run.seed, tested=True)})
+
+    try:
+        seconds = train(task, model, run, check)
+    except DivergedError:
+        seconds = []
+    row["diverged"] = not seconds
+    row["step_seconds"] = float(f"{statistics.median(seconds):.4g}") if seconds else None
+    if seconds:
+        tested = run.role != "tuning"
+        plain = merged(method, model)
+        row |= _scores(task, plain, run.seed, tested=tested, items=row if pilot else None)
+        row["diverged"] = not math.isfinite(row["valid_loss"])
+        if tested and not row["diverged"]:
+            row |= _kept(task, plain, run.seed)
+        if pilot:
+            final = {name: row[name] for name in ("valid_loss", "valid_accuracy")}
+            final |= {name: row[name] for name in ("test_loss", "test_accuracy")}
+            row["curve"] = [*curve, {"step": run.steps, **final}]
+    else:
+        row |= {"valid_loss": None, "valid_accuracy": None}
+    row["seconds"] = round(time.perf_counter() - start, 2)
+    return row
+
+
+class DivergedError(ArithmeticError):
+    """Raised when the training loss is not finite."""
+
+
+def train(
+    task: Task, model: nn.Module, run: Run, check: Callable[[int], None] = lambda _: None
+) -> list[float]:
+    """Train a model and return the seconds of each step.
+
+    The rate rises for a tenth of the steps, then falls linearly to zero. `check` is called with the
+    number of steps after each of them.
+
+    Raises
+    ------
+    DivergedError
+        If the loss is not finite, or a matrix to be inverted is not.
+    """
+    step = Stepper.of(task, model, run.rate, run.steps)
+    batches = task.batches(run.seed, run.steps)
+    torch.manual_seed(10_000 + run.seed)  # the same dropout, whatever the method has drawn
+    seconds = []
+    for number, batch in enumerate(batches, 1):
+        model.train()
+        begun = time.perf_counter()
+        try:
+            loss = step(batch)
+        except torch.linalg.LinAlgError as error:
+            raise DivergedError(f"step {number}: {error}") from error
+        seconds.append(time.perf_counter() - begun)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss was {loss} in step {number}")
+        with torch.random.fork_rng(devices=[]):
+            check(number)
+    return seconds
+
+
+class Stepper(NamedTuple):
+    """A training step on a batch: the loss, its gradient, and an update."""
+
+    loss: Callable[[Any], torch.Tensor]
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    @classmethod
+    def of(cls, task: Task, model: nn.Module, rate: float, steps: int) -> "Stepper":
+        """Return the step for a model, with the head's own rate."""
+        parts: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parts[in_head(name, task)].append(parameter)
+        rates = {False: rate, True: task.head_rate}
+        optimiser = torch.optim.AdamW(
+            [{"params": part, "lr": rates[head]} for head, part in parts.items() if part],
+            weight_decay=0.0,
+        )
+        rising = math.ceil(WARMUP * steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda k: min((k + 1) / rising, (steps - k) / steps)
+        )
+        return cls(lambda batch: task.loss(model, batch), optimiser, schedule)
+
+    def __call__(self, batch: Any) -> float:
+        """Make the step and return the loss before it."""
+        loss = self.loss(batch)
+        loss.backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.schedule.step()
+        return loss.item()
+
+
+def merged(method: Method, model: nn.Module) -> nn.Module:
+    """Return a copy of a model with its adapters merged: faster, and equal up to rounding."""
+    return method.merged(copy.deepcopy(model)).eval()
+
+
+def timed(task: Task, methods: Sequence[str], *, rounds: int) -> list[Row]:
+    """Time a training step of each method, in interleaved rounds, and return the rows.
+
+    Every step has the same batch. Two rounds warm up, since methods that select an execution plan
+    by timing do so in their first passes.
+    """
+    [batch] = task.batches(0, 1)
+    steps = {}
+    for name in methods:
+        model = METHODS[name].prepare(task.model(0), task).train()
+        # So low a rate that no loss diverges.
+        steps[name] = Stepper.of(task, model, 1e-6, 10 * rounds + 100)
+    seconds = interleaved(
+        {name: lambda step=step: step(batch) for name, step in steps.items()},
+        rounds=rounds,
+        warmup=2,
+    )
+    return [
+        {
+            "task": task.name,
+            "method": name,
+            "role": "timing",
+            "budget": "time",
+            "setting": METHODS[name].setting(task),
+            "sizes": key(task),
+            "rounds": [float(f"{s:.4g}") for s in each],
+        }
+        for name, each in seconds.items()
+    ]
+
+
+# Measures -----------------------------------------------------------------------------------
+
+
+def _scores(
+    task: Task, model: nn.Module, seed: int, *, tested: bool, items: Row | None = None
+) -> Row:
+    """Return the measures on validation and test data; add the losses of test items to a row."""
+    found: Row = {}
+    valid = task.judged(model, "valid", seed).summary()
+    found["valid_loss"], found["valid_accuracy"] = valid["loss"], valid["accuracy"]
+    if tested:
+        test = task.judged(model, "test", seed)
+        found |= {f"test_{name}": value for name, value in test.summary().items()}
+        if items is not None:
+            items["items"] = [float(f"{loss:.4g}") for loss in test.loss.tolist()]
+    return {name: float(f"{value:.7g}") for name, value in found.items()}
+
+
+def _kept(task: Task, model: nn.Module, seed: int) -> Row:
+    """Return the measures of forgetting and of the change of the weights."""
+    before, after = task.old(task.model(seed).eval(), seed), task.old(model, seed)
+    found = {
+        "old_loss_before": before["loss"],
+        "old_loss": after["loss"],
+        "forgotten": after["loss"] - before["loss"],
+        "old_accuracy_before": before["accuracy"],
+        "old_accuracy": after["accuracy"],
+    }
+    weights = {
+        name: model.get_submodule(name).weight for names in task.layers.values() for name in names
+    }
+    return {
+        **{name: float(f"{value:.7g}") for name, value in found.items()},
+        "change": mean_change(task.decomposed(seed), weights, task.layers),
+    }
