@@ -94,10 +94,11 @@ class Weights:
 
 
 ADAMW = "AdamW"
+BASELINE = "AdamW, unit rows, two rates"
 METHODS: dict[str, Rotations | Weights] = {
     ADAMW: Weights(unit=False),
     "AdamW, unit rows": Weights(),
-    "AdamW, unit rows, two rates": Weights(apart=True),
+    BASELINE: Weights(apart=True),
     "linear layers frozen": Weights(apart=True, frozen=True),
     "fixed, never merged": Rotations("fixed", 0),
     "fixed, every 40": Rotations("fixed", 40),
@@ -383,14 +384,14 @@ def difference(record: Mapping[str, Any], one: str, other: str) -> tuple[float, 
 def table(record: Mapping[str, Any]) -> str:
     """Return the results as a Markdown table."""
     rows = [
-        "| method | trained | rate | loss | against AdamW | CPU ms per step |",
+        "| method | trained | rate | loss | difference | CPU ms per step |",
         "|---|---|---|---|---|---|",
     ]
     for name in METHODS:
         found = finals(record, name)
         trained = next(r["trained"] for r in record["runs"] if r["method"] == name)
-        mean, half = difference(record, name, ADAMW)
-        against = "" if name == ADAMW else f"{mean:+.3f} ± {half:.3f}"
+        mean, half = difference(record, name, BASELINE)
+        against = "" if name == BASELINE else f"{mean:+.3f} ± {half:.3f}"
         times = record["times"].get(name)
         cell = f"{1e3 * statistics.median(times):.1f}" if times else ""
         rows.append(

@@ -100,7 +100,7 @@ class Remerge:
     >>> schedule = random_rounds(block=4)
     >>> model = adapt(model, schedule(0), side="both")
     >>> trained = [p for p in model.parameters() if p.requires_grad]
-    >>> optimizer = torch.optim.Adam(trained, lr=0.01)
+    >>> optimizer = torch.optim.Adam(trained, lr=0.001)
     >>> remerge = Remerge(model, schedule, every=10, optimizer=optimizer)
     >>> x, y = torch.randn(64, 16), torch.randn(64, 4)
     >>> for _ in range(30):

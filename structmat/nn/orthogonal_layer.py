@@ -185,8 +185,9 @@ class Orthogonal(nn.Module):
         Examples
         --------
         >>> import structmat as sm
-        >>> Orthogonal(sm.butterfly(8)).scale_for(sm.block_diagonal(8, block=2))
-        0.5
+        >>> net = sm.block_diagonal(8, block=2)
+        >>> Orthogonal(sm.butterfly(8)).scale_for(net) == Orthogonal(net).generator_scale
+        True
         """
         return self._step_scale(network) if self._has_step_scale else self._generator_scale
 
@@ -780,7 +781,7 @@ class Orthogonal(nn.Module):
             strict,
             missing,
             unexpected,
-            errors,  # type: ignore[arg-type]
+            errors,
         )
         if "version" not in metadata or f"{prefix}generators.0" not in state:  # only tensors
             return

@@ -34,7 +34,7 @@ def plain(dtype=torch.float64):
 
 
 def adapted(topology="random(block=4, depth=1, rng=0)", **options):
-    return adapt(plain(), topology, **{"side": "both"} | options)
+    return adapt(plain(), topology, **{"side": "both", "generator_scaling": "none"} | options)
 
 
 def trained(model):
@@ -162,7 +162,7 @@ def rotation(numbers, wires, width):
 @pytest.mark.parametrize("schedule", [None, random_rounds(4, seed=5)])
 @pytest.mark.parametrize("every", [1, 3])
 def test_training_equals_that_of_dense_matrices(schedule, every):
-    model = adapted(random_rounds(4, seed=5)(0), generator_scaling="none")
+    model = adapted(random_rounds(4, seed=5)(0))
     optimizer = torch.optim.SGD(trained(model), lr=0.1)
     remerge = Remerge(model, schedule, every=every, optimizer=optimizer)
     found = train(model, optimizer, 7, remerge)
