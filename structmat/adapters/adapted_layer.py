@@ -102,7 +102,8 @@ class AdaptedLayer(Wrapper):
         self.structmat_power: dict[str, float] = {}
         self.merged_adapters: list[str] = []
         self.trains_bias = False
-        self.saves_base = False  # whether a saved adapter replaced the layer's own weight
+        self.saves_base = False  # whether the layer's own weight is saved with the adapter
+        self.untied = False  # whether that weight replaced one that other layers share
         # A function that returns the torchao config, which quantised tensors do not record; a model
         # that transformers quantised stores the config.
         self.requantise: Callable[[], Any] | None = None
@@ -151,7 +152,7 @@ class AdaptedLayer(Wrapper):
             self.structmat_scale[name] = nn.Parameter(ones)
         self.structmat_power[name] = 1.0
         self.trains_bias = recipe.bias and self.bias is not None
-        self.saves_base = recipe.base
+        self.saves_base, self.untied = recipe.base, recipe.untied
 
     # The adapters ---------------------------------------------------------------------------
 
@@ -262,13 +263,23 @@ class AdaptedLayer(Wrapper):
         names = self.unmerged_adapters()
         return self.effective(names) if names else self._floating(self._held())
 
-    def effective(self, names: Iterable[str]) -> Tensor:
-        """Return the effective weight for given adapters, in the layer's layout and dtype."""
+    def effective(self, names: Iterable[str], weight: Tensor | None = None) -> Tensor:
+        """Return the effective weight for given adapters, in the layer's layout and dtype.
+
+        `weight`, if given, replaces the original weight, and its dtype is that of the result.
+        """
         if is_offloaded(self.base_layer):
             with loaded(self.base_layer):
-                return self.effective(names)
+                return self.effective(names, weight)
         adapters = [self.adapter(name) for name in names]
-        return self.layout.effective(self.base_layer, self._floating(self.own), adapters)
+        own = self._floating(self.own) if weight is None else weight
+        return self.layout.effective(self.base_layer, own, adapters)
+
+    def untie(self) -> None:
+        """Give the layer its own copy of a weight that other layers share."""
+        weight = self.base_layer.weight
+        hold(self.base_layer, nn.Parameter(weight.detach().clone(), weight.requires_grad))
+        self.untied = True
 
     @property
     def own(self) -> Any:
@@ -297,8 +308,12 @@ class AdaptedLayer(Wrapper):
         object.__setattr__(self, "_aside", value)  # not registered as a parameter of this module
 
     @torch.no_grad()
-    def merged_weight(self, names: Iterable[str] | None = None) -> Tensor:
+    def merged_weight(
+        self, names: Iterable[str] | None = None, weight: Tensor | None = None
+    ) -> Tensor:
         """Return the effective weight for given adapters without dropout, as a new tensor.
+
+        `weight`, if given, replaces the original weight, and its dtype is that of the result.
 
         Raises
         ------
@@ -311,7 +326,7 @@ class AdaptedLayer(Wrapper):
         try:
             for rotation in rotations:
                 rotation.eval()
-            made = self.effective(names).clone(memory_format=torch.contiguous_format)
+            made = self.effective(names, weight).clone(memory_format=torch.contiguous_format)
         finally:
             for rotation, mode in zip(rotations, modes, strict=True):
                 rotation.train(mode)

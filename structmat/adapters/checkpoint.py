@@ -244,6 +244,9 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
             f"{folder} does not fit this model, which is left unchanged: " + "; ".join(wrong)
         )
     model = insert(model, made, saved.trained)  # raises for a sharded model
+    for layer in made.values():
+        if layer.untied:
+            layer.untie()
     targets = trained_tensors(model)
     with torch.no_grad():
         for name, value in tensors.items():

@@ -46,6 +46,8 @@ class Recipe:
         As for `adapt`, for both sides or for each.
     base : bool
         Whether the layer's own weight is saved with the adapter.
+    untied : bool
+        Whether that weight differs from those of other layers that share the pretrained weight.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class Recipe:
     reduced: bool = False
     field: str = "receptive"
     base: bool = False
+    untied: bool = False
     generator_scaling: str | float | Mapping[str, str | float] = "step"
     plan: str = "auto"
 
@@ -69,7 +72,7 @@ class Recipe:
             if side not in SIDES["both"]:
                 raise StructmatError(f'side={side!r}: it must be "inputs" or "outputs"')
         checked_parametrization(self.parametrization)
-        for option in ("scale", "bias", "reduced", "base"):
+        for option in ("scale", "bias", "reduced", "base", "untied"):
             value = getattr(self, option)
             if not isinstance(value, bool):
                 raise StructmatError(

@@ -149,6 +149,7 @@ def recipe_of(layer: AdaptedLayer) -> Recipe:
         first.reduced,
         layer.layout.field,
         layer.saves_base,
+        layer.untied,
         {side.removeprefix(PREFIX): r.generator_scale for side, r in rotations.items()},
     )
 

@@ -186,6 +186,20 @@ def check_apart(model: nn.Module, trained: Mapping[Slot, str]) -> None:
             )
 
 
+def shared_slots(model: nn.Module) -> set[Slot]:
+    """Return the slots of all parameters that share memory with another parameter.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> model[1].weight = model[0].weight
+    >>> {name for _, name in shared_slots(model)}
+    {'weight'}
+    """
+    tensors = {slot: tensor for slot, (_, tensor) in _slots(model)}
+    return {slot for group in shared_tensors(tensors) for slot in group}
+
+
 def slots_in(module: nn.Module) -> Iterator[Slot]:
     """Yield the slots of all parameters in a module and its submodules."""
     for part in module.modules():

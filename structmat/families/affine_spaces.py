@@ -81,7 +81,7 @@ def affine(width: int, block: int = 2, depth: int | None = None) -> Network:
     [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[0, 3], [2, 1]]]
     """
     size = int(block)
-    sums, products = _field(size)
+    sums, products = finite_field(size)
     dimensions = ceil_log(width, size)
     powers = size ** np.arange(dimensions)
     points = np.arange(width)[:, None] // powers % size
@@ -107,7 +107,7 @@ def _directions(size: int, dimensions: int) -> Iterator[Index]:
 
 
 @functools.cache
-def _field(size: int) -> tuple[Index, Index]:
+def finite_field(size: int) -> tuple[Index, Index]:
     """Return the tables of addition and multiplication of the field of this size.
 
     Element Σ c_k·p^k stands for the polynomial Σ c_k·x^k over the integers modulo p. Products are

@@ -161,23 +161,42 @@ class Orthogonal(nn.Module):
             raise StructmatError(f"reduced={abbreviated(reduced)}: reduced must be True or False")
         if plan not in PLANS:
             raise StructmatError(f"plan={abbreviated(plan)}: it must be one of {', '.join(PLANS)}")
-        self.network = network
         self.reduced = reduced
         self.plan = plan
         self.parametrization = parametrizations.checked_parametrization(parametrization)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
-        step = generator_scale(network, self.parametrization, self._field, reduced=reduced)
+        step = self._step_scale(network)
         self._generator_scale = scale_of(checked_scaling(generator_scaling), step)
         self._has_step_scale = self._generator_scale == step
-        # Plain integers, which compiled code reads instead of the network's arrays.
-        self._sizes = tuple((bank.count, bank.radix) for bank in network.banks)
-        shapes = shapes_of(self)
+        self._set_network(network)
         real = real_dtype(dtype)
         self.generators = Generators(
-            torch.zeros(shape, dtype=real, device=device) for shape in shapes
+            torch.zeros(shape, dtype=real, device=device) for shape in shapes_of(self)
         )
         self._bare = real, torch.empty(0, device=device).device  # for a layer without generators
+
+    def _step_scale(self, network: Network) -> float:
+        return generator_scale(network, self.parametrization, self._field, reduced=self.reduced)
+
+    def scale_for(self, network: Network) -> float:
+        """Return the factor that the trained tensors of another network would have.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> net = sm.block_diagonal(8, block=2)
+        >>> Orthogonal(sm.butterfly(8)).scale_for(net) == Orthogonal(net).generator_scale
+        True
+        """
+        return self._step_scale(network) if self._has_step_scale else self._generator_scale
+
+    def _set_network(self, network: Network) -> None:
+        """Set the network, and everything that depends on it except the generators."""
+        self._generator_scale = self.scale_for(network)
+        self.network = network
+        # Plain integers, which compiled code reads instead of the network's arrays.
+        self._sizes = tuple((bank.count, bank.radix) for bank in network.banks)
         self._plans = cache_for(network)
         self._ready: dict[tuple[torch.dtype, torch.dtype, bool], _Ready] = {}
 
@@ -556,6 +575,48 @@ class Orthogonal(nn.Module):
         for new, k in zip(made.generators, kept, strict=True):
             new.copy_(own[k] * ratio)
         return made
+
+    @torch.no_grad()
+    def restart(self, topology: Any = None) -> None:
+        """Set all blocks to the identity, and optionally the network to another one, in place.
+
+        Parameters keep their identity where the shape of a bank's generators stays the same, so
+        that optimisers continue to train them; other banks get new parameters.
+
+        Parameters
+        ----------
+        topology : Network, str, Family, networkx graph, path, or function width → Network
+            The topology of the new network; by default the network stays.
+
+        Raises
+        ------
+        WidthError, SpecError, GraphError, FileError
+            If the topology has no network of this width, or does not resolve to one. The layer is
+            unchanged.
+
+        Examples
+        --------
+        >>> q = Orthogonal("block_diagonal(block=4)", 16)
+        >>> before = q.generators[0]
+        >>> q.restart("random(block=4, depth=2, rng=1)")
+        >>> q, q.generators[0] is before
+        (Orthogonal(width=16, depth=2, parameters=48, parametrization='cayley'), True)
+        """
+        if topology is not None:
+            dtype, device = self._number_type()
+            own = list(self.generators)
+            self._set_network(resolution.network(topology, self.width))
+            shapes = shapes_of(self)
+            if [tuple(g.shape) for g in own] != shapes:
+                trained = all(g.requires_grad for g in own)
+                new = (torch.zeros(shape, dtype=dtype, device=device) for shape in shapes)
+                self.generators = Generators(
+                    own[k] if k < len(own) and own[k].shape == g.shape else nn.Parameter(g, trained)
+                    for k, g in enumerate(new)
+                )
+                self._bare = dtype, device
+        for values in self.generators:
+            values.zero_()
 
     def _like_this(self, network: Network, kind: str) -> Orthogonal:
         """Return a layer for another network, with the dtype, device and settings of this layer."""

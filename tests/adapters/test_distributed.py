@@ -79,6 +79,7 @@ def check_like_one(folder, options=()):
 
 
 DDP, FSDP1, PREPARED = "ddp,scale,bias,unused", "fsdp1,reduced,bias", "accelerate,reduced"
+REMERGED = "ddp,remerge"
 FSDP = ["fsdp,scale,bias,exp", "fsdp,each,reduced"]
 
 
@@ -88,15 +89,16 @@ def runs(tmp_path_factory):
 
     They are started by accelerate, which uses torchrun, or without it by torchrun itself.
     """
-    folder, every = tmp_path_factory.mktemp("runs"), [DDP, *FSDP, FSDP1]
+    folder, every = tmp_path_factory.mktemp("runs"), [DDP, REMERGED, *FSDP, FSDP1]
     if importlib.util.find_spec("accelerate") is None:
         return launched([*TORCHRUN, worker.__file__], folder, every)
     return launched([*ACCELERATE, worker.__file__], folder, [*every, PREPARED])
 
 
 @pytest.mark.slow
-def test_data_parallel_training_equals_training_in_one_process(runs):
-    check_like_one(runs / DDP, DDP.split(","))
+@pytest.mark.parametrize("run", [DDP, REMERGED])
+def test_data_parallel_training_equals_training_in_one_process(runs, run):
+    check_like_one(runs / run, run.split(","))
 
 
 @pytest.mark.slow

@@ -13,7 +13,16 @@ import torch
 from torch import distributed, nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
-from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter
+from structmat.adapters import (
+    Remerge,
+    adapt,
+    adapters,
+    load_adapter,
+    merge,
+    random_rounds,
+    save_adapter,
+)
+from structmat.adapters.distributed import unwrapped
 from structmat.errors import StructmatError
 
 STEPS, BATCH = 5, 8
@@ -46,7 +55,7 @@ def plain():
 
 
 def adapted(options=()):
-    return adapt(
+    model = adapt(
         plain(),
         "mixed_radix",
         topology_pattern={"down": "random(block=4, depth=2, rng=0)"},
@@ -56,6 +65,9 @@ def adapted(options=()):
         reduced="reduced" in options,
         parametrization="exp" if "exp" in options else "cayley",
     )
+    # before DDP, because its first round replaces parameters
+    model.remerge = Remerge(model, random_rounds(4), every=2) if "remerge" in options else None
+    return model
 
 
 def batches():
@@ -71,6 +83,7 @@ def trained(model, *, rank=0, processes=1, backward=torch.Tensor.backward):
     """Return the loss of each global batch; with SGD, because Adam amplifies rounding errors."""
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(weights, lr=0.3, momentum=0.9)
+    remerge = unwrapped(model).remerge
     losses = []
     for x, y in batches():
         mine, labels = x.chunk(processes)[rank], y.chunk(processes)[rank]
@@ -78,6 +91,9 @@ def trained(model, *, rank=0, processes=1, backward=torch.Tensor.backward):
         optimiser.zero_grad()
         backward(loss)
         optimiser.step()
+        if remerge is not None:
+            remerge.optimizer = optimiser
+            remerge.step()
         losses.append(loss.detach().clone())
     losses = torch.stack(losses)
     if processes > 1:

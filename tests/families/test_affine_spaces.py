@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import StructmatError, WidthError
 from structmat.families import affine
-from structmat.families.affine_spaces import _field
+from structmat.families.affine_spaces import finite_field
 
 FIELDS = (2, 3, 4, 5, 7, 8, 9, 11, 13, 16, 25, 27)
 SPACES = [(b**n, b) for b in FIELDS for n in range(1, 8) if b**n <= 128]
@@ -19,7 +19,7 @@ SPACES = [(b**n, b) for b in FIELDS for n in range(1, 8) if b**n <= 128]
 
 @pytest.mark.parametrize("size", FIELDS)
 def test_the_tables_are_those_of_a_field(size):
-    sums, products = _field(size)
+    sums, products = finite_field(size)
     numbers = np.arange(size)
     for table in (sums, products):
         assert np.array_equal(table, table.T)
