@@ -19,6 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]  # catalogue and theory/ are not in
 import atlas_page  # noqa: E402
 import catalogue  # noqa: E402
 import fit_targets as fits  # noqa: E402
+import learning_rates_study  # noqa: E402
 import links  # noqa: E402
 import quantisation_study  # noqa: E402
 import scaling as growth  # noqa: E402
@@ -94,6 +95,11 @@ def vector_search():
     return vector_search_study.tables(json.loads(vector_search_study.PATH.read_text("utf-8")))
 
 
+def learning_rates():
+    """Return the tables of the recorded run of docs/learning_rates_study.py."""
+    return learning_rates_study.tables(json.loads(learning_rates_study.PATH.read_text("utf-8")))
+
+
 def atlas():
     """Return the table of the atlas."""
     return atlas_page.page()
@@ -105,7 +111,8 @@ def families():
 
 
 (HERE / "generated").mkdir(exist_ok=True)
-for pages in (atlas, claims, commands, scaling, fit_targets, quantisation, vector_search, families):
+PAGES = (atlas, claims, commands, scaling, fit_targets, learning_rates, quantisation, vector_search)
+for pages in (*PAGES, families):
     path = HERE / "generated" / f"{pages.__name__}.md"
     text = "\n\n".join(pages()) + "\n"
     if not path.exists() or path.read_text("utf-8") != text:  # unchanged pages are not rebuilt

@@ -3,15 +3,17 @@
 The program writes docs/results/learning-rates.json, from which the documentation build generates
 the tables of docs/learning-rates.md. Three models are finetuned by rotations of many topologies at
 nine rates each: two frozen linear layers whose teacher has slightly different weights, at widths 96
-to 1,536; the vision transformer of docs/digits_study.py; and all-MiniLM-L6-v2 on docstrings.
-Finished runs are kept, and an interrupted program resumes. It takes about twenty minutes on one
-core; `--quick` takes seconds, and only checks that everything works.
+to 1,536; the vision transformer of docs/digits_study.py; and the language model of
+docs/method_study, which is pretrained first unless it is in the cache. Finished runs are kept, and
+an interrupted program resumes. It takes about twenty minutes on one core; `--quick` takes seconds,
+and only checks that everything works.
 """
 
 import copy
 import functools
 import math
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,11 +30,11 @@ import digits_study
 import structmat as sm
 import studies
 from structmat.adapters import adapt
-from structmat.analysis.generator_scale import STEP, step_rotation
-from structmat.finetune.docstring_task import docstring_task
-from structmat.finetune.models import pretrained
+from structmat.analysis.generator_scale import SLOPES, generator_scale, step_rotation
 
-PATH = Path(__file__).parent / "results" / "learning-rates.json"
+HERE = Path(__file__).parent
+PATH = HERE / "results" / "learning-rates.json"
+sys.path.append(str(HERE.parent))  # for docs.method_study
 BLOCKS, DEPTHS, WIDTHS = (2, 4, 8, 16, 32, 64), (1, 2, 3, 4, 5, 6), (96, 384, 1536)
 PARAMETRIZATIONS = ("cayley", "exp", "givens", "householder")
 LORA = "LoRA r=8, α=16"
@@ -56,79 +58,101 @@ class Case:
     @property
     def rotation(self) -> float:
         """The rotation for each unit of change of the generators; 1 for LoRA."""
-        if self.topology == LORA:
-            return 1.0
-        return step_rotation(sm.network(self.topology, self.width), self.parametrization)
+        return 1.0 if self.topology == LORA else step_rotation(self.network, self.parametrization)
+
+    @property
+    def network(self) -> sm.Network:
+        """The network before inputs of this width."""
+        return sm.network(self.topology, self.width)
+
+    @property
+    def power(self) -> int:
+        """The power of a factor of the generators by which it changes the steps: Adam's by s."""
+        return 2 if self.optimiser == "SGD" else 1
 
     def plain(self, rate: float) -> float:
-        """Return the rate for the generators at which a scaled rate with STEP = 1 has this value.
+        """Return the learning rate without a factor, given a rate of the record."""
+        return rate / self.rotation**self.power
 
-        Steps of Adam are proportional to the scale, and those of SGD to its square.
-        """
-        return rate / self.rotation ** (2 if self.optimiser == "SGD" else 1)
+    def scaled(self, rate: float) -> float:
+        """Return the rate with the factor `generator_scale`, given a rate of the record."""
+        if self.topology == LORA:
+            return rate
+        scale = generator_scale(
+            self.network, self.parametrization, optimiser=self.optimiser.lower()
+        )
+        return self.plain(rate) / scale**self.power
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The size of the study; rates are for STEP = 1, and other rates follow from them."""
+    """The size of the study.
+
+    The rates are those for generators with the factor 1 / `step_rotation`; training with another
+    factor s is the same at another rate, since it changes the steps of Adam by s and those of SGD
+    by s². They are recorded in this form, which does not depend on the factor that is the default.
+    """
 
     adam: tuple[float, ...] = tuple(0.8 / 2**k for k in reversed(range(9)))
     sgd: tuple[float, ...] = tuple(128.0 / 2**k for k in reversed(range(9)))
     lora: tuple[float, ...] = tuple(0.128 / 2**k for k in reversed(range(9)))
-    seeds: tuple[tuple[str, int], ...] = (("layers", 3), ("digits", 2), ("MiniLM", 1))
+    parts: tuple[tuple[str, str, int], ...] = (
+        ("layers", "Adam", 0),
+        ("digits", "Adam", 0),
+        ("layers", "SGD", 0),
+        ("language", "Adam", 0),
+    )  # model, optimiser and seed
     steps: int = 50
     batch: int = 32
-    texts: int = 160  # held out
+    language: tuple[int, int] = (30, 48)  # steps, and held-out windows
     pretraining: int = 600  # steps of the vision transformer
     only: tuple[str, ...] = ()  # topologies; empty for all
 
     def rates(self, case: Case) -> tuple[float, ...]:
-        """Return the rates to try."""
+        """Return the rates to try: for the language model, those near the best ones only."""
         if case.topology == LORA:
-            return self.lora
-        return self.sgd if case.optimiser == "SGD" else self.adam
+            return self.lora[3:7] if case.model == "language" else self.lora
+        every = self.sgd if case.optimiser == "SGD" else self.adam
+        return every[1:6] if case.model == "language" else every
 
 
 QUICK = Sizes(
     adam=(0.0125, 0.05),
     sgd=(2.0,),
     lora=(4e-3,),
-    seeds=(("layers", 1), ("digits", 1), ("MiniLM", 0)),
+    parts=(("layers", "Adam", 0), ("layers", "SGD", 0), ("digits", "Adam", 0)),
     steps=3,
     pretraining=3,
     only=("shuffle(block=2, depth=2)", LORA),
 )
 
 
-def cases(model: str) -> Iterator[Case]:
+def cases(model: str, optimiser: str) -> Iterator[Case]:
     """Yield the networks to train in a model: several blocks, depths, widths, parametrizations."""
-    width = {"layers": 384, "digits": digits_study.WIDTH, "MiniLM": 384}[model]
-    blocks = (4, 16, 64) if model == "MiniLM" else BLOCKS
-    depths = {"layers": DEPTHS, "digits": (1, 2, 4, 6), "MiniLM": (1, 6)}[model]
-    for optimiser in OPTIMISERS if model == "layers" else ("Adam",):
-        case = Case(model, optimiser, "", "", "shuffle(block=8, depth=2)", width)
-        for b in blocks:
-            topology = f"shuffle(block={b}, depth=2)"
-            yield replace(case, axis="block", value=b, topology=topology)
-        for m in depths:
-            topology = f"shuffle(block=4, depth={m})"
-            yield replace(case, axis="depth", value=m, topology=topology)
-        if model == "layers":
-            for kind in PARAMETRIZATIONS:
-                yield replace(case, axis="parametrization", value=kind, parametrization=kind)
-            for d in WIDTHS:
-                yield replace(case, axis="width", value=d, width=d)
-        else:
-            dense = "butterfly(block=6)" if model == "MiniLM" else "butterfly(block=16)"
-            yield replace(case, axis="topology", value="dense BOFT", topology=dense)
-            yield replace(case, axis="topology", value="LoRA", topology=LORA)
+    width = {"layers": 384, "digits": digits_study.WIDTH, "language": 128}[model]
+    blocks = (4, 16, 64) if model == "language" else BLOCKS
+    depths = {"layers": DEPTHS, "digits": (1, 2, 4, 6), "language": ()}[model]
+    case = Case(model, optimiser, "", "", "shuffle(block=8, depth=2)", width)
+    for b in blocks:
+        yield replace(case, axis="block", value=b, topology=f"shuffle(block={b}, depth=2)")
+    for m in depths:
+        yield replace(case, axis="depth", value=m, topology=f"shuffle(block=4, depth={m})")
+    if model == "layers":
+        for kind in PARAMETRIZATIONS:
+            yield replace(case, axis="parametrization", value=kind, parametrization=kind)
+        for d in WIDTHS:
+            yield replace(case, axis="width", value=d, width=d)
+    else:
+        if model == "digits":
+            yield replace(case, axis="topology", value="dense BOFT", topology="butterfly(block=16)")
+        yield replace(case, axis="topology", value="LoRA", topology=LORA)
 
 
 # The models -------------------------------------------------------------------------------------
 
 
 class Start(NamedTuple):
-    """A model, the layers to adapt, its new head, and functions for its losses.
+    """A model, the layers to adapt, its new head, the number of steps, and its losses.
 
     `loss(model, k)` is the loss on the k-th batch; `held_out(model)` that on other data.
     """
@@ -136,6 +160,7 @@ class Start(NamedTuple):
     model: nn.Module
     targets: list[str]
     head: Callable[[nn.Module], list[nn.Parameter]]
+    steps: int
     loss: Callable[[nn.Module, int], Tensor]
     held_out: Callable[[nn.Module], Tensor]
 
@@ -175,6 +200,7 @@ def layers(width: int, seed: int, sizes: Sizes) -> Start:
         model,
         ["0", "2"],
         lambda _: [],
+        sizes.steps,
         lambda model, k: divergence(model, drawn(sizes.batch, k)),
         lambda model: divergence(model, test),
     )
@@ -196,51 +222,38 @@ def digits(width: int, seed: int, sizes: Sizes) -> Start:
         model,
         [f"0.{name}" for name, m in start.body.named_modules() if isinstance(m, nn.Linear)][1:],
         lambda model: list(model.get_submodule("1").parameters()),
+        sizes.steps,
         lambda model, k: loss(model, (images[order[k]], labels[order[k]])),
         lambda model: loss(model, start.valid),
     )
 
 
-def minilm(width: int, seed: int, sizes: Sizes) -> Start:  # noqa: ARG001 (MiniLM has one width)
-    """Return all-MiniLM-L6-v2 with a new head, and docstrings of several libraries."""
-    task, source = docstring_task(), pretrained()
-    classifier, tokenizer = source.classifier(task.labels, seed=seed), source.tokenizer()
-    texts = [e.text for e in task.train], [e.text for e in task.validation[: sizes.texts]]
-    labels = [torch.tensor([e.label for e in part]) for part in (task.train, task.validation)]
-    source_of = np.random.default_rng(seed)
-    rounds = -(-sizes.steps * sizes.batch // len(texts[0]))
-    order = np.concatenate([source_of.permutation(len(texts[0])) for _ in range(rounds)])
+def language(width: int, seed: int, sizes: Sizes) -> Start:  # noqa: ARG001 (it has one width)
+    """Return the language model of docs/method_study, and the code of a package new to it."""
+    from docs.method_study.language_model import rows_of
+    from docs.method_study.language_task import LanguageTask
 
-    def loss(model: nn.Module, which: int, places: Sequence[int]) -> Tensor:
-        encoded = tokenizer(
-            [texts[which][p] for p in places],
-            truncation=True,
-            max_length=32,
-            padding=True,
-            return_tensors="pt",
-        )
-        return functional.cross_entropy(model(**encoded).logits, labels[which][places])
-
+    steps, held_out = sizes.language
+    task = LanguageTask()
+    batches = task.batches(seed, steps)
+    valid = rows_of("validation", task.settings.length, most=held_out)
     return Start(
-        classifier.model,
-        list(classifier.targets),
-        lambda model: [
-            p
-            for name, p in model.named_parameters()
-            if any(f"{head}." in name for head in classifier.head)
-        ],
-        lambda model, k: loss(model, 0, order[k * sizes.batch : (k + 1) * sizes.batch].tolist()),
-        lambda model: loss(model, 1, range(len(texts[1]))),
+        task.model(seed),
+        [name for names in task.layers.values() for name in names],
+        lambda _: [],
+        steps,
+        lambda model, k: task.loss(model, batches[k]),
+        lambda model: task.loss(model, valid),
     )
 
 
-MODELS = {"layers": layers, "digits": digits, "MiniLM": minilm}
+MODELS = {"layers": layers, "digits": digits, "language": language}
 
 
 # Training ---------------------------------------------------------------------------------------
 
 
-def run(case: Case, rate: float, start: Start, sizes: Sizes) -> float | None:
+def run(case: Case, rate: float, start: Start) -> float | None:
     """Finetune a copy of the model, and return the loss on held-out data, or None if infinite.
 
     The rates of rotations and head fall to zero along a cosine.
@@ -256,6 +269,7 @@ def run(case: Case, rate: float, start: Start, sizes: Sizes) -> float | None:
             case.topology,
             target_modules=start.targets,
             parametrization=case.parametrization,
+            generator_scaling="none",
         )
     inside = [p for p in model.parameters() if p.requires_grad]
     head = [p.requires_grad_() for p in start.head(model)]
@@ -264,11 +278,11 @@ def run(case: Case, rate: float, start: Start, sizes: Sizes) -> float | None:
         optimisers.append(torch.optim.Adam(head, lr=HEAD_RATE))
     falling = [
         torch.optim.lr_scheduler.LambdaLR(
-            o, lambda k: (1 + math.cos(math.pi * k / sizes.steps)) / 2
+            o, lambda k: (1 + math.cos(math.pi * k / start.steps)) / 2
         )
         for o in optimisers
     ]
-    for k in range(sizes.steps):
+    for k in range(start.steps):
         loss = start.loss(model, k)
         if not torch.isfinite(loss):
             return None
@@ -291,9 +305,8 @@ def studied(path: Path | None, sizes: Sizes) -> studies.Row:
     done = {tuple(row.values())[:-1] for row in record["runs"]}
     plan = [
         (seed, case)
-        for seed in range(max(seeds for _, seeds in sizes.seeds))
-        for model, seeds in sizes.seeds
-        for case in (cases(model) if seed < seeds else ())
+        for model, optimiser, seed in sizes.parts
+        for case in cases(model, optimiser)
         if not sizes.only or case.topology in sizes.only
     ]
     begin = functools.lru_cache(maxsize=1)(
@@ -306,7 +319,7 @@ def studied(path: Path | None, sizes: Sizes) -> studies.Row:
                 continue
             if _key(row) not in known:  # some networks are on several axes
                 start = begin(case.model, case.width, seed)
-                known[_key(row)] = run(case, rate, start, sizes)
+                known[_key(row)] = run(case, rate, start)
             record["runs"].append({**row, "loss": known[_key(row)]})
             studies.write(path, record)
     return record
@@ -324,10 +337,10 @@ class Curve(NamedTuple):
     """The losses of a network at each rate, and the best rate in both parametrisations."""
 
     case: Case
-    rates: tuple[float, ...]  # scaled
+    scaled: tuple[float, ...]  # rates
+    plain: tuple[float, ...]
     losses: tuple[float, ...]  # geometric means over the seeds; infinite if a run diverged
-    scaled: float | None  # None if the lowest loss is at the end of the grid
-    plain: float | None
+    best: float | None  # as recorded; None if the lowest loss is at the end of the grid
 
 
 def optimum(rates: Sequence[float], losses: Sequence[float]) -> float | None:
@@ -363,67 +376,102 @@ def curves(record: Mapping[str, Any]) -> list[Curve]:
         rates = sorted(by_rate)
         losses = [math.exp(statistics.fmean(map(math.log, by_rate[rate]))) for rate in rates]
         best = optimum(rates, losses)
-        unit = STEP ** (2 if case.optimiser == "SGD" else 1) if case.topology != LORA else 1
         found.append(
             Curve(
                 case,
-                tuple(rate / unit for rate in rates),
+                tuple(map(case.scaled, rates)),
+                tuple(map(case.plain, rates)),
                 tuple(losses),
-                None if best is None else best / unit,
-                None if best is None else case.plain(best),
+                best,
             )
         )
     return found
 
 
 def tables(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the table of best rates, that of their ratios, and a line on the record."""
+    """Yield the ratios of best rates, the best rates, and a line on the record."""
     every = curves(record)
     yield studies.markdown(
-        ["model, optimiser", "network", "wires met", "best rate, scaled", "best rate, plain"],
+        ["model, optimiser", "networks", *RULES], [row for row in _ratios(every) if row]
+    )
+    yield studies.markdown(
+        ["model, optimiser", "network", "$n_1$", "$n$", "best rate, plain", "scaled"],
         [
             [
                 f"{c.case.model}, {c.case.optimiser}",
-                c.case.topology if c.case.topology == LORA else _name(c.case),
-                f"{(c.case.rotation / step_rotation(PAIRS, c.case.parametrization)) ** 2:.3g}",
-                _shown(c.scaled),
-                _shown(c.plain),
+                _name(c.case),
+                *(f"{number:.3g}" if c.case.topology != LORA else "—" for number in _met(c.case)),
+                *(_shown(c, rate) for rate in (c.case.plain, c.case.scaled)),
             ]
             for c in every
+            if (c.case.axis, c.case.value) not in REPEATED
         ],
-    )
-    yield studies.markdown(
-        ["model, optimiser", "axis", "networks", "largest / smallest best rate, scaled", "plain"],
-        list(_ratios(every)),
     )
     yield studies.about(record)
 
 
-PAIRS = sm.block_diagonal(2, block=2)  # in which every wire meets one other
+REPEATED = {("depth", 2), ("parametrization", "cayley"), ("width", 384)}  # on another axis, too
+
+
+def _met(case: Case) -> tuple[float, float]:
+    """Return n₁ and n, for the network of a case."""
+    if case.topology == LORA:
+        return 1.0, 1.0
+    n = step_rotation(case.network, "exp") ** 2
+    scale = generator_scale(case.network, "exp", optimiser="sgd")
+    return (generator_scale(PAIR, "exp", optimiser="sgd") / scale) ** 2, n
+
+
+PAIR = sm.block_diagonal(2, block=2)  # in which each wire meets one other, and n₁ = n = 1
+
+# The factors s that the table compares, without a constant, given κ, n₁ and n
+Factor = Callable[[float, float, float], float]
+RULES: dict[str, Factor] = {
+    "$s = 1$": lambda *_: 1.0,
+    r"$1/(\kappa\sqrt n)$": lambda slope, _, n: 1 / slope / n**0.5,
+    r"$1/(\kappa\sqrt{n_1})$": lambda slope, total, _: 1 / slope / total**0.5,
+    r"$1/(\kappa\sqrt{n_1\sqrt n})$": lambda slope, total, n: 1 / slope / (total * n**0.5) ** 0.5,
+    r"$1/(\kappa n_1)$": lambda slope, total, _: 1 / slope / total,
+}
 
 
 def _name(case: Case) -> str:
+    if case.topology == LORA:
+        return LORA
     kind = "" if case.parametrization == "cayley" else f", {case.parametrization}"
     return f"`{case.topology}`, width {case.width:,}{kind}"
 
 
-def _shown(rate: float | None) -> str:
-    return "at the end of the grid" if rate is None else f"{rate:.2g}"
+def _shown(curve: Curve, converted: Callable[[float], float]) -> str:
+    return "at the end of the grid" if curve.best is None else f"{converted(curve.best):.2g}"
 
 
 def _ratios(every: Sequence[Curve]) -> Iterator[list[str]]:
+    """Yield the largest best rate divided by the smallest, with each factor."""
     groups: dict[tuple[str, str, str], list[Curve]] = {}
     for c in every:
-        if c.case.topology != LORA:
-            for axis in (c.case.axis, "all"):
+        if c.case.topology != LORA and c.best is not None:
+            for axis in (c.case.axis, "all of one width" if c.case.axis != "width" else ""):
                 groups.setdefault((c.case.model, c.case.optimiser, axis), []).append(c)
     for (model, optimiser, axis), some in groups.items():
-        ratios = []
-        for rates in ([c.scaled for c in some], [c.plain for c in some]):
-            known = [rate for rate in rates if rate is not None]
-            ratios.append(f"{max(known) / min(known):.2g}" if known else "—")
-        if len(some) > 1:
-            yield [f"{model}, {optimiser}", axis, str(len(some)), *ratios]
+        if axis and len(some) > 1:
+            yield [
+                f"{model}, {optimiser}",
+                axis
+                if axis.startswith("all")
+                else f"{axis} {some[0].case.value} … {some[-1].case.value}",
+                *(f"{ratio(some, rule):.2g}" for rule in RULES.values()),
+            ]
+
+
+def ratio(some: Sequence[Curve], rule: Factor) -> float:
+    """Return the largest best rate divided by the smallest, for generators with this factor."""
+    rates = [
+        c.case.plain(c.best) / rule(SLOPES[c.case.parametrization], *_met(c.case)) ** c.case.power
+        for c in some
+        if c.best is not None
+    ]
+    return max(rates) / min(rates)
 
 
 # The command ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,12 +142,58 @@ def reference(
     ax.annotate(name, at, (0, 5 if above else -6), va="bottom" if above else "top", **QUIET)
 
 
+RATES = {  # columns of the figure: model, optimiser, axis and title
+    ("layers", "Adam", "block"): "two layers, Adam, block size",
+    ("layers", "Adam", "depth"): "two layers, Adam, depth",
+    ("digits", "Adam", "block"): "digits, Adam, block size",
+    ("layers", "SGD", "block"): "two layers, SGD, block size",
+}
+WORST = 1.5  # largest loss shown, relative to the lowest loss of the same network
+
+
+def best_rates() -> Figure:
+    """Plot losses against the learning rate, for plain generators and, below, for scaled ones."""
+    import learning_rates_study  # which needs PEFT, unlike the other figures
+
+    record = json.loads(learning_rates_study.PATH.read_text("utf-8"))
+    every = learning_rates_study.curves(record)
+    figure = Figure(figsize=(13, 6.5), layout="constrained")
+    axes = figure.subplots(2, len(RATES), sharey=True)
+    for column, (place, title) in zip(axes.T, RATES.items(), strict=True):
+        some = [c for c in every if (c.case.model, c.case.optimiser, c.case.axis) == place]
+        for ax, scaled in zip(column, (False, True), strict=True):
+            against_rate(some, ax, scaled=scaled)
+            ax.get_legend().remove()
+        column[0].set_title(title, fontsize=11)
+        column[0].legend(ncols=3, fontsize=8, loc="upper center", frameon=False)
+        column[0].set_xlabel("")
+    for ax, name in zip(axes[:, 0], ("plain generators", "scaled generators"), strict=True):
+        ax.set_ylabel(f"{name}\nloss / lowest loss")
+    return figure
+
+
+def against_rate(some: Sequence[Any], ax: Axes, *, scaled: bool) -> None:
+    """Plot the loss of each network against its rate, and mark the interpolated minimum."""
+    drawn = {}
+    for c in some:
+        pairs = zip(c.scaled if scaled else c.plain, c.losses, strict=True)
+        low = min(c.losses)
+        drawn[str(c.case.value)] = [(rate, x / low) for rate, x in pairs if x < WORST * low]
+    viz.curves(drawn, x="learning rate", y="", log="x", ax=ax)
+    ax.set_ylim(0.98, WORST + 0.12)  # with space for a legend
+    for line, c in zip(ax.lines, some, strict=True):
+        if c.best is not None:
+            best = (c.case.scaled if scaled else c.case.plain)(c.best)
+            ax.plot([best], [0.99], marker="^", color=line.get_color(), clip_on=False)
+
+
 if __name__ == "__main__":
     mpl.rcParams["svg.hashsalt"] = "structmat"  # the same picture gives the same file
     STATIC.mkdir(exist_ok=True)
     for draw, name in (
         (spreading, "spreading"),
         (fitting, "fit-512"),
+        (best_rates, "learning-rates"),
         (growth, "scaling"),
         (stages, "stages"),
     ):
