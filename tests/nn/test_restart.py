@@ -34,7 +34,9 @@ def test_restarted_layers_equal_new_ones(net, seed):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
 def test_dtype_and_frozen_parameters_are_kept(dtype):
-    q = Orthogonal("butterfly", 8, dtype=dtype, generator_scaling="none").requires_grad_(False)
+    q = Orthogonal("butterfly", 8, dtype=dtype, generator_scaling="none").requires_grad_(
+        requires_grad=False
+    )
     q.restart("block_diagonal(block=4)")
     assert q.unitary == dtype.is_complex
     assert {(g.dtype, g.requires_grad) for g in q.generators} == {(torch.float32, False)}
