@@ -19,7 +19,7 @@ from math import comb
 import structmat as sm
 from structmat.analysis.switch_lists import distinct_pairs
 
-NUMBER = "T67"
+NUMBER = "T64"
 STATUS = "proved"
 
 

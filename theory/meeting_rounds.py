@@ -36,7 +36,7 @@ import structmat as sm
 from structmat.families.pair_covers import least_rounds, pair_cover
 from theory._tools import even_partitions, pairs
 
-NUMBER = "T65"
+NUMBER = "T62"
 STATUS = "proved"
 
 

@@ -4,7 +4,7 @@ Statement. Let b divide d, and let each stage be a partition of d wires into blo
 at random and independent of the others. After m stages, the expected number of pairs of wires that
 have not shared a block is C(d,2)·(1 − ρ)^m with ρ = (b−1)/(d−1). With probability at least 1 − δ,
 all pairs have met after m ≥ (ln C(d,2) + ln 1/δ)/ρ stages. The expectation falls below 1 only after
-ln C(d,2)/(−ln(1 − ρ)) stages, for ρ ≪ 1 about ln C(d,2) ≈ 2·ln d times the bound 1/ρ of T65.
+ln C(d,2)/(−ln(1 − ρ)) stages, for ρ ≪ 1 about ln C(d,2) ≈ 2·ln d times the bound 1/ρ of T62.
 
 Proof. Given the block of one wire, the other is equally likely to have any of the d − 1 other
 places, of which b − 1 are in this block. A pair therefore meets in a stage with probability ρ, and
@@ -25,7 +25,7 @@ import structmat as sm
 from structmat.analysis.switch_lists import distinct_pairs
 from theory._tools import even_partitions, pairs
 
-NUMBER = "T66"
+NUMBER = "T63"
 STATUS = "proved"
 
 
