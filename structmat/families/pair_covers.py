@@ -49,7 +49,7 @@ def pair_cover(width: int, block: int) -> Network:
     References
     ----------
     C. J. Colbourn and J. H. Dinitz, Handbook of Combinatorial Designs, 2007, sections III.3
-    (orthogonal arrays) and VI.50 (the social golfer problem); theory/meeting_rounds.py (T65).
+    (orthogonal arrays) and VI.50 (the social golfer problem); theory/meeting_rounds.py (T62).
 
     Examples
     --------
