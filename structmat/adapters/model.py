@@ -81,7 +81,7 @@ def adapt(
     trainable : str or list of str
         Other modules to train in full, such as ["classifier"]; they are saved with the adapter. All
         modules that share a parameter with one of them must be trained in full as well.
-    generator_scaling : {"step", "none"} or float
+    generator_scaling : {"step", "sgd", "none"} or float
         The factor by which the trained tensors are multiplied; see `Orthogonal`. The default,
         "step", makes one learning rate suit every topology; adapters trained at a rate that was
         found for "none" need "none".

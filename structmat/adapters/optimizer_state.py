@@ -45,7 +45,10 @@ def forget(optimizer: Any, parameters: Iterable[Tensor]) -> None:
 
 
 def replace(optimizer: Any, old: Sequence[nn.Parameter], new: Sequence[nn.Parameter]) -> None:
-    """Put new parameters in the place of old ones in a parameter group, and remove the old state.
+    """Put new parameters in the places of old ones in parameter groups, and remove the old state.
+
+    Each new parameter takes the place of the old one of the same index. If there are more new ones,
+    they follow the last old one.
 
     Parameters
     ----------
@@ -62,13 +65,11 @@ def replace(optimizer: Any, old: Sequence[nn.Parameter], new: Sequence[nn.Parame
     >>> [len(p) for p in optimizer.param_groups[0]["params"]]
     [3, 2]
     """
-    if optimizer is None or list(map(id, old)) == list(map(id, new)):
+    if optimizer is None or not old or list(map(id, old)) == list(map(id, new)):
         return
-    gone = set(map(id, old))
+    heirs = {id(p): list(new[k : k + 1]) for k, p in enumerate(old)}
+    heirs[id(old[-1])] = list(new[len(old) - 1 :])
     for group in plain_optimizer(optimizer).param_groups:
-        places = [k for k, p in enumerate(group["params"]) if id(p) in gone]
-        if places:
-            kept = [p for p in group["params"] if id(p) not in gone]
-            group["params"] = [*kept[: places[0]], *new, *kept[places[0] :]]
+        group["params"] = [q for p in group["params"] for q in heirs.get(id(p), [p])]
     stay = set(map(id, new))
     forget(optimizer, (p for p in old if id(p) not in stay))

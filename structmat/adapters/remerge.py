@@ -14,7 +14,7 @@ from structmat.adapters.checkpoint import read_adapter, save_adapter
 from structmat.adapters.distributed import check_whole, unwrapped
 from structmat.adapters.layouts import Stack
 from structmat.adapters.model import adapters
-from structmat.adapters.optimizer_state import forget, replace, trains
+from structmat.adapters.optimizer_state import forget, plain_optimizer, replace, trains
 from structmat.adapters.recipes import builder, side_by_side
 from structmat.adapters.remerge_files import (
     Networks,
@@ -129,7 +129,18 @@ class Remerge:
         self.model = unwrapped(model)
         self._shared_gradients = self.model is not model  # perhaps wrapped by DDP
         self.moments = moments
-        self.accumulate = bool(accumulate)
+        if not isinstance(accumulate, bool):
+            raise StructmatError(
+                f"accumulate={abbreviated(accumulate)}: accumulate must be True or False"
+            )
+        if optimizer is not None and not isinstance(
+            plain_optimizer(optimizer), torch.optim.Optimizer
+        ):
+            raise StructmatError(
+                f"optimizer={abbreviated(optimizer)}: it must be a torch.optim.Optimizer, such as"
+                " torch.optim.AdamW(parameters)"
+            )
+        self.accumulate = accumulate
         self.optimizer = optimizer
         self.round = self.steps = 0
         self._schedule = checked_schedule(schedule)
@@ -177,7 +188,9 @@ class Remerge:
         ------
         StructmatError
             If a generator contains NaN or infinity, or the next topology does not fit a layer. The
-            model is unchanged.
+            model is unchanged. If a weight contains NaN or infinity, or memory is insufficient,
+            some layers are merged; the model still computes the same function, and the next call
+            merges the others.
         """
         self._begin(self.round + 1)
 
@@ -192,10 +205,10 @@ class Remerge:
                 layer.check_finite([ONLY])
             except StructmatError as error:
                 raise StructmatError(f"{name}: {error}") from None
-        for name, layer in self._layers.items():
+        for name, layer in self._layers.items():  # each is complete before the next one begins
             if layer.scale is not None or any(bool(g.any()) for g in _generators(layer)):
                 self._merge_layer(name, layer)
-        self._restart(networks, self.moments)
+            self._restart(name, networks, self.moments)
         self.round = number
 
     def _merge_layer(self, name: str, layer: AdaptedLayer) -> None:
@@ -204,10 +217,17 @@ class Remerge:
         copy = self.copies.get(name)
         if copy is None or not torch.equal(copy.to(weight), weight):  # another weight was loaded
             copy = weight.to(dtype)
-        merged = layer.merged_weight([ONLY], copy.to(weight.device))
+        try:
+            merged = layer.merged_weight([ONLY], copy.to(weight.device))
+        except StructmatError as error:
+            raise StructmatError(f"{name}: {error}") from None
         if dtype != weight.dtype:
             self.copies[name] = merged
-        weight.copy_(merged)
+        ones = [] if layer.scale is None else [layer.scale]
+        rotations = _generators(layer)
+        new = [merged.to(weight), *map(torch.ones_like, ones), *map(torch.zeros_like, rotations)]
+        # In one call, which an interruption cannot split.
+        torch._foreach_copy_([weight, *ones, *rotations], new)
 
     def _networks(self, number: int) -> Networks:
         """Return the network of each rotation in a round, or none if all stay the same."""
@@ -249,22 +269,22 @@ class Remerge:
                 " new parameters; use topologies with equal numbers and sizes of blocks"
             )
 
-    def _restart(self, networks: Networks, moments: str) -> None:
-        """Reset all rotations to the identity with these networks, and the optimiser state."""
-        for name, layer in self._layers.items():
-            for side, rotation in layer.by_side().items():
-                network = networks.get((name, side))
-                changed = network is not None and network != rotation.network
-                before = list(rotation.generators)
-                rotation.restart(network if changed else None)
-                if moments == "reset" or (moments == "keep" and changed):
-                    forget(self.optimizer, before)
-                replace(self.optimizer, before, list(rotation.generators))
-            if layer.scale is not None:
-                layer.scale.fill_(1)
-                forget(self.optimizer, [layer.scale] if moments == "reset" else [])
-            for parameter in _generators(layer):
-                parameter.grad = None  # it refers to the old coordinates
+    def _restart(self, name: str, networks: Networks, moments: str) -> None:
+        """Reset the rotations of a layer to the identity, with these networks, and their state."""
+        layer = self._layers[name]
+        for side, rotation in layer.by_side().items():
+            network = networks.get((name, side))
+            changed = network is not None and network != rotation.network
+            before = list(rotation.generators)
+            rotation.restart(network if changed else None)
+            if moments == "reset" or (moments == "keep" and changed):
+                forget(self.optimizer, before)
+            replace(self.optimizer, before, list(rotation.generators))
+        if layer.scale is not None:
+            layer.scale.fill_(1)
+            forget(self.optimizer, [layer.scale] if moments == "reset" else [])
+        for parameter in _generators(layer):
+            parameter.grad = None  # it refers to the old coordinates
 
     def check_optimizer(self) -> None:
         """Raise an error if the optimiser does not train the generators.
@@ -324,7 +344,8 @@ class Remerge:
         number, steps, copies = read_remerge(folder)
         saved, tensors = read_adapter(folder)
         networks = saved_networks(folder, saved, self._layers, self._networks(number), number)
-        self._restart(networks, "as loaded")  # a Trainer has loaded the optimiser's state
+        for name in self._layers:
+            self._restart(name, networks, "as loaded")  # a Trainer has loaded the optimiser's state
         targets = trained_tensors(self.model)
         parameters = {name for name, value in targets.items() if isinstance(value, nn.Parameter)}
         if wrong := mismatches(tensors, targets, parameters):

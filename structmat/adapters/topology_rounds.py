@@ -76,6 +76,8 @@ def stage_rounds(
     def at(number: int) -> Callable[[int], Network]:
         def network(width: int) -> Network:
             stages = build(width).stages
+            if not stages:
+                raise StructmatError(f"the topology has no stages at width {width}")
             chosen = [(number * step + k) % len(stages) for k in range(size)]
             return Network(width, [stages[t] for t in chosen])
 

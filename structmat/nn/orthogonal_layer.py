@@ -33,7 +33,8 @@ from structmat.nn.stage_selection import checked_stages
 from structmat.nn.vectors import check_vectors, rotate_parts
 
 PLANS = ("auto", "measure", "reference")
-SCALINGS = ("step", "none")
+SCALINGS = ("step", "sgd", "none")
+_OPTIMISERS = {"step": "adam", "sgd": "sgd"}  # by scaling that depends on the network
 _FEW = 64  # largest number of vectors for which blocks are cached between calls
 
 
@@ -79,11 +80,12 @@ class Orthogonal(nn.Module):
         parameters. With exp blocks, the set of matrices stays the same; with Cayley blocks, it
         keeps its dimension and the same matrices near the identity. If a bank loses generators, the
         remaining ones are stored as one row.
-    generator_scaling : {"step", "none"} or float
+    generator_scaling : {"step", "sgd", "none"} or float
         The factor by which the trained tensors are multiplied. With "step", about the same learning
         rate is best for every topology and parametrization, because the factor compensates for the
-        size of a step of Adam; see `structmat.analysis.generator_scale`. "none" is the factor 1. A
-        positive number is the factor itself, as adapter files store it.
+        size of a step of Adam; see `structmat.analysis.generator_scale`. "sgd" is the factor for
+        gradient descent without adaptive steps. "none" is the factor 1. A positive number is the
+        factor itself, as adapter files store it.
     plan : {"auto", "measure", "reference"}
         The execution plan: "auto" fuses stages as selected by a cost model, identically in every
         process; "measure" times the best candidate plans on this machine, for about the same number
@@ -166,9 +168,10 @@ class Orthogonal(nn.Module):
         self.parametrization = parametrizations.checked_parametrization(parametrization)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
-        step = self._step_scale(network)
-        self._generator_scale = scale_of(checked_scaling(generator_scaling), step)
-        self._has_step_scale = self._generator_scale == step
+        given = checked_scaling(generator_scaling)
+        # A number in a file may be the factor of a rule, which other networks then follow, too.
+        equal = (name for name in _OPTIMISERS if given == self._scale_of(name, network))
+        self._scaling: str | float = next(equal, given)
         self._set_network(network)
         real = real_dtype(dtype)
         self.generators = Generators(
@@ -176,8 +179,10 @@ class Orthogonal(nn.Module):
         )
         self._bare = real, torch.empty(0, device=device).device  # for a layer without generators
 
-    def _step_scale(self, network: Network) -> float:
-        return generator_scale(network, self.parametrization, self._field, reduced=self.reduced)
+    def _scale_of(self, scaling: str | float, network: Network) -> float:
+        return scale_of(
+            scaling, network, self.parametrization, field=self._field, reduced=self.reduced
+        )
 
     def scale_for(self, network: Network) -> float:
         """Return the factor that the trained tensors of another network would have.
@@ -189,7 +194,7 @@ class Orthogonal(nn.Module):
         >>> Orthogonal(sm.butterfly(8)).scale_for(net) == Orthogonal(net).generator_scale
         True
         """
-        return self._step_scale(network) if self._has_step_scale else self._generator_scale
+        return self._scale_of(self._scaling, network)
 
     def _set_network(self, network: Network) -> None:
         """Set the network, and everything that depends on it except the generators."""
@@ -549,8 +554,8 @@ class Orthogonal(nn.Module):
         -------
         Orthogonal
             A layer with the same blocks, which stores all generators even if this layer is
-            `reduced`. Its `generator_scale` is the default for its own network if this layer has
-            the default for its network; otherwise, both have the same.
+            `reduced`. Its `generator_scale` follows the same rule, "step" or "sgd", for its own
+            network if this layer's does for its network; otherwise, both have the same.
 
         Raises
         ------
@@ -627,7 +632,7 @@ class Orthogonal(nn.Module):
             dtype=dtype.to_complex() if self.unitary else dtype,
             device=device,
             dropout=self.dropout,
-            generator_scaling="step" if self._has_step_scale else self._generator_scale,
+            generator_scaling=self._scaling,
             plan=self.plan,
         )
         return made.train(self.training)
@@ -799,7 +804,7 @@ class Orthogonal(nn.Module):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        plain = {"_generator_scale": 1.0, "_has_step_scale": False}  # for older pickles
+        plain = {"_generator_scale": 1.0, "_scaling": "none"}  # for older pickles
         super().__setstate__(plain | state)
         self._plans = cache_for(self.network)
 
@@ -807,7 +812,7 @@ class Orthogonal(nn.Module):
         """Return the text that torch prints between the parentheses."""
         dropout = f", dropout={self.dropout}" if any(self.dropout) else ""
         dropout += ", reduced=True" if self.reduced else ""
-        if not self._has_step_scale:
+        if self._scaling != "step":
             dropout += f", generator_scale={self._generator_scale:.4g}"
         return (
             f"width={self.width}, depth={self.network.depth},"
@@ -903,33 +908,44 @@ def shapes_of(layer: Orthogonal) -> list[tuple[int, ...]]:
 
 
 def checked_scaling(scaling: Any) -> str | float:
-    """Return the scaling of generators: "step", "none", or a factor as a float.
+    """Return the scaling of generators: "step", "sgd", "none", or a factor as a float.
 
     Raises
     ------
     StructmatError
-        If it is neither a known name nor a positive finite number.
+        If it is neither a known name nor a number from 1e-30 to 1e30.
     """
     if isinstance(scaling, str) and scaling in SCALINGS:
         return scaling
     number = isinstance(scaling, int | float | np.number) and not isinstance(scaling, bool)
-    if not number or not 0 < float(scaling) < math.inf:
+    if not number or not 1e-30 <= scaling <= 1e30:  # within the range of float32
         raise StructmatError(
-            f'generator_scaling={abbreviated(scaling)}: it must be "step", "none" or a positive'
-            " factor, such as 0.5"
+            f'generator_scaling={abbreviated(scaling)}: it must be "step", "sgd", "none" or a'
+            " positive factor from 1e-30 to 1e30, such as 0.5"
         )
     return float(scaling)
 
 
-def scale_of(scaling: str | float, step: float) -> float:
-    """Return the factor of the generators for a checked scaling, given the factor for "step".
+def scale_of(
+    scaling: str | float,
+    network: Network,
+    parametrization: str,
+    *,
+    field: str = "real",
+    reduced: bool = False,
+) -> float:
+    """Return the factor of the generators of a network for a checked scaling.
 
     Examples
     --------
-    >>> scale_of("step", 0.5), scale_of("none", 0.5), scale_of(0.3, 0.5)
-    (0.5, 1.0, 0.3)
+    >>> net = Network.of(3, [[[0, 1, 2]], [[0, 1, 2]]])
+    >>> [round(scale_of(s, net, "exp"), 3) for s in ("step", "sgd", "none", 0.3)]
+    [2.973, 5.0, 1.0, 0.3]
     """
-    return scaling if isinstance(scaling, float) else {"step": step, "none": 1.0}[scaling]
+    if scaling not in _OPTIMISERS:
+        return 1.0 if scaling == "none" else float(scaling)
+    optimiser = _OPTIMISERS[str(scaling)]
+    return generator_scale(network, parametrization, field, reduced=reduced, optimiser=optimiser)
 
 
 def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:

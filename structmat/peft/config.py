@@ -71,7 +71,7 @@ class StructmatConfig(PeftConfig):
         The execution plan, as for `structmat.nn.Orthogonal`.
     field : {"receptive", "channels"}
         What to rotate in a convolution, as for `structmat.adapters.adapt`.
-    generator_scaling : {"step", "none"} or float
+    generator_scaling : {"step", "sgd", "none"} or float
         The factor by which the trained tensors are multiplied, as for `structmat.nn.Orthogonal`.
     init_weights : bool
         True starts from the pretrained model. False draws small random rotations, for tests.
@@ -94,9 +94,9 @@ class StructmatConfig(PeftConfig):
         The fingerprint of each network by topology and width, set when layers are adapted. Loading
         fails if a topology no longer yields the same network.
     generator_scales : dict, optional
-        The factor of each network for `generator_scaling="step"`, by fingerprint, set when layers
-        are adapted. A later version of structmat that computes other factors uses these when it
-        loads the adapter.
+        The factor of each network for `generator_scaling="step"` or "sgd", by fingerprint, set when
+        layers are adapted. A later version of structmat that computes other factors uses these when
+        it loads the adapter.
     fingerprints : dict, optional
         A fingerprint of each layer's base weight, set when layers are adapted and when the adapter
         is saved. Loading warns if the model's weights differ.

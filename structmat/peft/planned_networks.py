@@ -12,7 +12,6 @@ from torch import nn
 from structmat.adapters.layouts import Layer, layout_for
 from structmat.adapters.recipes import Recipe, builder, recipes_for
 from structmat.adapters.shared_weights import biases, check_apart, check_norms, names_of_layers
-from structmat.analysis.generator_scale import generator_scale
 from structmat.errors import FileError, SpecError, StructmatError
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import scale_of
@@ -65,10 +64,12 @@ def factor(config: StructmatConfig, net: Network, *, field: str = "real") -> flo
     >>> factor(config, Network.of(2, [[[0, 1]]]))
     0.5
     """
-    if config.generator_scaling != "step":
-        return scale_of(config.generator_scaling, 1.0)
+    made = scale_of(
+        config.generator_scaling, net, config.parametrization, field=field, reduced=config.reduced
+    )
+    if config.generator_scaling not in ("step", "sgd"):  # the factor does not depend on the network
+        return made
     mark = fingerprint(net) + ("" if field == "real" else f" {field}")
-    made = generator_scale(net, config.parametrization, field, reduced=config.reduced)
     return float(config.generator_scales.setdefault(mark, made))
 
 

@@ -37,7 +37,7 @@ def edited(folder, change):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-@pytest.mark.parametrize("scaling", ["step", "none", 0.3])
+@pytest.mark.parametrize("scaling", ["step", "sgd", "none", 0.3])
 def test_a_later_rule_changes_no_saved_adapter(tmp_path, monkeypatch, scaling, dtype):
     side = "both" if dtype == torch.float64 else "inputs"
     one = adapted(dtype, generator_scaling=scaling, side=side)
@@ -129,13 +129,14 @@ def test_invalid_factors_in_files_are_refused(tmp_path, value, message):
     assert unchanged(plain, before)
 
 
-@pytest.mark.parametrize("scaling", ["step", "none", 0.3])
+@pytest.mark.parametrize("scaling", ["step", "sgd", "none", 0.3])
 def test_an_adapter_with_fewer_stages_is_saved_with_its_own_factor(tmp_path, scaling):
     one = adapted(generator_scaling=scaling)
     keep_stages(one, range(1))
     for a in adapters(one).values():
-        step = generator_scale(a.rotation.network)
-        assert a.rotation.generator_scale == {"step": step, "none": 1.0}.get(scaling, scaling)
+        step, sgd = (generator_scale(a.rotation.network, optimiser=o) for o in ("adam", "sgd"))
+        factors = {"step": step, "sgd": sgd, "none": 1.0}
+        assert a.rotation.generator_scale == factors.get(scaling, scaling)
     save_adapter(one, tmp_path)
     other = load_adapter(model(), tmp_path)
     for a, b in zip(adapters(one).values(), adapters(other).values(), strict=True):

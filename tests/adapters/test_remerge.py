@@ -18,6 +18,7 @@ from structmat.adapters import (
     pair_rounds,
     random_rounds,
     save_adapter,
+    stage_rounds,
     unmerge,
 )
 from structmat.errors import FileError, StructmatError, WidthError
@@ -301,6 +302,18 @@ def test_parameters_of_new_shapes_take_the_places_of_the_old_ones():
     assert rates == pytest.approx([0.02 * 0.9**6, 0.01 * 0.9**6])
 
 
+def test_parameters_in_groups_of_their_own_stay_in_one_group():
+    """Otherwise, an optimiser would change them several times in each step."""
+    topologies = ["random(block=4, depth=2, rng=1)", "block_diagonal(block=2)"]
+    model = adapted(topologies[0], side="inputs")
+    optimizer = torch.optim.Adam([{"params": [p]} for p in trained(model)])
+    remerge = Remerge(model, topologies, every=1, optimizer=optimizer)
+    for _ in range(3):
+        train(model, optimizer, 1, remerge)
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        assert sorted(map(id, held)) == sorted(map(id, generators(model)))
+
+
 def test_planned_rounds_train_better_than_a_fixed_partition():
     losses = {}
     for name, schedule in (("fixed", None), ("planned", pair_rounds(4))):
@@ -411,6 +424,12 @@ def test_directories_that_do_not_fit_are_refused(tmp_path):
             r"round 0, 0: monarch.*the radices' product 25",
         ),
         ({"schedule": lambda number: number}, "round 0: topology=0: it must be a spec"),
+        ({"optimizer": "adam"}, "optimizer='adam': it must be a torch.optim.Optimizer"),
+        ({"accumulate": "yes"}, "accumulate='yes': accumulate must be True or False"),
+        (
+            {"schedule": stage_rounds(lambda width: sm.Network.of(width, []))},
+            "round 0, 0: the topology has no stages at width 12",
+        ),
     ],
 )
 def test_invalid_arguments_are_refused(options, message):
@@ -430,6 +449,42 @@ def test_topologies_of_later_rounds_are_checked_before_anything_changes():
         remerge.merge()
     assert torch.equal(model(X), before)
     assert remerge.round == 0
+
+
+@pytest.mark.parametrize("broken", ["0", "2"])
+@pytest.mark.parametrize("scale", [False, True])
+def test_an_interrupted_merge_does_not_change_the_function(monkeypatch, broken, scale):
+    model = adapted(scale=scale)
+    remerge = Remerge(model, random_rounds(4))
+    randomised(model, 0)
+    before = model(X)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt("by the user")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(adapters(model)[broken], "merged_weight", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="by the user"):
+            remerge.merge()
+    assert remerge.round == 0
+    torch.testing.assert_close(model(X), before, rtol=0, atol=1e-12)
+    remerge.merge()
+    assert remerge.round == 1
+    assert not any(g.any() for g in generators(model))
+    torch.testing.assert_close(model(X), before, rtol=0, atol=1e-12)
+
+
+def test_a_damaged_weight_does_not_leave_a_layer_rotated_twice():
+    model = adapted()
+    remerge = Remerge(model, random_rounds(4))
+    randomised(model, 0)
+    first = adapters(model)["0"].effective(["default"])
+    adapters(model)["2"].base_layer.weight.data[0, 0] = torch.nan
+    with pytest.raises(StructmatError, match="2: NaNs detected"):
+        remerge.merge()
+    torch.testing.assert_close(
+        adapters(model)["0"].effective(["default"]), first, rtol=0, atol=1e-12
+    )
 
 
 def test_models_that_cannot_be_merged_are_refused():

@@ -144,9 +144,16 @@ def test_a_layer_from_a_rotation_has_its_values_for_every_scaling(data, net, kin
     rotation = sm.Rotation(net, data.draw(blocks_for(net, dtype)))
     values = [np.linalg.eigvals(b) for b in rotation.blocks]
     assume(kind == "exp" or all(bool((abs(v + 1) > 1e-2).all()) for v in values))
-    for scaling in ("step", "none", 0.25):
+    for scaling in ("step", "sgd", "none", 0.25):
         q = Orthogonal.from_rotation(rotation, kind, generator_scaling=scaling)
         close(q.matrix(), torch.tensor(rotation.matrix(), dtype=q.matrix().dtype))
+
+
+@pytest.mark.parametrize("kind", sorted(PARAMETRIZATIONS))
+def test_a_bank_of_single_wires_has_an_empty_gradient(kind):
+    q = Orthogonal(sm.Network.of(2, [[[0], [1]]]), parametrization=kind)
+    q(torch.ones(2)).sum().backward()
+    assert q.generators[0].grad.shape == (2, 0)
 
 
 def test_a_loaded_state_has_the_same_values_or_is_refused():
@@ -175,7 +182,7 @@ def test_a_loaded_state_has_the_same_values_or_is_refused():
 def test_a_layer_pickled_before_there_were_factors_is_plain():
     q = layer(sm.butterfly(8), 0)
     state = q.__getstate__()
-    del state["_generator_scale"], state["_has_step_scale"]
+    del state["_generator_scale"], state["_scaling"]
     old = Orthogonal.__new__(Orthogonal)
     old.__setstate__(state)
     assert old.generator_scale == 1
@@ -239,7 +246,7 @@ def test_exported_traced_and_compiled_layers_scale_the_generators():
     close(ours, theirs)
 
 
-@pytest.mark.parametrize("scaling", ["none", "step", 0.125])
+@pytest.mark.parametrize("scaling", ["none", "step", "sgd", 0.125])
 def test_parametrized_weights_are_the_same_for_every_scaling(scaling):
     def made(scaling):
         torch.manual_seed(0)
@@ -257,6 +264,25 @@ def test_parametrized_weights_are_the_same_for_every_scaling(scaling):
     close(one.weight, other.weight)
 
 
+@settings(max_examples=20)
+@given(networks(max_width=6, max_depth=3, screens=True), kinds, dtypes, st.booleans(), st.data())
+def test_derived_layers_follow_the_rule_for_sgd(net, kind, dtype, reduced, data):
+    options = {"parametrization": kind, "dtype": dtype}
+    q = Orthogonal(net, reduced=reduced, generator_scaling="sgd", **options)
+    rule = {"field": q._field, "optimiser": "sgd"}
+    assert q.generator_scale == generator_scale(net, kind, reduced=reduced, **rule)
+    kept = data.draw(st.lists(st.sampled_from(range(net.depth)), unique=True)) if net.depth else []
+    few = q.keep(kept)
+    assert few.generator_scale == generator_scale(few.network, kind, **rule)
+    again = Orthogonal(net, generator_scaling=few.scale_for(net), **options)  # as from a file
+    assert again.keep(kept).generator_scale in {
+        few.generator_scale,
+        generator_scale(few.network, kind, few._field),  # if the factors for net are the same
+    }
+    for copied in (copy.deepcopy(q), pickle.loads(pickle.dumps(q))):  # noqa: S301 (our own bytes)
+        assert copied.keep(kept).generator_scale == few.generator_scale
+
+
 def test_the_repr_shows_factors_other_than_the_default():
     net = sm.butterfly(8)
     step = generator_scale(net, "cayley")
@@ -265,9 +291,11 @@ def test_the_repr_shows_factors_other_than_the_default():
     assert "generator_scale=0.25" in repr(Orthogonal(net, generator_scaling=0.25))
 
 
-@pytest.mark.parametrize("bad", ["adam", 0, -1.0, float("nan"), float("inf"), True, None, [1.0]])
+@pytest.mark.parametrize(
+    "bad", ["adam", 0, -1.0, float("nan"), float("inf"), 10**400, 1e-31, True, None, [1.0]]
+)
 def test_invalid_scalings_are_refused(bad):
-    with pytest.raises(StructmatError, match='it must be "step", "none" or a positive factor'):
+    with pytest.raises(StructmatError, match='it must be "step", "sgd", "none" or a positive'):
         Orthogonal(sm.butterfly(8), generator_scaling=bad)
 
 

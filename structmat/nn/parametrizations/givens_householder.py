@@ -34,6 +34,8 @@ def givens(generators: Tensor, radix: int) -> Tensor:
             [-1.,  0.,  0.],
             [ 0.,  0.,  1.]])
     """
+    if radix == 1 and not is_unitary(generators, radix):
+        return cayley(generators, radix)  # the same block, whose graph contains the generators
     return compiled_blocks.computed("givens", generators, radix, _givens, largest=_LARGEST_ANGLE)
 
 
