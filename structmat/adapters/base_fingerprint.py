@@ -89,7 +89,9 @@ class Fingerprint:
             precision = str(data["precision"])
             if len(numbers) != PROJECTIONS + 1 or precision not in _ROUNDOFF or min(shape) < 1:
                 raise ValueError(precision)
-        except (KeyError, TypeError, ValueError) as error:
+            if not np.isfinite(numbers).all() or numbers[0] < 0:
+                raise ValueError("numbers that are not finite, or a negative norm")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(
                 f"the fingerprint of a base weight is invalid ({abbreviated(error)}); save the"
                 " adapter again"

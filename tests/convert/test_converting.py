@@ -341,7 +341,14 @@ def saved(folder, **options):
         ),
         ({"to": "lora"}, StructmatError, "lora needs a rank"),
         ({"to": "peft-oft", "rank": 2}, StructmatError, "and no other format takes one"),
+        ({"to": ["lora"]}, StructmatError, "no such format"),
         ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer ≥ 1"),
+        ({"to": "lora", "rank": 10**12}, StructmatError, "it must be at most 65536"),
+        (
+            {"to": "lora", "rank": 2, "prefix": "unet.", "model": linears()},
+            StructmatError,
+            "not end with a dot",
+        ),
         ({"to": "lora", "rank": 2}, StructmatError, "needs the weights; give the pretrained"),
         ({"to": "merged"}, StructmatError, "needs the weights; give the pretrained"),
         (
@@ -352,7 +359,7 @@ def saved(folder, **options):
         (
             {"to": "gsoft", "prefix": "unet"},
             StructmatError,
-            "prefix='unet': it must be text, and only lora",
+            "prefix='unet': it must be text that does not end with a dot, and only lora",
         ),
         ({"to": "lycoris"}, FileError, r"one file; its name must end in \.safetensors"),
         ({"to": "structmat"}, FileError, "already in structmat's format"),
@@ -550,7 +557,7 @@ def test_an_adapter_with_nans_is_refused(tmp_path):
     files.save_file(
         {"0.boft_R": x, "0.boft_s": torch.ones(3, 1)}, folder / "adapter_model.safetensors"
     )
-    with pytest.raises(FileError, match="0: a block contains NaN or infinity"):
+    with pytest.raises(FileError, match=r"0\.boft_R contains NaN or infinity"):
         convert(folder, tmp_path / "out")
 
 
