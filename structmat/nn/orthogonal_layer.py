@@ -80,10 +80,11 @@ class Orthogonal(nn.Module):
         keeps its dimension and the same matrices near the identity. If a bank loses generators, the
         remaining ones are stored as one row.
     generator_scaling : {"step", "none"} or float
-        The factor by which the trained tensors are multiplied. With "step", about the same learning
-        rate is best for every topology and parametrization, because the factor compensates for the
-        size of a step of Adam; see `structmat.analysis.generator_scale`. "none" is the factor 1. A
-        positive number is the factor itself, as adapter files store it.
+        How to determine `generator_scale`, the factor by which the trained tensors are multiplied.
+        "step" scales the generators such that a step of Adam has a similar effect for every
+        topology and parametrization, so about the same learning rate is best for all of them; see
+        `structmat.analysis.generator_scale`. "none" is the factor 1. A positive number is the
+        factor itself, as adapter files store it.
     plan : {"auto", "measure", "reference"}
         The execution plan: "auto" fuses stages as selected by a cost model, identically in every
         process; "measure" times the best candidate plans on this machine, for about the same number
@@ -511,7 +512,7 @@ class Orthogonal(nn.Module):
         Orthogonal
             A layer with parametrization "cayley" if this layer has it, and "exp" otherwise. It
             stores all generators, even if this layer is `reduced`, because powers need them. Its
-            `generator_scale` is chosen as by `keep`.
+            `generator_scale` is determined as by `keep`.
 
         Raises
         ------
@@ -549,8 +550,8 @@ class Orthogonal(nn.Module):
         -------
         Orthogonal
             A layer with the same blocks, which stores all generators even if this layer is
-            `reduced`. Its `generator_scale` is the default for its own network if this layer has
-            the default for its network; otherwise, both have the same.
+            `reduced`. If this layer has the default `generator_scale` of its network, so does the
+            new layer; otherwise, both have the same factor.
 
         Raises
         ------
@@ -580,8 +581,8 @@ class Orthogonal(nn.Module):
     def restart(self, topology: Any = None) -> None:
         """Set all blocks to the identity, and optionally the network to another one, in place.
 
-        Parameters keep their identity where the shape of a bank's generators stays the same, so
-        that optimisers continue to train them; other banks get new parameters.
+        Where the shape of a bank's generators stays the same, so does the parameter object, and
+        optimisers continue to train it; other banks get new parameters.
 
         Parameters
         ----------
@@ -591,8 +592,7 @@ class Orthogonal(nn.Module):
         Raises
         ------
         WidthError, SpecError, GraphError, FileError
-            If the topology has no network of this width, or does not resolve to one. The layer is
-            unchanged.
+            If the topology does not resolve to a network of this width. The layer is unchanged.
 
         Examples
         --------
