@@ -206,6 +206,6 @@ def test_tied_weights_have_the_fingerprint_of_the_shared_tensor(tmp_path):
     assert len(adapters(one)) == 2
 
 
-def test_inverting_an_adapter_brings_only_merged_weights_nearer():
+def test_inverting_an_adapter_brings_only_merged_weights_nearer_to_the_original():
     assert is_contained(0.3, 0.01)
     assert not is_contained(1.4, 1.39)

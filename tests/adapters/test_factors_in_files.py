@@ -72,7 +72,7 @@ def test_the_weight_equals_that_of_scaled_plain_generators():
     )
 
 
-def test_files_without_factors_are_plain(tmp_path):
+def test_files_without_factors_are_loaded_with_the_factor_one(tmp_path):
     """As written before there were factors: the weights are the same, and so is training."""
     net = load_adapter(old_adapters.model(), old_adapters.write(tmp_path / "old"))
     assert net[0].rotation.generator_scale == 1

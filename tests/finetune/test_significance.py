@@ -98,7 +98,7 @@ def test_intervals_and_tests_have_their_nominal_rates_of_error(seeds, texts):
     assert np.mean(rejected) <= LEVEL + 0.03
 
 
-def test_a_true_difference_is_found():
+def test_a_true_difference_is_significant():
     rng = np.random.default_rng(0)
     found = [
         paired(*reversed(simulated(rng, seeds=3, texts=300, difference=1.0)), range(300))

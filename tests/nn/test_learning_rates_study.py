@@ -57,7 +57,7 @@ def test_the_record_contains_exactly_the_runs(record):
     )
 
 
-def test_best_rates_lie_within_factors_as_the_page_says(record):
+def test_the_ratios_of_best_rates_are_those_on_the_page(record):
     """Without a factor, best rates differ far more."""
     every = study.curves(record)
     plain, *_, geometric, _ = study.RULES.values()

@@ -63,7 +63,7 @@ def test_a_later_rule_changes_no_saved_adapter(tmp_path, monkeypatch, scaling, d
     assert one == two
 
 
-def test_files_of_the_first_schema_are_plain(tmp_path):
+def test_files_of_the_first_schema_are_loaded_with_the_factor_one(tmp_path):
     """As saved before there were factors: the weights are the same, and so is training."""
     folder = old_adapters.write_peft(tmp_path / "old")
     model = peft.PeftModel.from_pretrained(old_adapters.model(), folder, is_trainable=True)
