@@ -1,4 +1,4 @@
-"""Conversion reads files with any factors of generators and writes those of the default."""
+"""Conversion reads files with any factors of generators and writes the default factors."""
 
 import json
 
