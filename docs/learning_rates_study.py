@@ -57,17 +57,17 @@ class Case:
 
     @property
     def rotation(self) -> float:
-        """The rotation for each unit of change of the generators; 1 for LoRA."""
+        """The angle in radians for each unit of change of the generators; 1 for LoRA."""
         return 1.0 if self.topology == LORA else step_rotation(self.network, self.parametrization)
 
     @property
     def network(self) -> sm.Network:
-        """The network before inputs of this width."""
+        """The network that rotates inputs of this width."""
         return sm.network(self.topology, self.width)
 
     @property
     def power(self) -> int:
-        """The power of a factor of the generators by which it changes the steps: Adam's by s."""
+        """The power p such that a factor s of the generators multiplies the steps by s^p."""
         return 2 if self.optimiser == "SGD" else 1
 
     def plain(self, rate: float) -> float:
@@ -88,9 +88,10 @@ class Case:
 class Sizes:
     """The size of the study.
 
-    The rates are those for generators with the factor 1 / `step_rotation`; training with another
-    factor s is the same at another rate, since it changes the steps of Adam by s and those of SGD
-    by s². They are recorded in this form, which does not depend on the factor that is the default.
+    The rates are those for generators with the factor 1 / `step_rotation`. Training with another
+    factor s is equivalent at another rate, since the factor multiplies the steps of Adam by s and
+    those of SGD by s². Rates are recorded in this form because it does not depend on the default
+    factor.
     """
 
     adam: tuple[float, ...] = tuple(0.8 / 2**k for k in reversed(range(9)))
@@ -128,7 +129,7 @@ QUICK = Sizes(
 
 
 def cases(model: str, optimiser: str) -> Iterator[Case]:
-    """Yield the networks to train in a model: several blocks, depths, widths, parametrizations."""
+    """Yield the networks to train in a model: block sizes, depths, widths and parametrizations."""
     width = {"layers": 384, "digits": digits_study.WIDTH, "language": 128}[model]
     blocks = (4, 16, 64) if model == "language" else BLOCKS
     depths = {"layers": DEPTHS, "digits": (1, 2, 4, 6), "language": ()}[model]
@@ -168,8 +169,8 @@ class Start(NamedTuple):
 def layers(width: int, seed: int, sizes: Sizes) -> Start:
     """Return two frozen layers, and a teacher whose weights differ by 30 %.
 
-    The variances of the inputs, in a random basis, are proportional to 1/k; the outputs are ten
-    classes. The loss is the mean Kullback–Leibler divergence from the teacher's probabilities.
+    In a random basis, the variance of the k-th coordinate of the inputs is proportional to 1/k; the
+    outputs are ten classes. The loss is the mean Kullback–Leibler divergence from the teacher's probabilities.
     """
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(width, width, bias=False), nn.GELU())
@@ -334,7 +335,7 @@ def _key(row: studies.Row) -> tuple[Any, ...]:
 
 
 class Curve(NamedTuple):
-    """The losses of a network at each rate, and the best rate in both parametrisations."""
+    """The losses of a network at each rate, for scaled and plain generators, and the best rate."""
 
     case: Case
     scaled: tuple[float, ...]  # rates
@@ -344,9 +345,9 @@ class Curve(NamedTuple):
 
 
 def optimum(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """Return the minimum of the parabola of log loss in log rate through the three lowest points.
+    """Return the minimum of a parabola through the lowest point and its two neighbours.
 
-    The points are the lowest one and its neighbours; None if it is the first or the last.
+    Both axes are logarithmic. The result is None if the lowest point is the first or the last.
 
     Examples
     --------

@@ -6,11 +6,11 @@ merged into the weights every few steps. The program saves each run and resumes 
 interrupted. `--quick` takes seconds and checks that everything works; `--figure` only draws the
 figure from the record; `--times` measures the time of a step of all methods in turn.
 
-The record contains `runs`, one for each method, rate and seed: `curve`, the training loss, averaged
-over every tenth of the steps at which it is listed (`every`), `valid`, pairs of a step and the loss
-on held-out files, and `final`, the last of these losses. Losses are in nats per token. Seeds from
-100 on are used to select the rates (`selected_rates`), the others for the comparison. `times` has
-the seconds of a training step in each round of `--times`, including the merges.
+The record contains `runs`, one for each method, rate and seed, with `curve`, the means of the
+training loss over every ten steps; `valid`, pairs of a step and the loss on held-out files; and
+`final`, the last of these losses. Losses are in nats per token. Seeds from 100 on are used to
+select the rates (`selected_rates`), the others for the comparison. `times` contains the seconds of
+a training step in each round of `--times`, including the merges.
 """
 
 import argparse
@@ -61,8 +61,8 @@ WHOLE = ["embed_tokens", "lm_head", "norm", "input_layernorm", "post_attention_l
 class Rotations:
     """Rotation of the inputs and outputs of each linear layer by blocks of b wires.
 
-    The topology of each round is a stage of a schedule: "fixed" (the first of the random ones),
-    "random", "planned" so that all pairs of wires meet soonest, or "butterfly". With `every` = 0,
+    The topology of each round is determined by a schedule: "fixed" (the first of the random ones),
+    "random", "planned" (all pairs of wires meet in few rounds), or "butterfly". With `every` = 0,
     the rotations are never merged.
     """
 
@@ -113,9 +113,10 @@ METHODS: dict[str, Rotations | Weights] = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """The size of the study. The rates of AdamW are per weight, those of rotations in radians.
+    """The size of the study.
 
-    All methods share the model, the batches, the schedule of the rate and the number of rates.
+    All methods share the model, the batches, the schedule of the rate and the number of rates. The
+    rates of rotations are angles in radians.
     """
 
     width: int = 64
@@ -363,7 +364,7 @@ def timed(record: dict[str, Any], sizes: Sizes, rounds: int = 3) -> None:
 
 
 def finals(record: Mapping[str, Any], name: str) -> list[float]:
-    """Return the final losses of a method by seed, for the seeds of which all runs are done."""
+    """Return the final losses of a method by seed, for the seeds with runs of all methods."""
     by_seed: dict[int, dict[str, float]] = {}
     for r in record["runs"]:
         if r["seed"] < TUNING:

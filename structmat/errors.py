@@ -273,7 +273,7 @@ def check_format(data: Any, *, what: str, form: str, version: int, writer: str) 
     Raises
     ------
     FileError
-        If the format differs from the expected one, or the version is newer or no version.
+        If the format differs from the expected one, or the version is newer or invalid.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Files that structmat wrote before there were factors of generators, and what they contain.
+"""Files that structmat wrote before there were factors of generators, and their contents.
 
 They were written for `model()` with the topology "butterfly" and exponential blocks. The
 generators of bank k are (-1, 0) / 4(k + 1).

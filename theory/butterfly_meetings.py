@@ -1,4 +1,4 @@
-"""Wires meet in the block butterfly exactly if their half-blocks are equal or differ in one bit.
+"""Wires meet in the block butterfly if and only if their half-blocks differ in at most one bit.
 
 Statement. Let d = b·2^k with b even. Over all k + 1 stages of the block butterfly, d(b−2)/4 +
 (k+1)·d·b/4 of the d(d−1)/2 pairs of wires share a switch in some stage. For k ≥ 1, some pairs never

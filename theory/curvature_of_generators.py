@@ -1,4 +1,4 @@
-"""Inputs in one direction make the curvature in the generators grow as n; white inputs do not.
+"""The curvature in the generators grows as n₁ for inputs in one direction, but not for white ones.
 
 Statement. Let L be the loss ½·E‖R x − x‖² of a straight network on d wires, and κ the derivative of
 its blocks as in T60. Let k be the number of switches that contain a given pair of wires, n₁ the

@@ -1,4 +1,4 @@
-"""Blocks of b let all d wires meet in ⌈(d−1)/(b−1)⌉ stages if both are powers of one prime.
+"""All pairs of wires can meet in ⌈(d−1)/(b−1)⌉ stages if d and b are powers of one prime.
 
 Statement. If every two of d wires share a switch in some stage of a straight network with switches
 of at most b wires, the network has at least ⌈(d−1)/(b−1)⌉ stages. If d ≥ b are powers of one prime,

@@ -1,4 +1,4 @@
-"""On average, C(d,2)·(1 − (b−1)/(d−1))^m pairs have not met after m stages of random blocks of b.
+"""After m stages of random blocks of b, C(d,2)·(1 − (b−1)/(d−1))^m pairs have not met on average.
 
 Statement. Let b divide d, and let each stage be a partition of d wires into blocks of b, uniformly
 at random and independent of the others. After m stages, the expected number of pairs of wires that

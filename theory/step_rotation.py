@@ -1,4 +1,4 @@
-"""From the identity, steps of η in every generator rotate by κ·√n·η, n = (2/d)·Σ k² over pairs.
+"""From the identity, steps of η in each generator rotate by κ·√n·η with n = (2/d)·Σ k² over pairs.
 
 Statement. Let all blocks of a network on d wires begin as the identity, so that R = P, a
 permutation, and let κ be the derivative of a block at the identity: dB = κ·dQ. It is 2 for Cayley

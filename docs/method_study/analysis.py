@@ -1,9 +1,9 @@
 """Compare methods with a baseline: tests, intervals, equivalence, ranks, and means across tasks.
 
-Two analyses give the same estimates, on complete data, but different standard errors. The primary
+On complete data, two analyses yield the same estimates, but different standard errors. The primary
 one models the paired differences of each method from the baseline (`differences.estimated`), which
 allows every method a variance of its own, and corrects for the number of comparisons by Holm's
-procedure and by Bonferroni's intervals. These hold for any dependence between the comparisons.
+procedure and by Bonferroni's intervals. These are valid for any dependence between the comparisons.
 The second is a mixed model of all methods at once (`mixed_model`) with a common variance, from
 which Dunnett's simultaneous intervals follow. They are narrower because all methods contribute to
 the variance, but wrong if the methods differ in theirs. The bootstrap checks both.
@@ -67,7 +67,7 @@ class Comparison(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Return the conclusion at the level of 5 %, the same words for losses and accuracies.
+        """Return the conclusion at the 5 % level, in the same words for losses and accuracies.
 
         Examples
         --------
@@ -119,7 +119,7 @@ def compared(outcomes: Mapping[str, Array], baseline: str, margin: float) -> lis
 
 
 def family(names: Sequence[str], estimates: Sequence[Estimate], margin: float) -> list[Comparison]:
-    """Return comparisons whose tests and intervals hold together, as one family.
+    """Return comparisons whose tests and intervals are simultaneously valid, as one family.
 
     Examples
     --------
@@ -308,7 +308,7 @@ def ranks(
 
 
 def mean_of_tasks(estimates: Sequence[Estimate]) -> Estimate:
-    """Return the mean of independent estimates: the difference averaged over these very tasks.
+    """Return the mean of independent estimates, the difference averaged over the given tasks.
 
     The degrees of freedom are Satterthwaite's.
 

@@ -83,7 +83,7 @@ def candidates(parameters: Outcomes, time: Outcomes) -> list[Candidate]:
 
 
 def decided(found: list[Candidate]) -> str:
-    """Return the default after the study: of those that qualify, the candidate with the least mean.
+    """Return the default after the study: the candidate with the lowest mean of those that qualify.
 
     Examples
     --------

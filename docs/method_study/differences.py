@@ -6,7 +6,7 @@ and the same texts, the difference of their outcomes on text i under seed s is m
     d_si = δ + a_s + c_i + e_si,
 
 with independent normal effects: a of the seed (initialisation, order and selection of the training
-texts), c of the text, and the rest e. This is the mixed model of Bates and others for crossed
+texts), c of the text, and the residual e. This is the mixed model of Bates and others for crossed
 random effects; on complete data its estimates have the closed form of a two-way analysis of
 variance, so nothing has to be iterated. With one number a run, it is the paired t test.
 """
@@ -21,10 +21,10 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Components(NamedTuple):
-    """Variances of a paired difference: between seeds, between texts, and of the rest.
+    """Variances of a paired difference: between seeds, between texts, and of the residual.
 
-    The total of seed and rest is in `seed` if there is one number a run, since the texts are then
-    not distinguished.
+    If there is one number a run, texts are not distinguished, and `seed` includes the residual
+    variance.
     """
 
     seed: float

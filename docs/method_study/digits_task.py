@@ -22,8 +22,8 @@ from docs.method_study.tasks import Part, Task
 
 WIDTH, LAYERS, HEADS = 64, 2, 4
 OLD, NEW = range(5), range(5, 10)
-OLD_TESTED, TESTED = 300, 400  # images that measure forgetting, and those of the test
-EACH = 40  # images of a new digit to train on, and as many to validate on
+OLD_TESTED, TESTED = 300, 400  # images that measure forgetting, and images of the test
+EACH = 40  # training images of each new digit; there are as many validation images
 PRETRAINING = 600  # steps
 
 Images = tuple[Tensor, Tensor]

@@ -1,4 +1,4 @@
-"""Error messages of installed packages, with the types of exception that they are raised with.
+"""Error messages of installed packages, and the types of the exceptions that contain them.
 
 The sources are searched rather than imported or parsed. The labels are four built-in exceptions;
 each package supplies equally many messages of every label, so recognising the package does not help
@@ -93,7 +93,7 @@ def raised(source: str) -> Iterator[tuple[str, str]]:
 
 
 def matched(found: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, list[str]]:
-    """Return distinct messages by label, of each package the same number for every label.
+    """Return distinct messages by label, with equally many messages per label from each package.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The methods of the study, with as equal numbers of parameters as they allow.
+"""The methods of the study, with nearly equal numbers of parameters where they allow it.
 
 A method has one value for each group of layers: attention (square), up (from the width of the
 model to that of the perceptron) and down (back). With these values the adapters of the whole model
@@ -48,7 +48,7 @@ class Method:
         return dict(zip(GROUPS, self.values[task.name], strict=True))
 
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
-        """Return the model with adapters, of which, and of the head, all parameters are trained."""
+        """Return the model with adapters; their parameters and those of the head are trained."""
         with quiet():
             adapted = _PREPARE[self.kind](self, model, task)
         for name, parameter in adapted.named_parameters():

@@ -1,4 +1,4 @@
-"""The numbers of the preregistered plan; docs/method-study.md says what they are for.
+"""The numbers of the preregistered plan, which docs/method-study.md explains.
 
 They were fixed before the study ran, from the pilot (`docs.method_study.sample_size`).
 """
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 BASELINE = "LoRA"
 FROZEN = "head only"  # the pretrained model without an adapter
-DEFAULT = "mixing network"  # what `structmat.choose` recommends when the plan is made
+DEFAULT = "mixing network"  # the recommendation of `structmat.choose` when the plan was made
 METHODS = (
     BASELINE,
     "rsLoRA",
@@ -36,12 +36,12 @@ POINTS = 2.0  # percentage points of accuracy: the difference that matters
 
 
 class Planned(NamedTuple):
-    """What is planned for a task.
+    """The plan for a task.
 
-    `outcomes` is the number of classes, or of tokens in the vocabulary; `texts` what the test items
-    are called, `accuracy` whether two points of accuracy mean the same as in a classification;
-    `seeds` the number of seeds, 0, 1, …; `margin` the loss that corresponds to two points; `absent`
-    the methods that the task does not have.
+    `outcomes` is the number of classes, or of tokens in the vocabulary; `texts` is the name of the
+    test items; `accuracy` states whether two points of accuracy mean the same as in a
+    classification; `seeds` is the number of seeds, 0, 1, …; `margin` is the loss that corresponds
+    to two points; and `absent` contains the methods that the task does not have.
     """
 
     title: str

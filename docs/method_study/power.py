@@ -94,7 +94,7 @@ def equivalence_power(
 def seeds_needed(
     difference: float, at: Callable[[int], Estimate], *, comparisons: int, target: float = POWER
 ) -> int | None:
-    """Return the least number of seeds for both aims, or None if 1,000 are not enough.
+    """Return the smallest number of seeds for both aims, or None if 1,000 are not enough.
 
     The aims are to detect `difference`, and to show that equal methods are equivalent up to it,
     both at the Bonferroni level: the first step of Holm's procedure, hence the worst case. `at`
@@ -125,7 +125,7 @@ def seeds_needed(
 
 
 def detectable(estimate: Estimate, level: float = LEVEL, *, target: float = POWER) -> float:
-    """Return the least difference that is significant with the target power.
+    """Return the smallest difference that is significant with the target power.
 
     Examples
     --------

@@ -28,7 +28,7 @@ SECONDARY = {  # title → field, factor
     "accuracy, points": ("test_accuracy", 100),
     "calibration error, points": ("test_ece", 100),
     "Brier score": ("test_brier", 1),
-    "forgotten, nats": ("forgotten", 1),
+    "forgetting, nats": ("forgotten", 1),
 }
 
 
@@ -68,7 +68,7 @@ def reportable(runs: Sequence[Run]) -> bool:
 
 
 def losses(runs: Sequence[Run], task: str, budget: str = "parameters") -> dict[str, Array]:
-    """Return the test losses of each adapter: (seeds, texts), or (seeds,) if only means exist."""
+    """Return the test losses of each adapter, (seeds, texts), or (seeds,) if only means exist."""
     own = studied(runs, task, budget)
     key = "items" if all(run.get("items") for run in own) else "test_loss"
     return outcomes_of(own, key, [name for name in TASKS[task].methods if name != FROZEN])
@@ -282,7 +282,7 @@ CHANGES = {
     "effective rank": lambda change: change["effective_rank"],
     "singular values": lambda change: change["singular_values"],
     "energy": lambda change: abs(change["energy"] / change["energy_before"] - 1),
-    "in the first inputs": lambda change: change["top_inputs"],
+    "in leading directions": lambda change: change["top_inputs"],
 }
 
 

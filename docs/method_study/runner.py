@@ -319,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = _plan(options)
     name = "method-study-pilot.jsonl" if options.pilot else "method-study.jsonl"
     if options.output is None and options.quick:
-        raise SystemExit("--quick needs --output, since its results are of no interest")
+        raise SystemExit("--quick needs --output, because its results are not part of the study")
     path = (options.output or RESULTS / name).resolve()
     make_directory(path.parent)
     torch.set_num_threads(1)

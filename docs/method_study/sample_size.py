@@ -74,7 +74,7 @@ def cautious(parts: Components, df: float, texts: float = math.inf) -> Component
 
 
 class Scale(NamedTuple):
-    """What adaptation gains in a task: losses and accuracies without it and by the best method.
+    """The gain from adaptation in a task: losses and accuracies without it and by the best method.
 
     The best method of the pilot is the one with the lowest loss.
     """
@@ -185,7 +185,7 @@ def pilots(runs: Sequence[Run]) -> dict[str, Pilot]:
 
 
 class Shortened(NamedTuple):
-    """What the pilot shows after some of its steps."""
+    """The results of the pilot after some of its steps."""
 
     steps: int
     gain: float
@@ -250,11 +250,11 @@ def scale_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
             ]
         )
     head = ["task", f"loss, {FROZEN}", "loss, best", f"accuracy, {FROZEN}, %", "accuracy, best, %"]
-    return markdown([*head, "2 points of the gain", "margin"], rows)
+    return markdown([*head, "2 points relative to the gain", "margin"], rows)
 
 
 def variance_table(found: Mapping[str, Pilot]) -> str:
-    """Return the standard deviations of paired differences between seeds, texts and the rest."""
+    """Return the standard deviations of paired differences: seeds, texts and the residual."""
     rows = []
     for task, pilot in found.items():
         parts, df = pilot.parts()
@@ -264,15 +264,15 @@ def variance_table(found: Mapping[str, Pilot]) -> str:
         cells = [f"{value:.4f}" for value in (between[0], upper, *between[1:])]
         rows.append([TASKS[task].title, str(len(pilot.outcomes[BASELINE])), texts, *cells])
     head = ["task", "seeds", "texts", "SD between seeds", "its upper limit", "SD between texts"]
-    return markdown([*head, "SD of the rest"], rows)
+    return markdown([*head, "residual SD"], rows)
 
 
 def seeds_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
     """Return the seeds needed, and the power and the detectable difference at some numbers.
 
-    Test items are either the same in every repetition of the study, which its conclusions are then
-    limited to, or a sample, of this size or of four times this size. The last row is for means over
-    the tasks, with samples of this size.
+    Either the test items are the same in every repetition of the study, and its conclusions are
+    limited to them, or they are a sample, of this size or four times as large. The last row is for
+    means over the tasks, with samples of this size.
     """
     rows = []
     for task, pilot in found.items():

@@ -31,7 +31,7 @@ WARMUP = 0.1  # fraction of the steps in which the rate rises
 
 @dataclass(frozen=True)
 class Run:
-    """What identifies a run."""
+    """The fields that identify a run."""
 
     task: str
     method: str
@@ -191,7 +191,7 @@ def timed(task: Task, methods: Sequence[str], *, rounds: int) -> list[Row]:
     steps = {}
     for name in methods:
         model = METHODS[name].prepare(task.model(0), task).train()
-        # So low a rate that no loss diverges.
+        # The rate is so low that no loss diverges.
         steps[name] = Stepper.of(task, model, 1e-6, 10 * rounds + 100)
     seconds = interleaved(
         {name: lambda step=step: step(batch) for name, step in steps.items()},

@@ -61,7 +61,7 @@ class Task(ABC):
     def batches(self, seed: int, steps: int) -> Sequence[Any]:
         """Return the batches of a run, which depend only on the seed.
 
-        Fewer steps see the same first batches.
+        The batches of a shorter run are the first ones of a longer run.
         """
 
     @abstractmethod
@@ -77,7 +77,7 @@ class Task(ABC):
         """Return the `loss` and the `accuracy` on the task of pretraining."""
 
     def before(self, seed: int) -> "Before":
-        """Return what adaptation is compared with; that of the last seed is kept."""
+        """Return the state before adaptation; that of the last seed is cached."""
         own = seed if self.per_seed else 0
         if own not in self._before:
             model = self.model(own).eval()

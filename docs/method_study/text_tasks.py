@@ -1,7 +1,8 @@
 """Adapt MiniLM to two classifications of texts: docstrings by library, and error messages by type.
 
-The pretrained model is that of `structmat finetune`. Forgetting is measured by what it was trained
-for: the beginning of a docstring must be nearest to its own rest among the rests of others.
+The pretrained model is that of `structmat finetune`. Forgetting is measured by a task for which it
+was trained: among the continuations of several docstrings, the nearest to the beginning of a
+docstring must be its own.
 """
 
 import hashlib
@@ -137,7 +138,7 @@ class TextTask(Task):
 
     @torch.no_grad()
     def old(self, model: nn.Module, seed: int) -> Mapping[str, float]:
-        """Return the loss and accuracy of retrieving the rest of docstrings."""
+        """Return the loss and accuracy of retrieving the continuation of docstrings."""
         del seed
         begins, rests = (self._embedded(model, side) for side in zip(*self.pairs, strict=True))
         own = torch.arange(len(begins))
@@ -173,7 +174,7 @@ class TextTask(Task):
 
 
 class DocstringsTask(TextTask):
-    """Tell the library of a docstring: the task of `structmat finetune`, with six labels."""
+    """Predict the library of a docstring: the task of `structmat finetune`, with six labels."""
 
     name = "docstrings"
 
@@ -191,7 +192,7 @@ class DocstringsTask(TextTask):
 
 
 class ErrorsTask(TextTask):
-    """Tell the type of exception of an error message, with four labels."""
+    """Predict the type of exception of an error message, with four labels."""
 
     name = "errors"
 

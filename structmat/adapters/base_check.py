@@ -57,7 +57,8 @@ def mismatch(
     """Return a warning if weights of layers differ from those that an adapter was trained on.
 
     Layers without a saved fingerprint, quantised layers, and layers with fewer rows than when the
-    adapter was saved are not compared. Layers may have more rows, as embeddings with added tokens.
+    adapter was saved are not compared. Layers may have more rows, like embeddings to which tokens
+    have been added.
     """
     differences: dict[str, float] = {}
     for name, layer in layers.items():
@@ -78,7 +79,7 @@ def mismatch(
 
 
 def difference(saved: Fingerprint, weight: Tensor) -> float | None:
-    """Return the relative difference of a weight from the saved one, or None if there is none.
+    """Return the relative difference of a weight from the saved one, or None if they agree.
 
     Weights whose shapes cannot be compared, or that are not finite, count as equal.
     """
@@ -94,9 +95,9 @@ def is_contained(before: float, after: float) -> bool:
     Parameters
     ----------
     before, after : float
-        The relative differences from the saved weight before and after the adapter is inverted.
-        Rounding the merged weight leaves some of the difference, but for another model, inverting
-        the adapter does not reduce it.
+        The relative differences from the saved weight before and after the inverse of the adapter
+        is applied. If the weight contains the adapter, the inverse removes the difference, except
+        for rounding errors; if it is that of another model, the inverse does not reduce it.
     """
     return after < before / 2
 
@@ -123,14 +124,11 @@ def message(differences: Differences, count: int, *, contained: bool) -> str:
             f"{found}: this adapter has already been merged into them; start from the original"
             " model, or the rotations are applied twice"
         )
-    return (
-        f"{found}; give the model that was trained, or ignore this warning if the difference is"
-        " intended"
-    )
+    return f"{found}; use the original model, or ignore this warning if the difference is intended"
 
 
 def _without(layer: AdaptedLayer, name: str) -> Tensor:
-    """Return the weight into which merging an adapter would yield the layer's weight."""
+    """Return the weight that becomes the layer's weight when the adapter is merged into it."""
     base, layout = layer.base_layer, layer.layout
     mode = layer.training
     layer.eval()  # without dropout

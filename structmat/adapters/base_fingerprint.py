@@ -1,4 +1,4 @@
-"""Fingerprints of weights, which show whether an adapter meets the model that it was trained on.
+"""Fingerprints of weights, which show whether a model is the one that an adapter was trained on.
 
 A hash would differ between copies of a model in several dtypes. A fingerprint is a linear sketch
 instead: 32 random projections of up to 4,096 entries of the weight. The sketches of two weights

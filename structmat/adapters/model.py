@@ -82,9 +82,9 @@ def adapt(
         Other modules to train in full, such as ["classifier"]; they are saved with the adapter. All
         modules that share a parameter with one of them must be trained in full as well.
     generator_scaling : {"step", "sgd", "none"} or float
-        The factor by which the trained tensors are multiplied; see `Orthogonal`. The default,
-        "step", makes one learning rate suit every topology; adapters trained at a rate that was
-        found for "none" need "none".
+        The factor by which the trained tensors are multiplied; see `Orthogonal`. With the default,
+        "step", one learning rate suits every topology. Use "none" with a learning rate that was
+        found for plain generators.
     plan : {"auto", "measure", "reference"}
         The execution plan; see `Orthogonal`. It is not saved with an adapter: after loading, set
         the attribute `plan` of the rotations.

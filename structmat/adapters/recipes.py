@@ -47,7 +47,7 @@ class Recipe:
     base : bool
         Whether the layer's own weight is saved with the adapter.
     untied : bool
-        Whether that weight differs from those of other layers that share the pretrained weight.
+        Whether that weight differs from the weights of layers with the same pretrained weight.
 
     Raises
     ------

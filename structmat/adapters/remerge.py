@@ -1,4 +1,4 @@
-"""Training by rotations that are merged into the weights again and again, as in POET."""
+"""Training by rotations that are merged into the weights at regular intervals, as in POET."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ from structmat.nn.parametrizations import at_least_float32
 
 
 class Remerge:
-    """Merge the rotations of a model into its weights every k steps, and start from the identity.
+    """Merge the rotations of a model into its weights every k steps, and restart the rotations.
 
-    The frozen weight W of each adapted layer becomes P·W·Rᵀ, and its rotations become the identity
-    again, possibly with another topology. This is how POET trains a model from scratch. Merging
-    does not change the function that the model computes, except for rounding. The singular values
-    of each weight stay the same, unless the adapter has an output scale.
+    At each merge, the frozen weight W of every adapted layer becomes P·W·Rᵀ, and its rotations P
+    and R become the identity again, possibly with another topology. POET trains models from scratch
+    in this way. Merging does not change the function that the model computes, except for rounding.
+    The singular values of each weight stay the same, unless the adapter has an output scale. The
+    steps from one merge to the next are called a round.
 
     Parameters
     ----------
@@ -55,12 +56,13 @@ class Remerge:
     optimizer : torch.optim.Optimizer, optional
         The optimiser of the model's parameters. Required for `step`; a Trainer's callback sets it.
     moments : {"reset", "keep"}
-        What happens to the optimiser state of the generators, such as the moments of Adam, after
-        each merge. It refers to the coordinates of the round that ends. "keep" keeps it for the
-        rotations whose network stays the same, and is a good approximation if they are small.
+        What happens to the optimiser state of the generators, such as Adam's moments, after each
+        merge. The state refers to the coordinates of the round that ends. "reset" removes it.
+        "keep" keeps it for rotations whose network stays the same, which is a good approximation if
+        the rotations are small.
     accumulate : bool
-        Whether to keep a float32 copy of each adapted weight of 16 bits, so that the rounding
-        errors of merges do not accumulate.
+        Whether to keep a float32 copy of each adapted 16-bit weight, so that the rounding errors of
+        merges do not accumulate.
 
     Attributes
     ----------
@@ -165,7 +167,8 @@ class Remerge:
     def step(self) -> bool:
         """Count a step of the optimiser, and return whether the rotations were merged after it.
 
-        Call it after each `optimizer.step()`; when gradients are accumulated, not after each batch.
+        Call this method after each `optimizer.step()`, and therefore not after each batch if
+        gradients are accumulated.
 
         Raises
         ------
@@ -297,8 +300,8 @@ class Remerge:
         """
         if self.optimizer is None:
             raise StructmatError(
-                "Remerge has no optimizer, whose state it must reset: pass optimizer=, or add"
-                " remerge.callback() to the callbacks of a Trainer"
+                "Remerge has no optimizer: pass optimizer=, or add remerge.callback() to the"
+                " callbacks of a Trainer"
             )
         for name, layer in self._layers.items():
             if not trains(self.optimizer, (g for g in _generators(layer) if g.requires_grad)):
@@ -314,9 +317,9 @@ class Remerge:
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Write the adapter with the merged weights, and the state of this object, to a directory.
 
-        The files `adapter.json` and `adapter.safetensors` are those of `save_adapter`, so that
-        `load_adapter` reads the model from them; `remerge.json` and `remerge.safetensors`, which
-        contains the float32 copies, are for `load`. Save the optimiser separately.
+        `adapter.json` and `adapter.safetensors` are the files of `save_adapter`, which
+        `load_adapter` can read; `remerge.json` and `remerge.safetensors`, which contains the
+        float32 copies, are read by `load` only. Save the optimiser separately.
 
         Raises
         ------
@@ -358,9 +361,10 @@ class Remerge:
         """Return a callback for transformers' Trainer, which calls `step`, `save` and `load`.
 
         Each checkpoint of the Trainer then contains the files of `save`. When training is resumed
-        from a checkpoint in `output_dir`, they are loaded when it begins; from another directory,
-        or if the shapes of generators differ between rounds, call `load` yourself before
-        `Trainer.train`. With `load_best_model_at_end`, the best checkpoint is loaded as a whole.
+        from a checkpoint in `output_dir`, the callback loads these files. If the checkpoint is in
+        another directory, or the shapes of generators differ between rounds, call `load` yourself
+        before `Trainer.train`. With `load_best_model_at_end`, the callback calls `load` for the
+        best checkpoint when training ends.
 
         Raises
         ------
@@ -385,7 +389,7 @@ def _layers_of(model: nn.Module) -> dict[str, AdaptedLayer]:
     for name, layer in found.items():
         if layer.quantised:
             raise StructmatError(
-                f"{name} is quantised, and would be rounded to few bits in each merge; exclude it"
+                f"{name} is quantised, and each merge would round it to few bits; exclude it"
             )
         if is_empty(layer.base_layer):
             raise StructmatError(f"{name} is offloaded or on the meta device; load it first")

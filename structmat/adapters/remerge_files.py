@@ -36,7 +36,7 @@ def write_remerge(folder: Path, number: int, steps: int, copies: Mapping[str, Te
     number, steps : int
         The numbers of rounds and of optimiser steps.
     copies : dict of layer name → Tensor
-        The float32 copies of weights of 16 bits.
+        The float32 copies of 16-bit weights.
     """
     data = to_bytes(copies)
     write_bytes(folder / COPIES, data)
@@ -113,7 +113,7 @@ def saved_networks(
         if saved.weights[short] != here or _form(recipe) != _form(recipe_of(layer)):
             raise FileError(
                 f"{folder} does not fit this model: {short} has another weight, side or option;"
-                " adapt the model as for the training that wrote the directory"
+                " adapt the model as in the training run that wrote the directory"
             )
         for side, network in recipe.networks.items():
             key = name, PREFIX + side
@@ -122,19 +122,19 @@ def saved_networks(
                 raise FileError(
                     f"{folder} does not fit this model: the generators of {short} are multiplied by"
                     f" {recipe.scaling_of(side)} in the file, and by {scale} here; adapt the model"
-                    " with the generator_scaling of the training that wrote the directory"
+                    " with the generator_scaling of the training run that wrote the directory"
                 )
             if planned and planned[key] != network:
                 raise FileError(
                     f"{folder} does not fit the schedule, which yields another network for {short}"
-                    f" in round {number}; use the schedule and the seed of the training that wrote"
-                    " the directory"
+                    f" in round {number}; use the schedule and the seed of the training run that"
+                    " wrote the directory"
                 )
             found[key] = network
     return found
 
 
 def _form(recipe: Recipe) -> tuple[Any, ...]:
-    """Return what must not change between rounds."""
+    """Return the properties of a recipe that must not change between rounds."""
     widths = {side: network.width for side, network in recipe.networks.items()}
     return widths, recipe.parametrization, recipe.scale, recipe.bias, recipe.reduced, recipe.field

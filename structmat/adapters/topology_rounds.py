@@ -17,9 +17,10 @@ Schedule: TypeAlias = Callable[[int], Any] | Sequence[Any] | None  # a function 
 
 
 def random_rounds(block: int, depth: int = 1, *, seed: int = 0) -> Callable[[int], str]:
-    """Return the schedule of networks whose stages are random partitions into blocks of b wires.
+    """Return a schedule of networks whose stages are random partitions into blocks of b wires.
 
-    POET draws its blocks in this way. Round r of a seed always has the same network.
+    POET draws its blocks in this way. The network of a round is determined by the seed and the
+    number of the round.
 
     Parameters
     ----------
@@ -48,15 +49,15 @@ def random_rounds(block: int, depth: int = 1, *, seed: int = 0) -> Callable[[int
 def stage_rounds(
     topology: Topology, depth: int = 1, *, shift: int | None = None
 ) -> Callable[[int], Callable[[int], Network]]:
-    """Return the schedule whose round r has some consecutive stages of a network, cyclically.
+    """Return a schedule whose rounds go through the stages of a network, cyclically.
 
     Round r has the stages r·shift, …, r·shift + depth − 1, modulo the number of stages.
 
     Parameters
     ----------
     topology : str, path, Family, Network, networkx graph, or callable width → Network
-        Any topology that `adapt` accepts, such as "affine(block=16)", whose stages join every two
-        wires exactly once.
+        Any topology that `adapt` accepts, such as "affine(block=16)", in which every two wires meet
+        in exactly one stage.
     depth : int
         The number of stages in each round.
     shift : int, optional
@@ -87,10 +88,11 @@ def stage_rounds(
 
 
 def pair_rounds(block: int, depth: int = 1) -> Callable[[int], Callable[[int], Network]]:
-    """Return the schedule by which all pairs of wires meet in few rounds: stages of `pair_cover`.
+    """Return a schedule of the stages of `pair_cover`, in which all pairs meet in few rounds.
 
-    With m stages in `pair_cover`, all pairs have met after ⌈m/depth⌉ rounds. For random blocks,
-    about 2·ln d times as many rounds are needed (theory/random_meetings.py).
+    Two wires meet if they are in the same block. If `pair_cover` has m stages, all pairs have met
+    after ⌈m/depth⌉ rounds. With random blocks, about 2·ln d times as many rounds are needed
+    (theory/random_meetings.py).
 
     Parameters
     ----------
@@ -112,10 +114,10 @@ def pair_rounds(block: int, depth: int = 1) -> Callable[[int], Callable[[int], N
 def butterfly_rounds(
     block: int, depth: int = 1, *, shift: int | None = None
 ) -> Callable[[int], Callable[[int], Network]]:
-    """Return the schedule of consecutive stages of the deepest block butterfly of each width.
+    """Return a schedule that goes through the stages of the deepest block butterfly of each width.
 
     At width b·2^k, the butterfly is dense. At another multiple of b, it has as many stages as the
-    powers of two in the width permit, and wires in different parts never interact.
+    powers of two in the width permit, and consists of several parts that never interact.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ def trainer_callback(remerge: Any) -> Any:
                 remerge.save(_checkpoint(args, state.global_step))
 
         def on_train_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
-            """Restore the rotations of the best checkpoint, of which Trainer loads the weights."""
+            """Load the best checkpoint, of which the Trainer itself restores only the tensors."""
             if args.load_best_model_at_end and state.best_model_checkpoint:
                 remerge.load(state.best_model_checkpoint)
 

@@ -1,6 +1,6 @@
 """The factor by which trained numbers are multiplied to obtain generators.
 
-With it, about the same learning rate is best for networks of all block sizes and depths and for all
+With this factor, about the same learning rate is best for all block sizes, depths and
 parametrizations; docs/learning-rates.md reports measurements.
 """
 
@@ -18,7 +18,7 @@ from structmat.networks.network import Network
 
 Places = npt.NDArray[np.int64]
 
-STEP = 10.0  # so that learning rates of LoRA suit rotations, too
+STEP = 10.0  # with this constant, the learning rates of LoRA suit rotations, too
 
 # The derivative of a block with respect to its skew-symmetric matrix Q, at Q = 0
 SLOPES = {"cayley": 2, "exp": 1, "givens": 1, "householder": 2, "cayley_neumann": 2}
@@ -35,14 +35,15 @@ def generator_scale(
     """Return the factor by which `Orthogonal` multiplies its trained numbers to obtain generators.
 
     Let κ be the derivative of a block (`SLOPES`), k the number of switches that contain a pair of
-    wires, n = (2/d)·Σ k² and n₁ = (2/d)·Σ k over all pairs; both are the number of other wires
-    that a wire meets if no pair meets twice. A step of Adam changes every trained number by about
-    the same amount. If the changes are unrelated, they rotate a vector by an angle proportional to
-    κ·√n (see `step_rotation`); if they all act in the same direction, by one proportional to κ·n₁.
-    Gradients lie in between, and so do the best learning rates that were measured. The factor is
-    therefore STEP / (κ·√(n₁·√n)), with the geometric mean of both. For gradient descent without
-    adaptive steps (SGD), it is STEP / (κ·√n₁), under which the curvature is about the same for
-    every network if the inputs have a common direction (claim T61 of theory/).
+    wires, n = (2/d)·Σ k² and n₁ = (2/d)·Σ k over all pairs. If no two wires share more than one
+    switch, n and n₁ are the mean number of other wires with which a wire shares a switch. A step of
+    Adam changes every trained number by about the same amount. If the changes are unrelated, they
+    rotate a vector by an angle proportional to κ·√n (see `step_rotation`); if they all act in the
+    same direction, the angle is proportional to κ·n₁. Gradients lie in between, and so do the best
+    learning rates that were measured. The factor is therefore STEP / (κ·√(n₁·√n)), which contains
+    the geometric mean of both. For gradient descent without adaptive steps (SGD), it is
+    STEP / (κ·√n₁), with which the curvature is about the same for every network if the inputs have
+    a common direction (claim T61 of theory/).
 
     Parameters
     ----------
@@ -89,19 +90,19 @@ def generator_scale(
 def step_rotation(
     network: Network, parametrization: str = "cayley", field: str = "real", *, reduced: bool = False
 ) -> float:
-    """Return by how many radians R rotates when every generator moves by one unit.
+    """Return the angle by which R rotates for each unit of change of the generators, in radians.
 
-    The result is lim ‖R(ηg) − R(0)‖_F / (η√d) for η → 0. The entries of g are ±1, and have equal
-    effects where several switches contain the same pair of wires, as after one step of Adam or of
-    sign descent. It is also the root mean square of the angle between R(ηg)x and R(0)x for random
-    vectors x, divided by η.
+    The result is lim ‖R(ηg) − R(0)‖_F / (η√d) for η → 0. The entries of g are ±1, with signs that
+    have equal effects where several switches contain the same pair of wires, as after the first
+    step of Adam or of sign descent. The result is also the root mean square of the angle between
+    R(ηg)x and R(0)x for random vectors x, divided by η.
 
     At the identity R changes by κ·Σ_t S_t(g) to first order, where κ is the derivative of a block
     (`SLOPES`), and S_t is the skew-symmetric matrix of stage t, with its wires traced back to the
     inputs. Entry (i, j) of the sum is ±k if k switches contain wires i and j. Therefore, the result
-    is κ√n with n = (2/d)·Σ k² over all pairs of wires: if no pair meets twice, n is the mean number
-    of other wires that a wire meets. Unitary blocks have two generators for each pair and one for
-    each wire, which adds (2/d)·Σ k² again and (1/d)·Σ k² over the wires.
+    is κ√n with n = (2/d)·Σ k² over all pairs of wires. Unitary blocks have two generators for each
+    pair and one for each wire, which adds (2/d)·Σ k² over the pairs and (1/d)·Σ k² over the wires
+    to n, where k counts the switches that contain the wire.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def _checked(network: Network, parametrization: str, caller: str) -> tuple[Netwo
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths
 def _meetings(network: Network, field: str, is_reduced: bool) -> tuple[float, float]:  # noqa: FBT001
-    """Return n₁ and n of `generator_scale`, including the other generators of unitary blocks."""
+    """Return n₁ and n of `generator_scale`, with the additional generators of unitary blocks."""
     places, times = np.unique(_places(network, field, is_reduced=is_reduced), return_counts=True)
     weights = np.where(places < 2 * network.width**2, 2, 1)  # ‖S‖² of a pair, and of a phase
     total, squares = ((weights * times**k).sum() / network.width for k in (1, 2))
@@ -144,7 +145,7 @@ def _meetings(network: Network, field: str, is_reduced: bool) -> tuple[float, fl
 
 
 def _places(network: Network, field: str, *, is_reduced: bool) -> Places:
-    """Return a number for each generator, the same for all with the same effect at the identity.
+    """Return a number for each generator, equal for generators with equal effects at the identity.
 
     Generators of a pair of wires have numbers below 2·width², phases of wires larger ones.
     """

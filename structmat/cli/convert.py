@@ -61,8 +61,8 @@ def add(commands: Any) -> None:
         "--tolerance",
         type=float,
         metavar="T",
-        help="choose the rank of each LoRA layer: the smallest with which the error relative to the"
-        " change of its weight (Frobenius norm) is at most T, such as 0.01; with --rank, at most R",
+        help="select the rank of each LoRA layer: the smallest with which the error relative to the"
+        " change in the weight (Frobenius norm) is at most T, such as 0.01; with --rank, at most R",
     )
     parser.add_argument(
         "--svd",

@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
     data.add_argument(
         "--keep-duplicates",
         action="store_true",
-        help="use near-duplicate texts as well, all of a group in the same part (default: drop)",
+        help="use near-duplicate texts, all of a group in the same part (default: drop them)",
     )
     what = parser.add_argument_group("methods")
     what.add_argument(
@@ -174,7 +174,7 @@ def _check_data(options: argparse.Namespace) -> None:
     if options.data is not None and None in columns:
         raise StructmatError("--data needs --text COLUMN and --label COLUMN")
     if options.data is None and options.keep_duplicates:
-        raise StructmatError("--keep-duplicates concerns --data FILE.csv, which is missing")
+        raise StructmatError("--keep-duplicates applies to --data FILE.csv, which is missing")
 
 
 def _task(options: argparse.Namespace) -> Task:

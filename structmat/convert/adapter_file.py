@@ -1,7 +1,7 @@
 """Adapters in a single safetensors file: their layers, the component of the pipeline, metadata.
 
 A file may adapt several components of an image pipeline: the U-Net or transformer, and the text
-encoders. The prefixes of the tensor names tell them apart.
+encoders. They are distinguished by the prefixes of the tensor names.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _selected(
     groups: dict[str | None, list[str]] = {}
     for key in keys:
         groups.setdefault(_component(key), []).append(key)
-    if None in groups:  # names of any model, which may begin like a component's
+    if None in groups:  # general names, some of which may begin like those of a component
         return component, keys, []
     listed = ", ".join(str(name) for name in groups)
     if component is not None and component not in groups:
@@ -187,8 +187,8 @@ def component_folder(model: Path, component: str | None) -> Path:
         return model
     if component is None:
         raise FileError(
-            f"{model} is a pipeline of several models; give one of their directories, or choose one"
-            " (component=, --component)"
+            f"{model} is a pipeline of several models; pass the directory of one of them, or choose"
+            " one (component=, --component)"
         )
     for name in _COMPONENTS[component][1]:
         if (model / name).is_dir():

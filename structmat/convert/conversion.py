@@ -182,9 +182,9 @@ def convert(
         "diffusion_model".
     component : str, optional
         The model of an image pipeline: "unet" or "transformer", "text_encoder", "text_encoder_2" or
-        "text_encoder_3". It is needed to choose one model if the source adapts several, and
-        determines the names of layers in files for sd-scripts, ComfyUI and LyCORIS; by default, the
-        names determine the component, and LyCORIS's own prefix is used.
+        "text_encoder_3". It selects one model if the source adapts several, and determines the
+        names of layers in files for sd-scripts, ComfyUI and LyCORIS. By default, the component is
+        determined from the layer names, except for LyCORIS, whose general prefix is used.
     convention : str, optional
         The program whose formula applies, if the file does not specify it: "kohya", "lycoris",
         "comfyui", "onetrainer" or "peft".
@@ -213,8 +213,8 @@ def convert(
     Warns
     -----
     BaseModelWarning
-        If the source contains fingerprints of the weights that it was trained on, and those of the
-        model differ; see `load_adapter`.
+        If the source contains fingerprints of the weights that it was trained on, and the weights
+        of the model do not match them; see `load_adapter`.
 
     Examples
     --------

@@ -176,7 +176,7 @@ def _check_whole(
         elif names.key(key) not in weights.keys:
             raise FileError(
                 f"{source}: {key} does not belong to the rotations, and the model has no"
-                f" {names.key(key)}; give the model that was trained"
+                f" {names.key(key)}; pass the model that the adapter was trained on"
             )
 
 

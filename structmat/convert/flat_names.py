@@ -93,7 +93,10 @@ def flat_names(
                 places = {name: other for other, name in found.items()}
                 own = {name: places.get(name, name)[len(prefix) :] for name in layers}
         elif any(name.startswith("down_blocks.") for name in own.values()):
-            notes = ["names as in diffusers; give the pretrained model if this is SDXL's U-Net"]
+            notes = [
+                "the layer names are those of diffusers; give the pretrained model if this is"
+                " SDXL's U-Net"
+            ]
     elif component is not None:
         own = {name: _encoder_name(name) for name in layers}
     start, is_dotted = _start(program, component, own, outputs=outputs, weights=weights)
@@ -156,7 +159,7 @@ def _encoder_name(name: str) -> str:
 
 
 def _component(weights: Weights | None) -> str:
-    """Return the component of a pipeline that a model is, from its directory and its class."""
+    """Return which component of a pipeline a model is, from its directory and its class."""
     name = ""
     if isinstance(weights, FileWeights):
         folder = weights.source if weights.source.is_dir() else weights.source.parent
@@ -170,7 +173,7 @@ def _component(weights: Weights | None) -> str:
 
 
 def _version(weights: Weights, layers: list[str]) -> str | None:
-    """Return sd-scripts' name of the version of Stable Diffusion, from the width of its text."""
+    """Return sd-scripts' name of the Stable Diffusion version, from the width of text features."""
     widths = {weights.shape(f"{name}.weight")[1] for name in layers if name.endswith("attn2.to_k")}
     versions = {768: "sd_v1", 1024: "sd_v2"}
     return versions.get(next(iter(widths))) if len(widths) == 1 else None

@@ -1,4 +1,4 @@
-"""The formats of kohya's sd-scripts, of which OneTrainer shares OFT.
+"""The formats of kohya's sd-scripts; OneTrainer uses the same format for OFT.
 
 `networks.oft_v2` and OneTrainer store PEFT's OFT with the series of five terms:
 `<layer>.oft_R.weight` (d/b, b(b−1)/2), or one row for all blocks. A linear layer gets W·Rᵀ as in
@@ -56,7 +56,7 @@ def read(
     Parameters
     ----------
     weights : Weights, optional
-        The pretrained model, which tells convolutions from linear layers.
+        The pretrained model, which is needed to distinguish convolutions from linear layers.
     component : str, optional
         The model to convert, if the file adapts several.
     convention : {"kohya", "onetrainer", "peft"}, optional
@@ -158,7 +158,7 @@ def _neumann(q: Tensor) -> Blocks:
 
 
 def _width(q: Tensor, shape: tuple[int, ...] | None) -> int:
-    """Return the number of inputs; a single block may be shared, which only the shape tells.
+    """Return the number of inputs; only the shape shows whether a single block is shared.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Conversion to LoRA, by the best low-rank approximation of the change of each weight.
+"""Conversion to LoRA, by the best low-rank approximation of the change in each weight.
 
 B·A is the truncated singular value decomposition of W' − W, which is the best approximation of its
 rank (Eckart and Young). The rank is given, or it is the smallest one with which the relative
-Frobenius error ‖W' − W − B·A‖ / ‖W' − W‖ of a layer is within a tolerance. The change of a rotated
-weight rarely has low rank (HRA's has), so the error is reported.
+Frobenius error ‖W' − W − B·A‖ / ‖W' − W‖ of a layer is within a tolerance. The change in a rotated
+weight rarely has low rank (except with HRA), so the error is reported.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Limits:
     rank : int, optional
         The rank of all layers or, with a tolerance, the largest rank.
     tolerance : float, optional
-        The largest relative Frobenius error of the change of a layer, unless `rank` is too small.
+        The largest relative Frobenius error of the change in a weight, unless `rank` is too small.
     svd : {"exact", "randomised"}
         Whether singular vectors are exact or found by randomised subspace iteration.
     """
@@ -340,8 +340,8 @@ def _write_file(
     refuse_base(adaptation.rotations, "a single LoRA file")
     if transposed or any(rotation.bias is not None for rotation in adaptation.rotations.values()):
         raise FileError(
-            "a single LoRA file supports neither biases nor transformers' Conv1D; give a directory"
-            " to write PEFT's files"
+            "a single LoRA file supports neither biases nor transformers' Conv1D; omit the prefix"
+            " to write PEFT's files to a directory"
         )
     start = f"{prefix}." if prefix else ""
     tensors = {

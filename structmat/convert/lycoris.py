@@ -69,7 +69,7 @@ def write_comfyui(
     """Write rotations for ComfyUI; return the largest error by layer, and notes.
 
     ComfyUI reads the tensors of LyCORIS with any number of factors and any block size, but ignores
-    `rescale` for diag-OFT, so that BOFT of one factor is written for scaled outputs.
+    `rescale` for diag-OFT, so scaled outputs are written as BOFT with one factor.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def _save(
 
 
 def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors of their own memory, as safetensors requires."""
+    """Return tensors that share no memory, as safetensors requires."""
     return {key: value.detach().contiguous().clone() for key, value in tensors.items()}
 
 

@@ -62,8 +62,8 @@ def write(
         layer = names.of[name]
         if rotation.bias is not None and f"{layer}.bias" not in weights.keys:
             raise FileError(
-                f"{name}: its bias was trained, but the model has no {layer}.bias; give the"
-                " model that was trained"
+                f"{name}: its bias was trained, but the model has no {layer}.bias; pass the"
+                " model that the adapter was trained on"
             )
         for place in _places(name, adaptation, weights, names):
             new[f"{place}.weight"] = partial(_rotated, name, rotation)
@@ -172,12 +172,12 @@ def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Te
     if new.shape != old.shape and not vocabulary.holds(key):
         raise FileError(
             f"{key}: it has shape {tuple(new.shape)} in the adapter, but {tuple(old.shape)} in the"
-            " model; give the model that was trained"
+            " model; pass the model that the adapter was trained on"
         )
     if new.is_floating_point() != old.is_floating_point():
         raise FileError(
-            f"{key}: {new.dtype} in the adapter cannot replace {old.dtype} in the model; give the"
-            " model that was trained"
+            f"{key}: {new.dtype} in the adapter cannot replace {old.dtype} in the model; pass the"
+            " model that the adapter was trained on"
         )
     value = new.to(old.dtype, copy=True)  # a copy, because one tensor may be used several times
     if bool((torch.isfinite(new) & ~torch.isfinite(value)).any()):

@@ -179,9 +179,9 @@ def _limit(where: str, x: Tensor, alpha: float | None, convention: str | None) -
         return bounds[convention]
     if _norm(x) + _TINY > bounds["comfyui"]:
         raise FileError(
-            f"{where}: alpha = {alpha:g} bounds the rotation, by alpha itself in files that ComfyUI"
-            " trained and by alpha times the number of outputs in those of LyCORIS, and the file"
-            " does not name the program; choose one (convention=, --convention)"
+            f"{where}: alpha = {alpha:g} bounds the rotation, by alpha itself in ComfyUI's files"
+            " and by alpha times the number of outputs in those of LyCORIS, and the file does not"
+            " name the program; choose one (convention=, --convention)"
         )
     return float("inf")
 

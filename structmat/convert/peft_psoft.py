@@ -125,7 +125,7 @@ class _Made:
         if len(values) != rank or not bool(values[-1] > 1e-6 * values[0]):
             raise FileError(
                 f"{self._name}: the weight does not have {rank} singular values above rounding;"
-                " give the model that was trained"
+                " pass the model that the adapter was trained on"
             )
         error = float((weight @ right - left * values).norm() / values.norm())
         if error > _EXACT:

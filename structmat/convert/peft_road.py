@@ -55,8 +55,8 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         scale = None if scales is None else _by_output(wires, scales)
         if scale is None:
             notes = [
-                "the coefficients of some pairs are not those of a rotation with a scale for each"
-                " output"
+                "the matrices of some pairs of outputs are not products of a rotation and a scale"
+                " for each output"
             ]
         rotations[name] = LayerRotation(
             Network(wires.numel(), [Stage(wires.numel(), [Bank(wires.numpy())])]),

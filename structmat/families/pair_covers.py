@@ -1,4 +1,4 @@
-"""Partitions of wires into blocks such that all pairs of wires meet in few rounds."""
+"""Networks of few stages in which all pairs of wires meet."""
 
 from __future__ import annotations
 

@@ -13,18 +13,18 @@ from structmat.finetune.significance import wilson
 from structmat.finetune.task import Task
 from structmat.viz.svg import shortened
 
-# In docs/results/finetune-full.json, half of the whole decrease of the training loss took 18 to 39
+# In docs/results/finetune-full.json, half of the total decrease in the training loss took 18 to 39
 # steps, depending on the method; a test recomputes this.
 FEWEST_STEPS = 40
 
-COARSE = 0.1  # half length of an interval above which the test part is called small
+COARSE = 0.1  # the test part is too small if half the width of the interval exceeds this
 
 CLASSES = ("class", "rows", "used", "train", "validation", "test")
 _LONGEST_LABEL, _MOST_CLASSES = 30, 20  # in the terminal
 
 
 def selection_lines(source: object, selection: Mapping[str, Any] | None) -> list[str]:
-    """Return how many rows of a file are not used, why, and what the user can do.
+    """Return lines that state how many rows of a file are not used, the reasons and the remedies.
 
     Examples
     --------

@@ -12,11 +12,11 @@ from structmat.finetune.methods import Topology
 from structmat.networks.network import Network
 
 _SMALL = (24, 32, 16, 36, 48, 64)  # widths at which every wire is drawn, in order of preference
-_SHARE = 0.5  # of the wires, which an input of a drawn network influences at most, if not dense
+_SHARE = 0.5  # of the wires: no more may be influenced by an input if the drawing is not dense
 
 
 class Structure(NamedTuple):
-    """What a drawing must show: the radices of every stage, and whether the network is dense."""
+    """The structure that a drawing must show: the radices of each stage, and density."""
 
     radices: tuple[tuple[int, ...], ...]
     dense: bool
@@ -38,8 +38,8 @@ def structure(net: Network) -> Structure:
 def drawn(topology: Topology, widths: Sequence[int]) -> Network:
     """Return the network to draw for a topology that is used at given widths.
 
-    It is small, if at a small width the network has the same structure as at the first of the given
-    widths, and otherwise the network of that width.
+    This is a small network if, at a small width, the topology has the same structure as at the
+    first of the given widths; otherwise, it is the network of that first width.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def drawn(topology: Topology, widths: Sequence[int]) -> Network:
     for width in _SMALL:
         try:
             net = build(width)
-        except ValueError:  # a StructmatError, or that of a function of the user
+        except ValueError:  # a StructmatError, or an error of a user's function
             continue
         same = net.width < widths[0] and structure(net) == wanted
         if same and (wanted.dense or _shows_gaps(net)):

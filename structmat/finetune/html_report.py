@@ -53,7 +53,7 @@ def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: st
         "Networks": _networks(found, methods),
         "Data": _data(found),
         "Using the result": [f'<pre tabindex="0">{html.escape(loading)}</pre>'] if loading else [],
-        "How it was run": [_circumstances(found)],
+        "Command and versions": [_circumstances(found)],
     }
     shown = {title: parts for title, parts in sections.items() if parts}
     title = f"{found['model']} finetuned on {found['task']['name']}"
@@ -161,9 +161,9 @@ def _results(found: Mapping[str, Any]) -> list[str]:
                 DIFFERENCES, differences(found), caption=f"Differences from {top}"
             ),
             _paragraph(
-                f"“Right alone” counts the answers that only the method has right, and those that"
-                f" only {top} has right. The p-values are adjusted for the number of comparisons,"
-                " the intervals are not.",
+                f"“Right alone” counts the answers for which only the method is right, and those"
+                f" for which only {top} is right. The p-values are adjusted for the number of"
+                " comparisons; the intervals are not.",
                 "note",
             ),
         ]
@@ -254,7 +254,7 @@ def _rates(found: Mapping[str, Any]) -> list[str]:
 
 
 def _with_interval(accuracy: float, texts: int) -> str:
-    """Return the accuracy of a single run with half of its confidence interval."""
+    """Return the accuracy of a single run with half the width of its confidence interval."""
     return plus_minus({"accuracy": accuracy, "interval": wilson(accuracy, texts)})
 
 
@@ -284,9 +284,9 @@ def _networks(found: Mapping[str, Any], methods: Sequence[Method]) -> list[str]:
         result_tables.as_html(header, body, caption="Networks at the widths of the adapted layers"),
         _paragraph(
             "Each drawing shows the wires that wire 0 influences, from left to right; the number"
-            " above a column counts them. A network is drawn at a small width if it has the same"
-            " stages there and is dense or not as in the model, and otherwise at the width in the"
-            " model, with several wires to a dot."
+            " above a column counts them. A network is drawn at a small width if the small network"
+            " has the same stages and is dense exactly if the one in the model is. Otherwise, it is"
+            " drawn at the width in the model, with several wires to a dot."
         ),
     ]
     figures = []

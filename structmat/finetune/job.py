@@ -190,7 +190,7 @@ def _tuned(job: _Job, say: Callable[[str], object]) -> dict[str, Any]:
     about = results.circumstances(part, job.source, job.command)
     record = learning_rates.record_at(path, key=key, about=about)
     if path.exists() and not record["methods"]:
-        say(f"{path}: this search had other settings or versions; it is started again")
+        say(f"{path}: this search used other settings or versions, so it is started again")
     each = learning_rates.HYPERPARAMETERS.steps(len(part.train), processes=processes())
     total = len(methods) * len(learning_rates.GRID) * each
     with job.progress("search", total, done=learning_rates.trials(record) * each) as bar:
@@ -266,7 +266,7 @@ def _finished(
     record = read_json(path)
     if isinstance(record, dict) and record.get("key") == _run_key(job, method, seed):
         return record
-    say(f"{path}: this run had other settings, texts or versions, so it is not reused")
+    say(f"{path}: this run used other settings, texts or versions, so it is not reused")
     return None
 
 

@@ -44,7 +44,7 @@ class Method:
         "head" trains no adapter, "rotation" is structmat's method, and the others are PEFT's.
     rate : float
         The learning rate. For `METHODS` without rotations, it was found by the same search (see
-        `structmat.finetune.learning_rates`); rotations have one rate.
+        `structmat.finetune.learning_rates`); all rotations have the same rate.
     topology : str or callable, optional
         For rotations: a spec, or a function width → Network.
     """

@@ -80,7 +80,7 @@ def verdict(ranked: Mapping[str, Any] | None, method: str) -> str:
 
 
 def plus_minus(row: Mapping[str, Any]) -> str:
-    """Return an accuracy with half the length of its confidence interval.
+    """Return an accuracy with half the width of its confidence interval.
 
     Examples
     --------

@@ -88,8 +88,8 @@ def summary(
 ) -> dict[str, Any]:
     """Return the record as a JSON-serialisable dict.
 
-    The ranking and the examples on which methods disagree are None and empty until every method has
-    been trained with every seed.
+    Until every method has been trained with every seed, the ranking is None, and there are no
+    examples on which methods disagree.
     """
     labels = np.array([label for _, label in task.test])
     groups = task.test_groups

@@ -94,13 +94,14 @@ def uncertainty(found: Mapping[str, Any]) -> str:
     several = found["seeds"] > 1
     if several:
         spread = (
-            f"± is half of a 95 % confidence interval for the mean over {found['seeds']} seeds; it"
-            " covers the choice of the test texts and of the seeds."
+            "± is half the width of a 95 % confidence interval for the mean over"
+            f" {found['seeds']} seeds; it accounts for the choice of test texts and of seeds."
         )
     else:
         spread = (
-            "± is half of a 95 % confidence interval (Wilson), for the choice of the test texts."
-            " With one seed, it does not cover differences between training runs; use --seeds 3."
+            "± is half the width of a 95 % confidence interval (Wilson), which accounts for the"
+            " choice of test texts. With one seed, it ignores differences between training runs;"
+            " use --seeds 3."
         )
     ranked = found["ranking"]
     if ranked is None or not ranked["pairs"]:

@@ -2,8 +2,8 @@
 
 The data of a method are its correct answers, a matrix (seeds, texts). All methods answer the same
 texts, and a seed is the same initial head and order of texts for every method, so methods are
-compared text by text and seed by seed. Texts and seeds are both samples: a claim about a method
-concerns other texts and other seeds as well.
+compared text by text and seed by seed. Texts and seeds are both samples: conclusions about a method
+concern other texts and other seeds as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Paired(NamedTuple):
     """The comparison of two methods: the difference between their accuracies, and its test.
 
     `low` and `high` are the confidence limits of the difference; `first_only` and `second_only` are
-    the numbers of answers, over all seeds, that only one of the methods has right.
+    the numbers of answers, over all seeds, for which only one of the methods is right.
     """
 
     difference: float
@@ -94,8 +94,8 @@ def paired(first: Correct, second: Correct, groups: Sequence[int]) -> Paired:
     With one seed, p is exact: the probability that random exchanges of the two methods' answers,
     group by group, lead to a difference at least as large. For distinct texts, this is McNemar's
     exact test. With several seeds, p is that of a t test with the variance between texts and
-    between seeds. The interval has Agresti's and Min's correction: one more unit is added in favour
-    of either method.
+    between seeds. The interval has Agresti's and Min's correction: one unit is added in favour of
+    each method.
 
     References
     ----------

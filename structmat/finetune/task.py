@@ -187,7 +187,7 @@ def stratified(
 
 
 def usual(labels: Iterable[Label]) -> Label:
-    """Return the most frequent label, or the first of several.
+    """Return the most frequent label; of equally frequent ones, the first.
 
     Examples
     --------

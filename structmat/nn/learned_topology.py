@@ -38,8 +38,8 @@ _DTYPES = torch.float32, torch.float64, torch.complex64, torch.complex128
 _ROUNDS = 10  # normalisations of rows and columns
 _TEMPERATURES = 1.0, 0.05  # at the first and at the last soft step
 _NOISE = 0.5  # the initial scale of the Gumbel noise
-# Adam's learning rate. The generators have no factor as those of `Orthogonal` have: it would depend
-# on the network, which is learned, and they do not start at the identity.
+# Adam's learning rate. Unlike those of `Orthogonal`, the generators have no factor: it would depend
+# on the network, which is learned, and the blocks do not start at the identity.
 _RATE = 0.1
 _SPREAD = 0.1  # the standard deviation of the initial logits
 _HARD = 0.25  # the share of the steps with hardened permutations

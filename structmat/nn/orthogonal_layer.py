@@ -81,10 +81,11 @@ class Orthogonal(nn.Module):
         keeps its dimension and the same matrices near the identity. If a bank loses generators, the
         remaining ones are stored as one row.
     generator_scaling : {"step", "sgd", "none"} or float
-        The factor by which the trained tensors are multiplied. With "step", about the same learning
-        rate is best for every topology and parametrization, because the factor compensates for the
-        size of a step of Adam; see `structmat.analysis.generator_scale`. "sgd" is the factor for
-        gradient descent without adaptive steps. "none" is the factor 1. A positive number is the
+        How to determine `generator_scale`, the factor by which the trained tensors are multiplied.
+        "step" scales the generators such that a step of Adam has a similar effect for every
+        topology and parametrization, so about the same learning rate is best for all of them; see
+        `structmat.analysis.generator_scale`. "sgd" is the factor for gradient descent without
+        adaptive steps. "none" is the factor 1. A positive number is the
         factor itself, as adapter files store it.
     plan : {"auto", "measure", "reference"}
         The execution plan: "auto" fuses stages as selected by a cost model, identically in every
@@ -516,7 +517,7 @@ class Orthogonal(nn.Module):
         Orthogonal
             A layer with parametrization "cayley" if this layer has it, and "exp" otherwise. It
             stores all generators, even if this layer is `reduced`, because powers need them. Its
-            `generator_scale` is chosen as by `keep`.
+            `generator_scale` is determined as by `keep`.
 
         Raises
         ------
@@ -554,8 +555,8 @@ class Orthogonal(nn.Module):
         -------
         Orthogonal
             A layer with the same blocks, which stores all generators even if this layer is
-            `reduced`. Its `generator_scale` follows the same rule, "step" or "sgd", for its own
-            network if this layer's does for its network; otherwise, both have the same.
+            `reduced`. If this layer has the "step" or "sgd" factor of its network, the new layer
+            has that of its own network; otherwise, both have the same factor.
 
         Raises
         ------
@@ -585,8 +586,8 @@ class Orthogonal(nn.Module):
     def restart(self, topology: Any = None) -> None:
         """Set all blocks to the identity, and optionally the network to another one, in place.
 
-        Parameters keep their identity where the shape of a bank's generators stays the same, so
-        that optimisers continue to train them; other banks get new parameters.
+        Where the shape of a bank's generators stays the same, so does the parameter object, and
+        optimisers continue to train it; other banks get new parameters.
 
         Parameters
         ----------
@@ -596,8 +597,7 @@ class Orthogonal(nn.Module):
         Raises
         ------
         WidthError, SpecError, GraphError, FileError
-            If the topology has no network of this width, or does not resolve to one. The layer is
-            unchanged.
+            If the topology does not resolve to a network of this width. The layer is unchanged.
 
         Examples
         --------

@@ -18,8 +18,8 @@ from structmat.peft.layer import StructmatLayer
 def take_fingerprints(model: nn.Module, config: StructmatConfig, adapter: str) -> None:
     """Store fingerprints of the base weights of an adapter's layers in its configuration.
 
-    Those of weights that are sharded by now remain as they were: PEFT saves in one process only, so
-    the weights cannot be gathered.
+    Fingerprints of weights that have been sharded since remain as they were: PEFT saves in one
+    process only, so the weights cannot be gathered.
     """
     found = base_check.fingerprints(_layers(model, adapter))
     config.fingerprints |= {name: one.to_dict() for name, one in found.items()}
@@ -28,7 +28,7 @@ def take_fingerprints(model: nn.Module, config: StructmatConfig, adapter: str) -
 def check_fingerprints(model: Any, adapter: str) -> None:
     """Warn if the base weights differ from those in the configuration of a loaded adapter.
 
-    The warning has the line of the caller of the function that calls this one.
+    The warning refers to the caller of the function that calls this one.
     """
     config = model.peft_config.get(adapter)
     if isinstance(config, StructmatConfig) and config.fingerprints:

@@ -211,10 +211,10 @@ def _adapter_name(load: Any, *args: Any, **kwargs: Any) -> str:
 
 
 def _check_factors(model: Any, given: Mapping[str, Any]) -> None:
-    """Raise an error if an existing adapter multiplies its generators by other factors than a file.
+    """Raise an error if an existing adapter has other factors of the generators than a saved one.
 
-    PEFT loads only tensors into an existing adapter, as trainers do when they resume. Optimisers
-    that resume with it refer to the stored tensors, so these are not converted.
+    PEFT loads only tensors into an existing adapter, as trainers do when they resume. The tensors
+    are not converted, because the optimiser's state refers to them as they are stored.
 
     Raises
     ------

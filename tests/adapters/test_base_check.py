@@ -81,7 +81,7 @@ def test_another_model_is_named_with_its_distance(tmp_path):
     saved(tmp_path)
     message = warned(Model(1), tmp_path)
     assert message.startswith("the base weights of 4 of 4 adapted layers differ from those that")
-    assert "give the model that was trained" in message
+    assert "use the original model" in message
     model = Model()
     change = torch.randn(48, 24, generator=torch.Generator().manual_seed(1))
     change *= 0.03 * model.up.weight.norm() / change.norm()
@@ -206,6 +206,6 @@ def test_tied_weights_have_the_fingerprint_of_the_shared_tensor(tmp_path):
     assert len(adapters(one)) == 2
 
 
-def test_inverting_an_adapter_brings_only_merged_weights_nearer():
+def test_inverting_an_adapter_brings_only_merged_weights_nearer_to_the_original():
     assert is_contained(0.3, 0.01)
     assert not is_contained(1.4, 1.39)

@@ -65,7 +65,7 @@ def test_the_documented_probabilities_are_those_of_chi_squared_variables():
 
 
 def test_estimates_have_the_spread_of_chi_squared_variables():
-    """The mean square of the estimate is exact, and its variance that of χ²/k, over differences."""
+    """Over random differences, the mean square is exact, and its variance is that of χ²/k."""
     a = torch.zeros(64, 64)
     ones = fingerprint(torch.ones(64, 64)).norm
     squares = []
@@ -117,7 +117,7 @@ def test_the_sketch_does_not_depend_on_the_memory_layout_or_on_shards():
 
 
 def test_the_sketch_is_the_same_in_every_version():
-    """Files contain it, so its random numbers must never change."""
+    """Files contain sketches, so the random numbers must never change."""
     found = fingerprint(torch.arange(12.0).reshape(3, 4) - 5)
     assert found.precision == "bfloat16"
     assert found.norm == pytest.approx(146**0.5)

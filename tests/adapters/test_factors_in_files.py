@@ -1,4 +1,4 @@
-"""Files contain the factors of generators; those without are plain."""
+"""Files contain the factors of generators; in files without factors, the factor is 1."""
 
 import json
 
@@ -72,8 +72,8 @@ def test_the_weight_equals_that_of_scaled_plain_generators():
     )
 
 
-def test_files_without_factors_are_plain(tmp_path):
-    """As written before there were factors: the weights are the same, and so is training."""
+def test_files_without_factors_are_loaded_with_the_factor_one(tmp_path):
+    """Such files were written before there were factors; weights and training are the same."""
     net = load_adapter(old_adapters.model(), old_adapters.write(tmp_path / "old"))
     assert net[0].rotation.generator_scale == 1
     weight = torch.tensor(old_adapters.WEIGHT, dtype=torch.float64)

@@ -23,7 +23,7 @@ def met(nets):
 
 
 @given(st.integers(4, 40), st.integers(2, 8), st.integers(1, 3))
-def test_planned_rounds_join_all_pairs_of_wires(width, block, depth):
+def test_all_pairs_of_wires_meet_in_planned_rounds(width, block, depth):
     block = min(block, width)
     schedule = pair_rounds(block, depth)
     rounds = -(-pair_cover(width, block).depth // depth)
@@ -33,7 +33,7 @@ def test_planned_rounds_join_all_pairs_of_wires(width, block, depth):
     assert all(net.depth == depth for net in nets)
 
 
-def test_random_rounds_need_several_times_as_many():
+def test_random_rounds_are_several_times_as_many_as_planned_ones():
     schedule = random_rounds(16, seed=1)
     nets = [sm.network(schedule(number), 128) for number in range(9)]
     assert nx.density(met(nets)) < 0.75  # 1 − (1 − 15/127)⁹ = 0.68 on average

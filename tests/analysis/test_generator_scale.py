@@ -65,7 +65,7 @@ def rotated(net, kind, field, *, scale, optimiser, rate, seed):
 @given(networks(max_width=9, screens=True), KINDS, FIELDS, seeds())
 @settings(max_examples=40)
 def test_first_step_of_adam_rotates_as_predicted(net, kind, field, seed):
-    """To first order in the rate, for all networks, parametrizations and fields."""
+    """The prediction is exact to first order in the rate."""
     rate = 1e-6
     scale = generator_scale(net, kind, field)
     assert scale > 0
@@ -75,13 +75,13 @@ def test_first_step_of_adam_rotates_as_predicted(net, kind, field, seed):
     angle = rotated(
         net, kind, field, scale=scale, optimiser=torch.optim.Adam, rate=rate, seed=seed % 2**31
     )
-    # Adam adds 1e-8 to the gradients, of which the smallest may be as small as that
+    # Adam adds 1e-8 to the gradients, the smallest of which may be no larger
     assert angle == pytest.approx(scale * step_rotation(net, kind, field) * rate, rel=1e-3)
 
 
 @given(families(max_width=24, max_depth=6), KINDS, FIELDS)
-def test_numbers_agree_with_a_multigraph(case, kind, field):
-    """The multigraph of networkx has an edge for each switch and pair of wires in it."""
+def test_the_rotation_and_the_scale_agree_with_a_multigraph(case, kind, field):
+    """The networkx multigraph has an edge for each pair of wires in each switch."""
     family, width = case
     net = family(width)
     graph = nx.MultiGraph()
@@ -108,7 +108,7 @@ def test_numbers_agree_with_a_multigraph(case, kind, field):
 
 @given(networks(max_width=9, screens=True), FIELDS)
 def test_omitted_generators_do_not_rotate(net, field):
-    """With reduced generators, the sum of all remaining skew-symmetric matrices, oriented alike."""
+    """The result is the norm of the sum of the remaining skew-symmetric matrices."""
     straight = net.straightened().network
     real, imaginary = np.zeros((2, net.width, net.width))
     for bank, mask in zip(straight.banks, kept_generators(net, field=field).kept, strict=True):
@@ -128,7 +128,7 @@ def test_omitted_generators_do_not_rotate(net, field):
 
 @given(networks(), KINDS, FIELDS, st.integers(1, 4))
 def test_repetition_multiplies_the_rotation(net, kind, field, times):
-    """Straight networks repeated m times rotate m times as far, since all copies step alike."""
+    """Straight networks repeated m times rotate m times as far: all copies take equal steps."""
     straight = net.straightened().network
     once, often = (step_rotation(n, kind, field) for n in (straight, straight.repeat(times)))
     assert often == pytest.approx(times * once, rel=1e-12)
@@ -140,7 +140,7 @@ def test_repetition_multiplies_the_rotation(net, kind, field, times):
 @given(networks(max_width=9), KINDS, seeds())
 @settings(max_examples=30)
 def test_a_scale_multiplies_the_rate_of_adam_and_its_square_that_of_sgd(net, kind, seed):
-    """Training scaled numbers at a rate is training plain ones at another rate."""
+    """Training scaled generators at one rate equals training plain ones at another."""
     if net.parameters == 0:
         return
     scale, seed = generator_scale(net, kind), seed % 2**31

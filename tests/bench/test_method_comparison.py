@@ -243,7 +243,7 @@ def test_failures_are_reported_and_not_reused(clone, behaviour, why, capfd, in_t
     assert comparison.run(FIRST, clone)["train_info"]["train_time"] == 12.5
 
 
-def test_bad_input_is_one_line(tmp_path, clone, capsys):
+def test_bad_input_raises_an_error_of_one_line(tmp_path, clone, capsys):
     with pytest.raises(FileError, match=r"has no run\.py"):
         experiments.written(FIRST, tmp_path)
     assert comparison.main([str(tmp_path)]) == 2

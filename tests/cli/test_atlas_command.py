@@ -112,7 +112,7 @@ def test_a_better_network_is_submitted(capsys, tmp_path):
         (["--recompute", "--submit", "butterfly"], "not allowed with argument"),
     ],
 )
-def test_bad_input_is_one_line(capsys, monkeypatch, tmp_path, arguments, message):
+def test_bad_input_raises_an_error_of_one_line(capsys, monkeypatch, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
     try:
         code = main(["atlas", *arguments])

@@ -434,7 +434,7 @@ WRONG = [
     (["finetune", "--epochs", "0"], "epochs=0: epochs must be an integer ≥ 1"),
     (["finetune", "--data", "none.csv"], "--data needs --text COLUMN and --label COLUMN"),
     (["finetune", "--text", "a"], "which is missing"),
-    (["finetune", "--keep-duplicates"], "--keep-duplicates concerns --data FILE.csv, which is"),
+    (["finetune", "--keep-duplicates"], "--keep-duplicates applies to --data FILE.csv, which is"),
     (["finetune", "--data", "none.csv", "--text", "a", "--label", "b"], "none.csv: cannot be read"),
     (["finetune", "--model", "./none"], "./none: no such directory"),
     (["convert", "none", "out"], "none: no such file or directory"),

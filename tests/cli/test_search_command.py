@@ -155,7 +155,7 @@ def test_an_objective_can_be_minimised_against_its_direction(capsys):
         ("--width 8 --objective depth --storage no/a", "no/a: cannot read or write (No such file"),
     ],
 )
-def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, arguments, message):
+def test_bad_input_raises_an_error_of_one_line(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *arguments.split())
     assert (code, out) == (2, "")

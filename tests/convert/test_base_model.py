@@ -55,8 +55,8 @@ def test_fingerprints_survive_conversion_to_every_format_and_back(tmp_path, to):
     load_adapter(linears(), tmp_path / "back")
     with pytest.warns(BaseModelWarning, match=r"the base weights of 2 of 2 adapted layers differ"):
         done = convert(there, tmp_path / "other", model=linears(1))
-    assert any("give the model that was trained" in note for note in done.notes)
-    assert saved_fingerprints(tmp_path / "other") == before  # those of the model that was trained
+    assert any("use the original model" in note for note in done.notes)
+    assert saved_fingerprints(tmp_path / "other") == before  # those of the original model
 
 
 def test_lora_files_contain_fingerprints(tmp_path):
@@ -79,7 +79,7 @@ def test_merging_a_second_time_is_recognised(tmp_path, shards, dtype):
     with pytest.warns(BaseModelWarning, match="this adapter has already been merged into them"):
         convert(one, tmp_path / "twice", to="merged", model=tmp_path / "once")
     saved_model(linears(1).to(dtype), tmp_path / "other", shards)
-    with pytest.warns(BaseModelWarning, match="give the model that was trained"):
+    with pytest.warns(BaseModelWarning, match="use the original model"):
         convert(one, tmp_path / "wrong", to="merged", model=tmp_path / "other")
 
 
@@ -145,7 +145,7 @@ def test_the_command_line_prints_the_warning_once(tmp_path, capsys):
         ["convert", str(one), str(tmp_path / "lora"), *options, "--model", str(tmp_path / "other")]
     )
     said = capsys.readouterr()
-    assert (said.out + said.err).count("give the model that was trained") == 1
+    assert (said.out + said.err).count("use the original model") == 1
     assert "note: 2 of 2 layers exceed the tolerance 0.1" in said.out
 
 

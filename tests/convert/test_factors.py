@@ -1,4 +1,4 @@
-"""Conversion reads files with any factors of generators and writes those of the default."""
+"""Conversion reads files with any factors of generators and writes the default factors."""
 
 import json
 
@@ -31,7 +31,7 @@ def weights(folder):
 @pytest.mark.parametrize(
     ("write", "to"), [(old_adapters.write, "peft"), (old_adapters.write_peft, "structmat")]
 )
-def test_adapters_written_before_there_were_factors(tmp_path, write, to):
+def test_adapters_written_before_there_were_factors_are_converted(tmp_path, write, to):
     write(tmp_path / "old")
     convert(tmp_path / "old", tmp_path / "new", to=to, model=old_adapters.model())
     weight, rotation = weights(tmp_path / "new")

@@ -1,4 +1,4 @@
-"""Names of adapted layers match those in models' files, or an error says why not."""
+"""Names of adapted layers match those in models' files, or an error states why they do not."""
 
 from types import SimpleNamespace
 
@@ -32,7 +32,7 @@ def test_flat_names_match_a_part_of_a_checkpoint(prefix, inside, chosen):
     assert names.of == {flat(prefix, n): inside + n for n in chosen}
 
 
-def test_flat_names_may_omit_what_the_model_has_and_have_what_it_omits():
+def test_flat_names_match_if_the_adapter_or_the_model_omits_a_prefix():
     known = [name.removeprefix("text_model.") for name in PROJECTIONS]
     names = Names(weights(*known), [flat("lora_te_", PROJECTIONS[0])], is_flat=True)
     assert names.of == {flat("lora_te_", PROJECTIONS[0]): known[0]}

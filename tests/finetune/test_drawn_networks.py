@@ -41,7 +41,7 @@ def test_a_network_of_a_fixed_width_is_drawn_at_that_width(tmp_path):
     assert rotation(str(path)).rate == ROTATION_RATE
 
 
-def test_the_caption_says_the_widths_shown_and_used_with_their_structure():
+def test_the_caption_states_the_widths_shown_and_used_with_their_structure():
     nets = [built("shuffle(block=4)", width) for width in WIDTHS]
     assert caption("shuffle", nets[0], nets) == (
         "shuffle: drawn at width 384 (5 stages, dense), used at width 384 (5 stages, dense) and"

@@ -1,4 +1,4 @@
-"""The report as text: what it says, and that its markup is complete and accessible."""
+"""The report as text: its statements, and markup that is complete and accessible."""
 
 import re
 from collections import Counter

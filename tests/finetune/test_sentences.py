@@ -36,10 +36,10 @@ def test_one_method_has_no_verdict_and_chance_is_recognised():
     assert verdict(found["ranking"], "head") == ""
 
 
-def test_the_uncertainty_says_what_the_intervals_cover():
+def test_the_sentence_on_uncertainty_names_the_test_and_the_sources_of_variance():
     one, _ = simulated((0.4, 0.75), names=NAMES[:2])
     several, _ = simulated((0.4, 0.75, 0.8), seeds=3, names=NAMES[:3])
-    assert "With one seed, it does not cover differences between training runs" in uncertainty(one)
+    assert "With one seed, it ignores differences between training runs" in uncertainty(one)
     assert "(exact McNemar test, 5 % level)" in uncertainty(one)
     assert "mean over 3 seeds" in uncertainty(several)
     assert "Holm’s correction for 3 comparisons" in uncertainty(several)

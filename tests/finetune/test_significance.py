@@ -60,7 +60,7 @@ def test_repeated_texts_do_not_narrow_an_interval(pairs, copies):
 
 @given(st.integers(2, 4), st.integers(2, 30), st.integers(0, 99))
 def test_the_interval_of_several_seeds_contains_the_accuracy_and_is_no_narrower(seeds, texts, seed):
-    """Texts alone would have the variance of a binomial proportion of all answers at least."""
+    """The variance is at least that of a binomial proportion of all answers."""
     right = np.random.default_rng(seed).uniform(size=(seeds, texts)) < 0.6
     low, high = accuracy_interval(right, range(texts))
     narrowest = wilson(right.mean(), right.size)
@@ -98,7 +98,7 @@ def test_intervals_and_tests_have_their_nominal_rates_of_error(seeds, texts):
     assert np.mean(rejected) <= LEVEL + 0.03
 
 
-def test_a_true_difference_is_found():
+def test_a_true_difference_is_significant():
     rng = np.random.default_rng(0)
     found = [
         paired(*reversed(simulated(rng, seeds=3, texts=300, difference=1.0)), range(300))

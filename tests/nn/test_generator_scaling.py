@@ -179,7 +179,7 @@ def test_a_loaded_state_has_the_same_values_or_is_refused():
     other.load_state_dict({}, strict=False)
 
 
-def test_a_layer_pickled_before_there_were_factors_is_plain():
+def test_a_layer_pickled_before_there_were_factors_has_the_factor_one():
     q = layer(sm.butterfly(8), 0)
     state = q.__getstate__()
     del state["_generator_scale"], state["_scaling"]

@@ -27,7 +27,7 @@ def record():
     st.floats(0.05, 0.95),
 )
 def test_optimum_of_a_parabola_is_found(first, curvature, count, ratio, place):
-    """Exactly, in log rate and log loss, wherever it lies inside the grid."""
+    """The optimum in log rate and log loss is exact, wherever it lies inside the grid."""
     rates = [first * ratio**k for k in range(count)]
     best = rates[0] * ratio ** (place * (count - 1))
     losses = [math.exp(curvature * math.log(r / best) ** 2 - 1) for r in rates]
@@ -57,7 +57,7 @@ def test_the_record_contains_exactly_the_runs(record):
     )
 
 
-def test_best_rates_lie_within_factors_as_the_page_says(record):
+def test_the_ratios_of_best_rates_are_those_on_the_page(record):
     """Without a factor, best rates differ far more."""
     every = study.curves(record)
     plain, *_, geometric, _ = study.RULES.values()

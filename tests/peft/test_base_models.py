@@ -54,7 +54,7 @@ def test_copies_of_the_model_do_not_warn(folder, dtype):
 
 
 def test_other_models_and_merged_ones_warn(folder):
-    with pytest.warns(BaseModelWarning, match="2 of 2 .*; give the model that was trained"):
+    with pytest.warns(BaseModelWarning, match="2 of 2 .*; use the original model"):
         peft.PeftModel.from_pretrained(base(1), folder)
     merged = peft.PeftModel.from_pretrained(base(), folder).merge_and_unload()
     with pytest.warns(BaseModelWarning, match="has already been merged into them"):

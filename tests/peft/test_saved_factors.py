@@ -62,8 +62,8 @@ def test_a_later_rule_changes_no_saved_adapter(tmp_path, monkeypatch, scaling, d
     assert one == two
 
 
-def test_files_of_the_first_schema_are_plain(tmp_path):
-    """As saved before there were factors: the weights are the same, and so is training."""
+def test_files_of_the_first_schema_are_loaded_with_the_factor_one(tmp_path):
+    """Such files were saved before there were factors; weights and training are the same."""
     folder = old_adapters.write_peft(tmp_path / "old")
     model = peft.PeftModel.from_pretrained(old_adapters.model(), folder, is_trainable=True)
     assert model.peft_config["default"].generator_scaling == "none"

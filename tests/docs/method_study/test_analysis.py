@@ -40,7 +40,7 @@ def test_holm_is_closed_testing_with_bonferroni(p):
     np.testing.assert_allclose(a.holm(p), wanted, rtol=1e-12)
 
 
-def test_holm_of_nothing_is_nothing():
+def test_holm_accepts_an_empty_list():
     assert a.holm([]).tolist() == []
 
 

@@ -37,7 +37,7 @@ def test_mean_squares_are_those_of_projections_onto_seeds_texts_and_the_rest(rng
 
 
 @given(numbers, st.integers(2, 12))
-def test_one_number_a_run_gives_the_paired_t_test(rng, seeds):
+def test_with_one_number_a_run_the_test_is_the_paired_t_test(rng, seeds):
     one, other = rng.standard_normal((2, seeds))
     found, oracle = d.estimated(one - other), scipy.stats.ttest_rel(one, other)
     low, high = oracle.confidence_interval(0.95)

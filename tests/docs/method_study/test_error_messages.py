@@ -1,4 +1,4 @@
-"""Error messages as a task: what is found in sources, and that labels leak nowhere."""
+"""The task of error messages: the messages found in sources; labels do not leak."""
 
 from collections import Counter
 

@@ -94,7 +94,7 @@ def test_the_table_of_a_task_quotes_the_analysis(runs):
     assert (verdicts["shuffle"], verdicts["OFT"]) == ("lower", "higher")
 
 
-def test_the_table_over_tasks_leaves_out_what_some_task_does_not_have(runs):
+def test_the_table_over_tasks_omits_methods_that_some_task_lacks(runs):
     outcomes = {task: r.losses(runs, task) for task in plan.TASKS}
     names = [row[0] for row in cells(r.over_tasks_table(outcomes))]
     left_out = (plan.BASELINE, plan.FROZEN, plan.DENSE)

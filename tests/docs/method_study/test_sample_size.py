@@ -76,7 +76,7 @@ def pilot(**options):
     return whole_record(EFFECTS, **{"seeds": 8, "role": "pilot"} | options)
 
 
-def test_the_components_of_a_simulated_pilot_are_found_again():
+def test_the_components_of_a_simulated_pilot_are_recovered():
     found = p.pilots(pilot(seeds=40, texts=200))
     assert list(found) == list(plan.TASKS)
     parts = np.mean([one.parts()[0] for one in found.values()], axis=0)

@@ -22,7 +22,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def two_libraries(tmp_path_factory):
-    """The texts of two libraries, read as those of all are, with the number of readings."""
+    """The texts of two libraries, read like those of all libraries, and the number of readings."""
     libraries = {name: t.LIBRARIES[name] for name in ("numpy", "networkx")}
     sizes = {"TRAIN": 60, "VALIDATION": 10, "TEST": 20, "PAIRS": 8, "LIBRARIES": libraries}
     readings = []
