@@ -77,20 +77,25 @@ QUICK = Sizes(2, 1, (1e-2,), steps=1, batch=8, validation=12, test=12, pairs=2, 
 # The methods ------------------------------------------------------------------------------
 
 
+def plain(method: Method, **changes: Any) -> Method:
+    """Return a rotation with plain generators, for which the recorded rates were selected."""
+    return replace(method, generator_scaling="none", **changes)
+
+
 def by_rotations(topology: str) -> Method:
-    """Return a method of structmat."""
-    return replace(named("oft"), topology=topology)
+    """Return a rotation by this topology."""
+    return plain(named("oft"), topology=topology)
 
 
 METHODS: dict[str, Method] = {
     BASELINE: named("lora"),
     "DoRA": named("dora"),
     "HRA": named("hra"),
-    "OFT": named("oft"),
+    "OFT": plain(named("oft")),
     "BOFT": by_rotations("butterfly(block=4, depth=5)"),
     "shuffle": by_rotations("shuffle(block=4, depth=5)"),
     "mixed radix": by_rotations("mixed_radix(largest=6)"),
-    "ruler, first 15 stages": named("ruler"),
+    "ruler, first 15 stages": plain(named("ruler")),
     "random": by_rotations("random(block=4, depth=5, rng=0)"),
 }
 HEAD_ONLY = "head only"  # the baseline without adaptation, which has no rate to select

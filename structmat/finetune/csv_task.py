@@ -15,7 +15,8 @@ from structmat.finetune.task import Dropped, Selection, Task, stratified, usual
 
 _LISTED = 5  # maximum number of labels listed in a note
 _KEEP = "--keep-duplicates keeps them"
-_NEARLY = f"{round(100 * NEAR)} % of the words in common"
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}  # of some spreadsheet programs, instead of commas
+_NEARLY = f"{round(100 * NEAR)} % of the words in common, ignoring numbers"
 # The reasons for dropping the texts that `first_of_each` counts, and the remedies.
 _DUPLICATES = (
     ("duplicates", _KEEP),
@@ -140,5 +141,11 @@ def _check_column(path: Path, column: str, columns: list[str]) -> None:
     if not columns:
         raise FileError(f"{path}: the file is empty; its first row must contain the column names")
     if columns.count(column) != 1:
+        other = next((name for mark, name in _SEPARATORS.items() if mark in columns[0]), None)
+        if other and len(columns) == 1:
+            raise FileError(
+                f"{path}: no column {abbreviated(column)}; the columns seem to be separated by"
+                f" {other}; save the file with commas"
+            )
         problem = "several columns" if column in columns else "no column"
         raise FileError(f"{path}: {problem} {abbreviated(column)}{suggest(column, columns)}")

@@ -272,7 +272,12 @@ def _finished(
 
 def _run_key(job: _Job, method: Method, seed: int) -> str:
     return job.key(
-        asdict(job.settings.hyperparameters), results.described(method), method.rate, STEP, seed
+        asdict(job.settings.hyperparameters),
+        results.described(method),
+        method.rate,
+        method.generator_scaling,
+        STEP,
+        seed,
     )
 
 

@@ -47,6 +47,8 @@ class Method:
         `structmat.finetune.learning_rates`); all rotations have the same rate.
     topology : str or callable, optional
         For rotations: a spec, or a function width → Network.
+    generator_scaling : "step" or "none"
+        For rotations: the option of `structmat.nn.Orthogonal`.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Method:
     kind: str
     rate: float
     topology: Topology | None = None
+    generator_scaling: str = "step"
 
     def prepare(self, classifier: Classifier) -> Any:
         """Return the model, frozen except for the head and the parameters of the method."""
@@ -265,6 +268,7 @@ def _rotation(method: Method, classifier: Classifier) -> Any:
         method.topology,
         target_modules=list(classifier.targets),
         trainable=list(classifier.head),
+        generator_scaling=method.generator_scaling,
     )
 
 

@@ -64,7 +64,7 @@ def nearly(text):
 
 
 KEEP = "--keep-duplicates keeps them"
-NEAR = "near duplicates (80 % of the words in common)"
+NEAR = "near duplicates (80 % of the words in common, ignoring numbers)"
 SEVERAL = "near duplicates with several labels"
 
 

@@ -68,6 +68,8 @@ def test_the_record_counts_the_trainable_parameters(record, name):
     assert count == pytest.approx(155_520, rel=0.07)  # OFT's
     if script.METHODS[name].kind == "rotation":
         assert len(adapters(model)) == 36
+        scales = {adapter.rotation.generator_scale for adapter in adapters(model).values()}
+        assert scales == {1.0}  # plain generators, for which the recorded rates were selected
 
 
 def apart(plan, record, names, key, comparisons):
