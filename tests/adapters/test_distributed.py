@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from structmat.adapters import adapters, load_adapter, save_adapter
+from structmat.adapters.base_fingerprint import Fingerprint
 from structmat.adapters.checkpoint import SETTINGS, TENSORS
 from structmat.adapters.distributed import plain_name, unwrapped
 from structmat.adapters.saved_tensors import trained_tensors
@@ -68,9 +69,17 @@ def check_like_one(folder, options=()):
     for name, value in ours.items():
         torch.testing.assert_close(theirs[name], value, **CLOSE, msg=name)
     settings = [json.loads((folder / n / SETTINGS).read_text("utf-8")) for n in ("adapter", "one")]
+    prints = [
+        {name: layer.pop("fingerprint") for name, layer in each["layers"].items()}
+        for each in settings
+    ]
     for each in settings:
         del each["tensors"]  # the checksum
     assert settings[0] == settings[1]
+    # Merged weights differ by rounding, and so do their fingerprints.
+    for name, data in prints[0].items():
+        found, own = (Fingerprint.from_dict(d) for d in (data, prints[1][name]))
+        assert found.distance(own) < 1e-5
     assert all("fingerprint" in layer for layer in settings[0]["layers"].values())
     loaded = load_adapter(worker.plain(), folder / "adapter").eval()
     x = next(worker.batches())[0]
