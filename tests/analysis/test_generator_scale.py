@@ -108,7 +108,7 @@ def test_the_rotation_and_the_scale_agree_with_a_multigraph(case, kind, field):
 
 @given(networks(max_width=9, screens=True), FIELDS)
 def test_omitted_generators_do_not_rotate(net, field):
-    """The result is the norm of the sum of all remaining skew-symmetric matrices, with equal signs."""
+    """The result is the norm of the sum of the remaining skew-symmetric matrices."""
     straight = net.straightened().network
     real, imaginary = np.zeros((2, net.width, net.width))
     for bank, mask in zip(straight.banks, kept_generators(net, field=field).kept, strict=True):
