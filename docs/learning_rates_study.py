@@ -170,8 +170,8 @@ def layers(width: int, seed: int, sizes: Sizes) -> Start:
     """Return two frozen layers, and a teacher whose weights differ by 30 %.
 
     In a random basis, the variance of the k-th coordinate of the inputs is proportional to 1/k; the
-    outputs are ten classes. The loss is the mean Kullback–Leibler divergence from the probabilities
-    of the teacher.
+    outputs are ten classes. The loss is the mean Kullback–Leibler divergence from the teacher's
+    probabilities.
     """
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(width, width, bias=False), nn.GELU())

@@ -23,6 +23,7 @@ PAGES = (
     "commands",
     "families",
     "fit_targets",
+    "learning_rates",
     "method_study",
     "method_study_sample",
     "quantisation",

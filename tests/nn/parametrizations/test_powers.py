@@ -236,7 +236,8 @@ def test_means_and_cayley_generators_are_refused_only_near_half_turns():
         for short in (1e-2, 1e-4, 4e-6):
             _, block = plane_turned(radix, pairs, short, 3)
             q = powers.generators(block[None], "cayley")
-            made = Orthogonal(sm.Network.of(radix, [[list(range(radix))]]), dtype=torch.float64)
+            net = sm.Network.of(radix, [[list(range(radix))]])
+            made = Orthogonal(net, dtype=torch.float64, generator_scaling="none")
             with torch.no_grad():
                 made.generators[0].copy_(q)
             error = (made.blocks(torch.float64)[0][0] - block).abs().max()
@@ -284,7 +285,7 @@ def test_blocks_orthogonal_up_to_rounding_are_accepted(dtype):
 def test_generators_reproduce_the_blocks(radix, dtype, seed, kind):
     net = sm.Network.of(3 * radix, [np.arange(3 * radix).reshape(3, radix).tolist()] * (radix > 1))
     blocks = drawn(radix, dtype, seed)
-    q = Orthogonal(net, parametrization=kind, dtype=dtype)
+    q = Orthogonal(net, parametrization=kind, dtype=dtype, generator_scaling="none")
     with torch.no_grad():
         for g in q.generators:
             g.copy_(powers.generators(blocks, kind))
