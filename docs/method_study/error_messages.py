@@ -14,7 +14,8 @@ from importlib.metadata import version
 
 from docs.method_study.corpus import folder, package_directory
 from structmat._util.files import read_json, write_json
-from structmat.finetune.task import Task, balanced, distinct
+from structmat.finetune.near_duplicates import distinct
+from structmat.finetune.task import Task, balanced
 
 LABELS = ("NotImplementedError", "RuntimeError", "TypeError", "ValueError")
 

@@ -23,6 +23,7 @@ from docs.method_study.plan import (
     METHODS,
     POINTS,
     TASKS,
+    tasks_of,
 )
 from docs.method_study.report import (
     BUDGETS,
@@ -69,11 +70,12 @@ def forest(runs: Sequence[Run], budget: str = "parameters") -> Figure:
     Thick lines are intervals for each comparison alone, thin ones simultaneous. The band is the
     margin within which a difference does not matter.
     """
-    outcomes = {task: losses(runs, task, budget) for task in TASKS}
+    outcomes = {task: losses(runs, task, budget) for task in tasks_of(budget)}
     panels: dict[str, tuple[Mapping[str, Comparison], float]] = {}
-    for task, planned in TASKS.items():
-        found = compared(outcomes[task], BASELINE, planned.margin)
-        panels[f"{planned.title}\n(nats)"] = {c.method: c for c in found}, planned.margin
+    for task in outcomes:
+        title, margin = TASKS[task].title, TASKS[task].margin
+        found = compared(outcomes[task], BASELINE, margin)
+        panels[f"{title}\n(nats)"] = {c.method: c for c in found}, margin
     mean = decision.over_tasks(outcomes, METHODS, BASELINE)
     panels["mean of the tasks\n(points)"] = {c.method: c for c in mean}, POINTS
     names = [name for name in ADAPTERS if name != BASELINE]
@@ -112,7 +114,10 @@ def rows(ax: Axes, comparisons: Sequence[Comparison | None], margin: float) -> N
 
 
 def costs(runs: Sequence[Run]) -> Figure:
-    """Plot differences in test loss against the number of parameters and the time of a step."""
+    """Plot differences in test loss against the number of parameters and the time of a step.
+
+    Steps are timed only in the tasks that are compared at equal time.
+    """
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.subplots(2, len(TASKS), sharey="col")
     for column, (task, planned) in zip(axes.T, TASKS.items(), strict=True):
@@ -120,13 +125,15 @@ def costs(runs: Sequence[Run]) -> Figure:
         size = {run["method"]: run["trained"] for run in own}
         for name, values in outcomes.items():
             estimate = estimated(values - outcomes[BASELINE])
-            for ax, x in zip(column, (size[name], times[name]), strict=True):
-                point(ax, name, Estimate(x, 0, 1), estimate)
+            for ax, at in zip(column, (size, times), strict=True):
+                if name in at:
+                    point(ax, name, Estimate(at[name], 0, 1), estimate)
         column[0].set_title(planned.title, fontsize=10)
         column[0].set_xlabel("trained parameters")
         column[0].xaxis.set_major_formatter("{x:,.0f}")
         column[0].tick_params(axis="x", rotation=30)
         column[1].set_xlabel(f"time per step, relative to {BASELINE}")
+        column[1].set_visible(bool(times))
     for ax in axes.flat:
         ax.axhline(0, color=QUIET, linewidth=0.8, zorder=0)
         ax.locator_params(axis="x", nbins=5)

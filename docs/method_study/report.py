@@ -18,7 +18,7 @@ from docs.method_study.analysis import (
 )
 from docs.method_study.differences import Array, estimated
 from docs.method_study.json_lines import read
-from docs.method_study.plan import BASELINE, FROZEN, METHODS, TASKS
+from docs.method_study.plan import BASELINE, FROZEN, METHODS, TASKS, tasks_of
 from docs.method_study.runs import Run, capped, complete, diverged, outcomes_of, part
 from docs.studies import markdown
 
@@ -56,7 +56,11 @@ def seeds_of(runs: Sequence[Run], task: str, budget: str) -> int:
 def progress_table(runs: Sequence[Run]) -> str:
     """Return the numbers of complete seeds beside those that are planned."""
     rows = [
-        [about.title, str(about.seeds), *(str(seeds_of(runs, task, budget)) for budget in BUDGETS)]
+        [
+            about.title,
+            str(about.seeds),
+            *(str(seeds_of(runs, task, b)) if task in tasks_of(b) else "—" for b in BUDGETS),
+        ]
         for task, about in TASKS.items()
     ]
     return markdown(["task", "planned seeds", *BUDGETS.values()], rows)
@@ -64,7 +68,9 @@ def progress_table(runs: Sequence[Run]) -> str:
 
 def reportable(runs: Sequence[Run]) -> bool:
     """Return whether all planned seeds are complete, so that the results may be looked at."""
-    return all(seeds_of(runs, task, b) == TASKS[task].seeds for task in TASKS for b in BUDGETS)
+    return all(
+        seeds_of(runs, task, b) == TASKS[task].seeds for b in BUDGETS for task in tasks_of(b)
+    )
 
 
 def losses(runs: Sequence[Run], task: str, budget: str = "parameters") -> dict[str, Array]:
@@ -81,9 +87,9 @@ def tables(runs: Sequence[Run]) -> Iterator[str]:
     if not reportable(runs):
         yield "*The results are reported when all planned seeds are complete.*"
         return
-    outcomes = {b: {task: losses(runs, task, b) for task in TASKS} for b in BUDGETS}
+    outcomes = {b: {task: losses(runs, task, b) for task in tasks_of(b)} for b in BUDGETS}
     for budget, title in BUDGETS.items():
-        yield f"### All tasks, {title}"
+        yield f"### Means over the tasks, {title}"
         yield over_tasks_table(outcomes[budget])
     yield "### The default"
     yield default_table(outcomes["parameters"], outcomes["time"])
@@ -91,6 +97,8 @@ def tables(runs: Sequence[Run]) -> Iterator[str]:
         yield f"### Task: {planned_task.title}"
         yield methods_table(runs, task)
         for budget, title in BUDGETS.items():
+            if task not in tasks_of(budget):
+                continue
             yield f"Differences from {BASELINE} in test loss (nats), {title}:"
             yield comparison_table(outcomes[budget][task], task)
         yield f"Other differences from {BASELINE}, equal parameters:"

@@ -7,9 +7,12 @@ takes a run that no other has taken. `--pilot` makes the smaller runs on which t
 rests, and `--quick` takes seconds and checks that everything works.
 
 The rate of a method is selected for each task by the mean validation loss over the tuning seeds,
-from a grid that is the same for all methods. Test data play no part in it and are not even read in
-those runs. All methods then use the same seeds; a seed determines the initial head (and for the
-digits, the pretrained model), the batches and their order, and dropout.
+from a grid that is the same for all methods. If the best rate of any method is at an end of the
+grid, a further rate is tried there by all methods, once. Test data play no part in it and are not
+even read in those runs. The study of a task begins when the rates of all its methods are known.
+All methods then use the same seeds; a seed determines the initial head (and for the digits, the
+pretrained model), the batches and their order, and dropout. Runs at equal time have the rates of
+equal numbers of parameters, and only their test data are evaluated.
 
 **The fields of a run.** All losses are means in nats, per text or per predicted token. A field is
 null where a task has no such measure or the number is not finite.
@@ -22,13 +25,14 @@ null where a task has no such measure or the number is not finite.
 - `setting`: the rank, block or topology for the layers "attention", "up" and "down".
 - `trained`, `budgeted`: the number of parameters of the adapter, and the number that is equal for
   all methods up to 5 %, where the method allows it.
-- `valid_loss`, `valid_accuracy`: on validation data, at the end.
+- `valid_loss`, `valid_accuracy`: on validation data, at the end; absent from runs at equal time.
 - `test_loss` (the primary measure), `test_accuracy`, `test_brier` (the sum of squared errors of all
   probabilities) and `test_ece` (expected calibration error, 15 bins with equal numbers of
   predictions), at the end; absent from tuning runs. Accuracy and calibration are those of the next
   token for "language".
 - `old_loss_before`, `old_loss`, `forgotten`: the loss on the task of pretraining, before and after,
-  and the increase; `old_accuracy_before`, `old_accuracy`: the accuracy. Absent from tuning runs.
+  and the increase; `old_accuracy_before`, `old_accuracy`: the accuracy. Absent from tuning runs and
+  runs at equal time.
   The task of pretraining is to recognise the digits 0 to 4, to predict tokens of held-out files of
   the pretraining packages, or to find the rest of a docstring among others from its beginning.
 - `curve`: for the pilot, a list with `step`, `valid_loss`, `valid_accuracy`, `test_loss` and
@@ -42,10 +46,11 @@ null where a task has no such measure or the number is not finite.
   values), `top_inputs` and `top_outputs` (the shares of ‖ΔW‖² in the spaces of the first tenth of
   W's right and left singular vectors), `singular_values` (the relative change of W's singular
   values), and `energy_before` and `energy` (mean of 1/distance between the normalised rows of W,
-  the hyperspherical energy of neurons). Absent from tuning runs.
+  the hyperspherical energy of neurons). Absent from tuning runs and runs at equal time.
 - `step_seconds`: the median time of a step within this run, which depends on what else the machine
-  was doing; `seconds`: the time of the whole run with evaluation.
-- `diverged`: whether the training loss stopped being finite, or the validation loss is not finite.
+  was doing; `seconds`, `cpu_seconds`: the elapsed time and the processor time of the whole run with
+  evaluation.
+- `diverged`: whether the training loss stopped being finite, or a loss at the end is not finite.
 - `sizes`: a key of the data and the model of the task and of the versions of libraries; runs with
   another key, or with a `setting` that is no longer that of the method, are ignored.
 
@@ -56,12 +61,12 @@ training step in each round; rounds are interleaved between the methods of a tas
 import argparse
 import contextlib
 import hashlib
-import itertools
+import math
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,6 +79,7 @@ from docs.method_study import tasks
 from docs.method_study.corpus import folder
 from docs.method_study.json_lines import Row, append, read
 from docs.method_study.methods import BASELINE, HEAD_ONLY, METHODS, of_task
+from docs.method_study.plan import tasks_of
 from docs.method_study.single_run import Run, key, perform, timed
 from structmat._util.files import make_directory
 from structmat.bench.interleaved import relative
@@ -81,6 +87,7 @@ from structmat.bench.interleaved import relative
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+FURTHER = (1e-4, 3e-1)  # tried if the best rate of some method is the lowest or the highest
 FIRST = {"study": 0, "tuning": 1000, "pilot": 2000}  # the first seed of each role
 BUDGETS = ("parameters", "time")
 
@@ -101,6 +108,8 @@ class Plan:
     seeds, tuning : int
         The numbers of seeds with the selected rate, and of seeds for its selection.
     rates : tuple of float
+    further : tuple of float
+        Rates below and above these, to be tried when a best rate is at an end; or none.
     rounds : int
         The number of rounds of timing, if "time" is among the budgets.
     quick : bool
@@ -114,6 +123,7 @@ class Plan:
     seeds: int = 10
     tuning: int = 2
     rates: tuple[float, ...] = RATES
+    further: tuple[float, ...] = FURTHER
     rounds: int = 20
     quick: bool = False
 
@@ -134,6 +144,7 @@ PILOT = Plan(
     seeds=4,
     tuning=1,
     rates=(3e-3, 1e-2, 3e-2),
+    further=(),
 )
 QUICK = Plan(
     tasks=("digits", "language"),
@@ -141,6 +152,7 @@ QUICK = Plan(
     seeds=2,
     tuning=1,
     rates=(1e-3, 1e-2),
+    further=(),
     rounds=1,
     quick=True,
 )
@@ -150,10 +162,7 @@ QUICK = Plan(
 
 
 def pending(plan: Plan, rows: Sequence[Row]) -> Iterator[Run]:
-    """Yield the runs that can be made now: those whose rate and number of steps are known.
-
-    A tuning run is followed by others once all rates of its method have been tried.
-    """
+    """Yield the runs that can be made now: those whose rate and number of steps are known."""
     done = {Run.of(row) for row in rows if row["role"] != "timing"}
     found = [run for task in plan.tasks for run in _known(plan, task, rows) if run not in done]
     yield from sorted(found, key=lambda run: (run.role != "tuning", run.budget, run.seed))
@@ -167,43 +176,85 @@ def timing(plan: Plan, rows: Sequence[Row]) -> list[str]:
     return [
         task
         for task in plan.tasks
-        if not {(task, name) for name in plan.timed(task)} <= timed_methods
+        if task in tasks_of("time")
+        and not {(task, name) for name in plan.timed(task)} <= timed_methods
     ]
 
 
-def expected(plan: Plan) -> int:
-    """Return the number of runs of a plan, without timing."""
+def expected(plan: Plan, rows: Sequence[Row] = ()) -> int:
+    """Return the number of runs of a plan, as far as it is known, without timing."""
     total = 0
-    for task, budget in itertools.product(plan.tasks, plan.budgets):
-        for name in plan.chosen(task):
-            if budget == "parameters" or name not in (BASELINE, HEAD_ONLY):
-                choices = 1 if name == HEAD_ONLY else len(plan.rates)
-                total += plan.seeds + (choices > 1) * plan.tuning * choices
+    for task in plan.tasks:
+        total += sum(map(len, tuning(plan, task, rows).values()))
+        for budget in plan.budgets:
+            total += plan.seeds * len(_studied(plan, task, budget))
     return total
 
 
-def _known(plan: Plan, task: str, rows: Sequence[Row]) -> Iterator[Run]:
-    first = FIRST[plan.role]
-    for budget, name in itertools.product(plan.budgets, plan.chosen(task)):
-        if budget == "time" and name in (BASELINE, HEAD_ONLY):
-            continue  # the former is the same as at equal numbers of parameters
-        steps = steps_of(plan, task, name, budget, rows)
-        if steps is None:
-            continue
-        rate: float | None = 0.0
-        if name != HEAD_ONLY and len(plan.rates) == 1:
-            rate = plan.rates[0]
-        elif name != HEAD_ONLY:
-            tried = [
-                Run(task, name, "tuning", budget, rate, FIRST["tuning"] + seed, steps)
-                for seed in range(plan.tuning)
-                for rate in plan.rates
+def tuning(plan: Plan, task: str, rows: Sequence[Row]) -> dict[str, list[Run]]:
+    """Return the tuning runs of each method of a task; none if there is only one rate.
+
+    Once all methods have tried all rates of the grid, it is extended, for all methods, beyond each
+    end at which some method has its best rate.
+    """
+    steps = tasks.task(task, quick=plan.quick).steps
+
+    def with_rates(rates: Sequence[float]) -> dict[str, list[Run]]:
+        seeds = range(FIRST["tuning"], FIRST["tuning"] + plan.tuning)
+        return {
+            name: [
+                Run(task, name, "tuning", "parameters", rate, seed, steps)
+                for seed in seeds
+                for rate in rates
             ]
-            yield from tried
-            rate = best_rate(tried, rows)
-        if rate is not None:
-            for seed in range(first, first + plan.seeds):
-                yield Run(task, name, plan.role, budget, rate, seed, steps)
+            for name in plan.chosen(task)
+            if name != HEAD_ONLY
+        }
+
+    if len(plan.rates) == 1:
+        return {}
+    tried = with_rates(plan.rates)
+    losses = valid_losses(rows)
+    best = {best_rate(runs, losses) for runs in tried.values()}
+    if not plan.further or None in best:
+        return tried
+    ends = zip(plan.further, (min(plan.rates), max(plan.rates)), strict=True)
+    return with_rates([*plan.rates, *(rate for rate, end in ends if end in best)])
+
+
+def selected(plan: Plan, task: str, rows: Sequence[Row]) -> dict[str, float]:
+    """Return the rates of the methods of a task; none before all tuning runs of the task."""
+    losses = valid_losses(rows)
+    rates = {HEAD_ONLY: 0.0}
+    if len(plan.rates) == 1:
+        return dict.fromkeys(plan.chosen(task), plan.rates[0]) | rates
+    for name, runs in tuning(plan, task, rows).items():
+        rate = best_rate(runs, losses)
+        if rate is None:
+            return {}
+        rates[name] = rate
+    return rates
+
+
+def _studied(plan: Plan, task: str, budget: str) -> list[str]:
+    """Return the methods with runs of their own: at equal time, the baseline has the same ones."""
+    if task not in tasks_of(budget):
+        return []
+    left_out = (BASELINE, HEAD_ONLY) if budget == "time" else ()
+    return [name for name in plan.chosen(task) if name not in left_out]
+
+
+def _known(plan: Plan, task: str, rows: Sequence[Row]) -> Iterator[Run]:
+    for runs in tuning(plan, task, rows).values():
+        yield from runs
+    rates = selected(plan, task, rows)
+    seeds = range(FIRST[plan.role], FIRST[plan.role] + plan.seeds)
+    for budget in plan.budgets if rates else ():
+        for name in _studied(plan, task, budget):
+            steps = steps_of(plan, task, name, budget, rows)
+            if steps is not None:
+                for seed in seeds:
+                    yield Run(task, name, plan.role, budget, rates[name], seed, steps)
 
 
 def steps_of(plan: Plan, task: str, name: str, budget: str, rows: Sequence[Row]) -> int | None:
@@ -224,22 +275,24 @@ def steps_of(plan: Plan, task: str, name: str, budget: str, rows: Sequence[Row])
     return max(1, round(steps / relative(seconds, BASELINE)[name]))
 
 
-def best_rate(tried: Sequence[Run], rows: Sequence[Row]) -> float | None:
+def valid_losses(rows: Sequence[Row]) -> dict[Run, float | None]:
+    """Return the validation losses of the tuning runs, None where one diverged."""
+    return {Run.of(row): row["valid_loss"] for row in rows if row["role"] == "tuning"}
+
+
+def best_rate(tried: Sequence[Run], losses: Mapping[Run, float | None]) -> float | None:
     """Return the rate with the lowest mean validation loss, or None if a run is missing.
 
     Rates at which a run diverged are excluded, unless that is all of them; of equally good rates
     the smallest is selected.
     """
-    losses = {Run.of(row): row["valid_loss"] for row in rows if row["role"] == "tuning"}
-    if not set(tried) <= set(losses):
+    if not set(tried) <= losses.keys():
         return None
 
     def merit(rate: float) -> tuple[float, float]:
         found = [losses[run] for run in tried if run.rate == rate]
-        return (
-            float("inf") if None in found else statistics.fmean(found),
-            rate,
-        )
+        finite = [loss for loss in found if loss is not None]
+        return (statistics.fmean(finite) if len(finite) == len(found) else math.inf, rate)
 
     return min({run.rate for run in tried}, key=merit)
 
@@ -264,9 +317,10 @@ def work(plan: Plan, path: Path) -> None:
             and list(row["setting"].values()) == list(METHODS[row["method"]].values[row["task"]])
         ]
 
-    with tqdm(total=expected(plan), unit="run", disable=None) as bar:
+    with tqdm(unit="run", disable=None) as bar:
         while True:
             rows = current()
+            bar.total = expected(plan, rows)
             bar.update(_finished(plan, rows) - bar.n)
             clocks, runs = timing(plan, rows), list(pending(plan, rows))
             if not clocks and not runs:

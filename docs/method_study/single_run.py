@@ -63,7 +63,7 @@ def key(task: Task) -> str:
 def perform(task: Task, run: Run) -> Row:
     """Make a run and return its row."""
     method = METHODS[run.method]
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     model = method.prepare(task.model(run.seed), task)
     row: Row = {
         **vars(run),
@@ -79,7 +79,9 @@ def perform(task: Task, run: Run) -> Row:
     def check(step: int) -> None:
         if step in checks:
             plain = merged(method, model)
-            curve.append({"step": step, **_scores(task, plain, run.seed, tested=True)})
+            tested = _tested(task, plain, run.seed)
+            del tested["items"]
+            curve.append({"step": step, **_validated(task, plain, run.seed), **tested})
 
     trainable = any(parameter.requires_grad for parameter in model.parameters())
     try:
@@ -89,11 +91,15 @@ def perform(task: Task, run: Run) -> Row:
     row["diverged"] = not seconds
     row["step_seconds"] = float(f"{statistics.median(seconds):.4g}") if seconds else None
     if seconds:
-        tested = run.role != "tuning"
+        tested, equal = run.role != "tuning", run.budget == "parameters"
         plain = merged(method, model)
-        row |= _scores(task, plain, run.seed, tested=tested, items=row if tested else None)
-        row["diverged"] = not math.isfinite(row["valid_loss"])
-        if tested and not row["diverged"]:
+        if equal:
+            row |= _validated(task, plain, run.seed)
+        if tested:
+            row |= _tested(task, plain, run.seed)
+        losses = [row[name] for name in ("valid_loss", "test_loss") if name in row]
+        row["diverged"] = not all(map(math.isfinite, losses))
+        if tested and equal and not row["diverged"]:
             row |= _kept(task, plain, run.seed)
         if pilot:
             final = {name: row[name] for name in ("valid_loss", "valid_accuracy")}
@@ -102,6 +108,7 @@ def perform(task: Task, run: Run) -> Row:
     else:
         row |= {"valid_loss": None, "valid_accuracy": None}
     row["seconds"] = round(time.perf_counter() - start, 2)
+    row["cpu_seconds"] = round(time.process_time() - start_cpu, 2)
     return row
 
 
@@ -215,19 +222,21 @@ def timed(task: Task, methods: Sequence[str], *, rounds: int) -> list[Row]:
 # Measures -----------------------------------------------------------------------------------
 
 
-def _scores(
-    task: Task, model: nn.Module, seed: int, *, tested: bool, items: Row | None = None
-) -> Row:
-    """Return the measures on validation and test data; add the losses of test items to a row."""
-    found: Row = {}
-    valid = task.judged(model, "valid", seed).summary()
-    found["valid_loss"], found["valid_accuracy"] = valid["loss"], valid["accuracy"]
-    if tested:
-        test = task.judged(model, "test", seed)
-        found |= {f"test_{name}": value for name, value in test.summary().items()}
-        if items is not None:
-            items["items"] = [float(f"{loss:.4g}") for loss in test.loss.tolist()]
-    return {name: float(f"{value:.7g}") for name, value in found.items()}
+def _validated(task: Task, model: nn.Module, seed: int) -> Row:
+    """Return the measures on validation data."""
+    found = task.judged(model, "valid", seed).summary()
+    return {f"valid_{name}": _rounded(found[name]) for name in ("loss", "accuracy")}
+
+
+def _tested(task: Task, model: nn.Module, seed: int) -> Row:
+    """Return the measures on test data, and the loss of each item."""
+    test = task.judged(model, "test", seed)
+    found = {f"test_{name}": _rounded(value) for name, value in test.summary().items()}
+    return {**found, "items": [_rounded(loss, 4) for loss in test.loss.tolist()]}
+
+
+def _rounded(value: float, digits: int = 7) -> float:
+    return float(f"{value:.{digits}g}")
 
 
 def _kept(task: Task, model: nn.Module, seed: int) -> Row:
@@ -245,6 +254,6 @@ def _kept(task: Task, model: nn.Module, seed: int) -> Row:
         name: model.get_submodule(name).weight for names in task.layers.values() for name in names
     }
     return {
-        **{name: float(f"{value:.7g}") for name, value in found.items()},
+        **{name: _rounded(value) for name, value in found.items()},
         "change": mean_change(start.weights, weights, task.layers),
     }

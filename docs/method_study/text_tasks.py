@@ -1,22 +1,23 @@
 """Adapt MiniLM to two classifications of texts: docstrings by library, and error messages by type.
 
-The pretrained model is that of `structmat finetune`. Forgetting is measured by a task for which it
-was trained: among the continuations of several docstrings, the nearest to the beginning of a
-docstring must be its own.
+The pretrained model is that of `structmat finetune`. Only its last blocks are adapted, so the
+outputs of the frozen blocks before them are computed once per text and process, without dropout; a
+training step or an evaluation computes only the last blocks and the head. Forgetting is measured by
+a task for which the model was trained: among the continuations of several docstrings, the nearest to
+the beginning of a docstring must be its own.
 """
 
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from docs.method_study.corpus import folder
 from docs.method_study.error_messages import error_task, matched, messages
@@ -36,11 +37,12 @@ from structmat.finetune.docstring_task import (
     openings,
     paragraphs,
 )
-from structmat.finetune.models import Classifier, pretrained
-from structmat.finetune.task import Example, balanced, distinct
-from structmat.finetune.training import tokenized
+from structmat.finetune.models import Classifier, block_linears, pretrained
+from structmat.finetune.near_duplicates import distinct
+from structmat.finetune.task import Example, balanced
 
 LENGTH = 32  # tokens of a text that are read
+ADAPTED = 2  # blocks, the last of six
 SHORTEST = 60  # characters of the rest of a docstring
 PAIRS = 30  # docstrings of each library that measure forgetting
 TEMPERATURE = 0.05  # of the similarities, as in the training of the pretrained model
@@ -55,9 +57,12 @@ class Pair(NamedTuple):
 
 
 class TextTask(Task):
-    """A classification of texts by MiniLM."""
+    """A classification of texts by MiniLM, whose last blocks are adapted.
 
-    steps, batch, budget = 60, 16, 6 * 25_300
+    Its models take the outputs of the frozen blocks, as a text's `inputs_embeds`.
+    """
+
+    steps, batch, budget = 60, 16, ADAPTED * 25_300
 
     def __init__(self, *, quick: bool = False) -> None:
         super().__init__()
@@ -69,9 +74,12 @@ class TextTask(Task):
         self.batch = 4 if quick else type(self).batch
         self.source = pretrained()
         self.tokenizer = self.source.tokenizer()
-        self._collate = transformers.DataCollatorWithPadding(self.tokenizer)
-        self._first: Classifier = self.source.classifier(self.texts.labels, seed=0)
-        self.head = self._first.head
+        first: Classifier = self.source.classifier(self.texts.labels, seed=0)
+        self.head = first.head
+        self._weights = digest(first.model)
+        self._frozen = first_blocks(first.model)
+        self._last = self.model(0)
+        self._outputs: dict[str, Tensor] = {}
 
     @abstractmethod
     def whole(self) -> texts.Task:
@@ -89,8 +97,8 @@ class TextTask(Task):
     def layers(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the linear layers to adapt, by group."""
         found: dict[str, list[str]] = {"attention": [], "up": [], "down": []}
-        for name in self._first.targets:
-            outputs, inputs = self._first.model.get_submodule(name).weight.shape
+        for name in block_linears(self._last):
+            outputs, inputs = self._last.get_submodule(name).weight.shape
             group = "attention" if outputs == inputs else "up" if outputs > inputs else "down"
             found[group].append(name)
         return {group: tuple(names) for group, names in found.items()}
@@ -98,23 +106,21 @@ class TextTask(Task):
     @property
     def fingerprint(self) -> str:
         """A key of the texts and of the pretrained model."""
-        digest = hashlib.sha256(f"{self.texts.fingerprint} {self.pairs} {LENGTH}".encode())
-        for weight in self._first.model.state_dict().values():
-            digest.update(weight.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        about = f"{self.texts.fingerprint} {self.pairs} {LENGTH} {ADAPTED} {self._weights}"
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def model(self, seed: int) -> nn.Module:
-        """Return the pretrained model with a new head."""
-        return self.source.classifier(self.texts.labels, seed=seed).model
+        """Return the last blocks of the pretrained model with a new head."""
+        return last_blocks(self.source.classifier(self.texts.labels, seed=seed).model)
 
     def batches(self, seed: int, steps: int) -> Sequence[Any]:
-        """Return batches of tokens and labels; each epoch is shuffled."""
+        """Return batches of outputs of the frozen blocks, and labels; each epoch is shuffled."""
         rng = np.random.default_rng(seed)
-        rows = self._rows["train"]
-        epochs = -(-steps * self.batch // len(rows))
-        order = np.concatenate([rng.permutation(len(rows)) for _ in range(epochs)])
+        part = self.texts.train
+        epochs = -(-steps * self.batch // len(part))
+        order = np.concatenate([rng.permutation(len(part)) for _ in range(epochs)])
         return [
-            self._collate([rows[index] for index in picked])
+            self._batch([part[index] for index in picked])
             for picked in order[: steps * self.batch].reshape(steps, self.batch)
         ]
 
@@ -127,11 +133,12 @@ class TextTask(Task):
         """Return the losses and predictions, in the order of the texts."""
         del seed
         model.eval()
-        rows = self._rows[part]
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
+        rows = {"valid": self.texts.validation, "test": self.texts.test}[part]
+        outputs = self.frozen_outputs([example.text for example in rows])
+        order = sorted(range(len(rows)), key=lambda row: len(outputs[row]))
         found = []
         for first in range(0, len(order), 64):
-            batch = self._collate([rows[row] for row in order[first : first + 64]])
+            batch = self._batch([rows[row] for row in order[first : first + 64]])
             found.append(judged(model(**batch).logits, batch["labels"]))
         places = torch.tensor(order).argsort()
         return Judged(*(field[places] for field in joined(found)))
@@ -140,37 +147,78 @@ class TextTask(Task):
     def old(self, model: nn.Module, seed: int) -> Mapping[str, float]:
         """Return the loss and accuracy of retrieving the continuation of docstrings."""
         del seed
-        begins, rests = (self._embedded(model, side) for side in zip(*self.pairs, strict=True))
+        body = getattr(model, model.base_model_prefix).eval()
+        begins, rests = (self._embedded(body, side) for side in zip(*self.pairs, strict=True))
         own = torch.arange(len(begins))
         return judged(begins @ rests.T / TEMPERATURE, own).summary()
 
-    @cached_property
-    def _rows(self) -> Mapping[str, list[dict[str, Any]]]:
-        parts: Mapping[str, Sequence[Example]] = {
-            "train": self.texts.train,
-            "valid": self.texts.validation,
-            "test": self.texts.test,
-        }
-        return {
-            name: tokenized(self.tokenizer, part, max_length=LENGTH) for name, part in parts.items()
-        }
+    @torch.no_grad()
+    def frozen_outputs(self, parts: Sequence[str]) -> list[Tensor]:
+        """Return the outputs (tokens, width) of the frozen blocks for each text."""
+        new = sorted({text for text in parts if text not in self._outputs}, key=len)
+        for first in range(0, len(new), 64):
+            some = new[first : first + 64]
+            tokens = self.tokenizer(
+                some, truncation=True, max_length=LENGTH, padding=True, return_tensors="pt"
+            )
+            outputs = self._frozen(**tokens).last_hidden_state
+            for text, row, shown in zip(some, outputs, tokens["attention_mask"], strict=True):
+                self._outputs[text] = row[shown.bool()]
+        return [self._outputs[text] for text in parts]
 
-    def _embedded(self, model: nn.Module, parts: Sequence[str]) -> Tensor:
+    def _batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        labels = torch.tensor([example.label for example in examples])
+        return {**padded(self.frozen_outputs([e.text for e in examples])), "labels": labels}
+
+    def _embedded(self, body: nn.Module, parts: Sequence[str]) -> Tensor:
         """Return the normalised mean outputs over the tokens, as the model was pretrained."""
-        body = getattr(model, model.base_model_prefix).eval()
         rows = []
         for first in range(0, len(parts), 64):
-            tokens = self.tokenizer(
-                list(parts[first : first + 64]),
-                truncation=True,
-                max_length=LENGTH,
-                padding=True,
-                return_tensors="pt",
-            )
-            shown = tokens["attention_mask"].unsqueeze(-1)
-            total = (body(**tokens).last_hidden_state * shown).sum(1)
+            batch = padded(self.frozen_outputs(parts[first : first + 64]))
+            shown = batch["attention_mask"].unsqueeze(-1)
+            total = (body(**batch).last_hidden_state * shown).sum(1)
             rows.append(functional.normalize(total / shown.sum(1), dim=-1))
         return torch.cat(rows)
+
+
+class Given(nn.Module):
+    """Return the given inputs: it replaces the embeddings of a model without its first blocks."""
+
+    def forward(self, *, inputs_embeds: Tensor, **_: Any) -> Tensor:
+        """Return `inputs_embeds`."""
+        return inputs_embeds
+
+
+def first_blocks(model: Any) -> nn.Module:
+    """Return the blocks of a classifier that are not adapted, with the embeddings, in place."""
+    body = model.base_model.eval()
+    body.encoder.layer = body.encoder.layer[:-ADAPTED]
+    body.pooler = None
+    return body
+
+
+def last_blocks(model: Any) -> nn.Module:
+    """Return a classifier without its embeddings and the blocks before the last ones, in place."""
+    body = model.base_model
+    body.encoder.layer = body.encoder.layer[-ADAPTED:]
+    body.embeddings = Given()
+    return model
+
+
+def digest(model: nn.Module) -> str:
+    """Return a key of the weights of a model."""
+    found = hashlib.sha256()
+    for weight in model.state_dict().values():
+        found.update(weight.numpy().tobytes())
+    return found.hexdigest()
+
+
+def padded(outputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return outputs of different lengths as inputs of the remaining blocks."""
+    lengths = torch.tensor([len(rows) for rows in outputs])
+    embedded = pad_sequence(list(outputs), batch_first=True)
+    mask = (torch.arange(embedded.shape[1]) < lengths.unsqueeze(-1)).long()
+    return {"inputs_embeds": embedded, "attention_mask": mask}
 
 
 class DocstringsTask(TextTask):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from docs.method_study.differences import Components
-from docs.method_study.plan import BASELINE, FROZEN, TASKS
+from docs.method_study.plan import BASELINE, FROZEN, TASKS, tasks_of
 from docs.method_study.power import simulated
 
 PARTS = Components(seed=4e-4, text=4e-3, rest=4e-2)
@@ -87,6 +87,8 @@ def whole_study(effects, *, seeds, texts=12):
         own = {n: effects.get(n, 0.0) for n in planned.methods if n not in (BASELINE, FROZEN)}
         level = 0.3 * math.log(planned.outcomes)
         for budget in ("parameters", "time"):
+            if task not in tasks_of(budget):
+                continue
             made = simulated_runs(
                 task, own, seeds=seeds, texts=texts, level=level, rng=number, budget=budget
             )
@@ -105,6 +107,6 @@ def whole_study(effects, *, seeds, texts=12):
                 "rounds": [1.0 + 0.1 * k for k in range(3)] if name == BASELINE else [1.5] * 3,
             }
             for name in planned.methods
-            if name != FROZEN
+            if name != FROZEN and task in tasks_of("time")
         ]
     return runs

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docs.method_study import error_messages as e
-from structmat.finetune.task import normalised
+from structmat.finetune.near_duplicates import normalised
 
 LONG = "the given argument of this function"
 

@@ -1,6 +1,7 @@
 """The runner of the study: what is left to do, and records that survive interruption."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -69,8 +70,12 @@ def test_the_unadapted_language_model_forgets_nothing(record):
 def test_the_rows_have_the_documented_fields(record):
     for row in json_lines.read(record):
         assert set(row) <= {name for name in row if f"`{name}`" in runner.__doc__}
-        if row["role"] in ("study", "pilot"):
-            assert {"test_loss", "test_ece", "test_brier", "forgotten", "change"} <= set(row)
+        tested = {"test_loss", "test_ece", "test_brier", "items"}
+        if row["budget"] == "time" and row["role"] == "study":
+            assert tested <= set(row)
+            assert not [name for name in row if name.startswith(("valid", "old", "change"))]
+        elif row["role"] in ("study", "pilot"):
+            assert tested | {"valid_loss", "forgotten", "change"} <= set(row)
             change = row["old_loss"] - row["old_loss_before"]
             assert row["forgotten"] == pytest.approx(change, abs=1e-5)  # rounded numbers
             assert set(row["change"]) == {"attention", "up", "down"}
@@ -107,7 +112,7 @@ def test_the_selected_rate_has_the_lowest_validation_loss(record):
         mine = [
             r
             for r in rows
-            if (r["task"], r["method"], r["budget"]) == ("digits", name, "parameters")
+            if (r["task"], r["method"]) == ("digits", name) and r["role"] != "timing"
         ]
         tried = {row["rate"]: row["valid_loss"] for row in mine if row["role"] == "tuning"}
         assert {r["rate"] for r in mine if r["role"] == "study"} == {min(tried, key=tried.get)}
@@ -127,12 +132,75 @@ def test_rates_are_selected_by_the_mean_when_all_runs_are_there(losses, best):
         return Run("digits", "LoRA", "tuning", "parameters", rate, seed, 4)
 
     tried = [tuned(rate, seed) for rate in losses for seed in (1000, 1001)]
-    rows = [
-        {**vars(tuned(rate, 1000 + k)), "valid_loss": loss}
+    made = {
+        tuned(rate, 1000 + k): loss
         for rate, found in losses.items()
         for k, loss in enumerate(found)
+    }
+    assert runner.best_rate(tried, made) == best
+
+
+def tuned_rows(plan, best, rows=()):
+    """Return the tuning rows of a plan in which each method has the given best rate."""
+    return [
+        {**vars(run), "valid_loss": abs(math.log(run.rate / best[name]))}
+        for name, runs in runner.tuning(plan, "digits", rows).items()
+        for run in runs
     ]
-    assert runner.best_rate(tried, rows) == best
+
+
+@pytest.mark.parametrize(
+    ("best", "further"),
+    [
+        ({"LoRA": 1e-2, "OFT": 1e-2}, []),
+        ({"LoRA": 1e-3, "OFT": 1e-2}, [1e-4]),
+        ({"LoRA": 1e-1, "OFT": 1e-3}, [1e-4, 1.0]),
+    ],
+)
+def test_the_grid_is_extended_once_for_all_methods_beyond_an_end_that_is_best(best, further):
+    plan = replace(PLAN, methods=("LoRA", "OFT"), rates=(1e-3, 1e-2, 1e-1), further=(1e-4, 1.0))
+    rows = tuned_rows(plan, best)
+    assert len(rows) == 6
+    assert not runner.selected(plan, "digits", rows[:-1])
+    assert bool(runner.selected(plan, "digits", rows)) == (not further)
+    added = [run for run in runner.pending(plan, rows) if run.role == "tuning"]
+    assert sorted({run.rate for run in added}) == further
+    assert len(added) == 2 * len(further)
+    rows = tuned_rows(plan, best, rows)
+    left = list(runner.pending(plan, rows))
+    assert {run.role for run in left} == {"study"}
+    assert {run.method: run.rate for run in left} == best
+    assert len(rows) + len(left) == runner.expected(plan, rows)
+
+
+def test_the_study_of_a_task_waits_for_the_rates_of_all_methods():
+    plan = replace(PLAN, methods=("LoRA", "OFT", "head only"))
+    rows = tuned_rows(plan, {"LoRA": 1e-2, "OFT": 1e-2})
+    assert {run.role for run in runner.pending(plan, rows[:-1])} == {"tuning"}
+    assert {run.method for run in runner.pending(plan, rows)} == {"LoRA", "OFT", "head only"}
+
+
+def test_at_equal_time_the_rates_are_those_of_equal_parameters():
+    plan = replace(PLAN, methods=("LoRA", "OFT"), budgets=("parameters", "time"))
+    rows = tuned_rows(plan, {"LoRA": 1e-2, "OFT": 1e-3})
+    rows += [
+        {"role": "timing", "task": "digits", "method": name, "rounds": [seconds]}
+        for name, seconds in {"LoRA": 1.0, "OFT": 2.0}.items()
+    ]
+    runs = list(runner.pending(plan, rows))
+    assert {(r.method, r.budget, r.rate, r.steps) for r in runs} == {
+        ("LoRA", "parameters", 1e-2, 4),
+        ("OFT", "parameters", 1e-3, 4),
+        ("OFT", "time", 1e-3, 2),
+    }
+
+
+def test_the_text_tasks_are_not_compared_at_equal_time(monkeypatch):
+    plan = replace(PLAN, tasks=("errors",), budgets=("parameters", "time"), rates=(1e-3,))
+    stand_in = runner.tasks.task("digits", quick=True)
+    monkeypatch.setattr(runner.tasks, "task", lambda *_, **__: stand_in)
+    assert runner.timing(plan, []) == []
+    assert {run.budget for run in runner.pending(plan, [])} == {"parameters"}
 
 
 def test_equal_time_means_fewer_steps_for_slower_methods():

