@@ -77,7 +77,7 @@ def test_a_later_rule_reads_the_same_weights(tmp_path, monkeypatch):
     one = randomised(adapt(old_adapters.model(), "butterfly", target_modules=["0"]), 0)
     save_adapter(one, tmp_path / "a")
     for start, end, to, rule in (("a", "b", "peft", 3.0), ("b", "c", "structmat", 5.0)):
-        for module in (orthogonal_layer, planned_networks, structmat_format):
+        for module in (orthogonal_layer, structmat_format):
             monkeypatch.setattr(module, "generator_scale", lambda *_, rule=rule, **__: rule)
         convert(tmp_path / start, tmp_path / end, to=to, model=old_adapters.model())
         weight, rotation = weights(tmp_path / end)
