@@ -14,7 +14,7 @@ from structmat.nn import orthogonal_layer
 from tests import old_adapters
 from tests.random_modules import randomised
 
-planned_networks = pytest.importorskip("structmat.peft.planned_networks")
+pytest.importorskip("structmat.peft.planned_networks")
 peft = pytest.importorskip("peft")
 WEIGHT = torch.tensor(old_adapters.WEIGHT, dtype=torch.float64)
 
