@@ -43,7 +43,12 @@ _DEFAULTS = "default_training_params.json"
 _OWN = {f.name for f in dataclasses.fields(StructmatConfig)} - {
     f.name for f in dataclasses.fields(PeftConfig)
 }
-_COMPARED = sorted(_OWN - {"networks"})  # the settings that determine a result
+_RECORDED = {
+    "networks",
+    "generator_scales",
+    "fingerprints",
+}  # which are set when layers are adapted
+_COMPARED = sorted(_OWN - _RECORDED)  # the settings that determine a result
 
 
 def run(
