@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from structmat._util.files import parse_json
 from structmat.adapters.base_check import is_contained, message
 from structmat.adapters.base_fingerprint import (
     Fingerprint,
@@ -48,9 +49,10 @@ def recalled(path: Path, rotations: Mapping[str, LayerRotation]) -> dict[str, La
     text = metadata_of(path).get(KEY) if path.is_file() else None
     if text is None:
         return dict(rotations)
+    found = parse_json(text, f"{path}: its metadata {KEY}")
     try:
-        saved = read_fingerprints(json.loads(text))
-    except ValueError as error:
+        saved = read_fingerprints(found)
+    except FileError as error:
         raise FileError(f"{path}: {error}") from None
     made = {}
     for name, rotation in rotations.items():
