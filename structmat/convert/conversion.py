@@ -66,6 +66,7 @@ _PIPELINES: dict[str, Callable[..., tuple[dict[str, float], list[str]]]] = {
     "comfyui": lycoris.write_comfyui,
     "lycoris": lycoris.write,
 }  # formats for models of a pipeline, whose names they change
+_HIGHEST = 2**16  # the highest rank of LoRA, more than layers have inputs or outputs
 _SINGLE = (*_PIPELINES, "gsoft")  # formats that consist of one file
 
 
@@ -227,7 +228,11 @@ def convert(
     >>> sorted(path.name for path in (folder / "theirs").iterdir())
     ['adapter_config.json', 'adapter_model.safetensors']
     """
-    start, end = Path(source), Path(target)
+    start, end = _path(source), _path(target)
+    if model is not None and not isinstance(model, nn.Module):
+        model = _path(model)
+    if to not in tuple(TARGETS):  # a tuple, because an invalid value may not be hashable
+        raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
     limits = _limits(to, rank, tolerance, svd)
     _check(to, end, model, prefix)
     if not isinstance(nearest, bool):
@@ -269,6 +274,19 @@ def convert(
         raise FileError(f"{end}: cannot be written ({error.strerror or error})") from None
     metadata = dict(found.adaptation.metadata)
     return Conversion(start, end, found.adaptation.source, to, rows, notes, metadata)
+
+
+def _path(given: str | os.PathLike[str]) -> Path:
+    """Return a path after checking that the file system can represent its name."""
+    path = Path(given)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # whoever uses the path reports it
+    except (OSError, ValueError) as error:  # a name is too long, or has a null character
+        why = getattr(error, "strerror", None) or error
+        raise FileError(f"{abbreviated(str(path))}: {why}; choose another name") from None
+    return path
 
 
 def _compared(source: Path, found: Opened) -> tuple[Opened, str | None]:
@@ -356,13 +374,15 @@ def _limits(to: str, rank: int | None, tolerance: float | None, svd: str) -> lor
         raise StructmatError(
             f"svd={abbreviated(svd)}: it must be 'exact' or, for lora only, 'randomised'"
         )
-    if to in TARGETS and (to == "lora") != (rank is not None or tolerance is not None):
+    if (to == "lora") != (rank is not None or tolerance is not None):
         raise StructmatError(
             "lora needs a rank or a tolerance, and no other format takes one: --to lora --rank 16,"
             " or --to lora --tolerance 0.01"
         )
     if rank is not None:
         checked_integer(rank, "rank", 1)
+        if rank > _HIGHEST:
+            raise StructmatError(f"rank={rank}: it must be at most {_HIGHEST}")
     if tolerance is None:
         return lora.Limits(rank, svd=svd)
     given: Any = tolerance
@@ -376,8 +396,6 @@ def _limits(to: str, rank: int | None, tolerance: float | None, svd: str) -> lor
 
 def _check(to: str, target: Path, model: Pretrained | None, prefix: str | None) -> None:
     """Check the combination of options before any work starts."""
-    if to not in TARGETS:
-        raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
     if to in ("lora", "merged") and model is None:
         raise StructmatError(
             f"to={abbreviated(to)} needs the weights; give the pretrained model (model=, --model)"
@@ -386,9 +404,12 @@ def _check(to: str, target: Path, model: Pretrained | None, prefix: str | None) 
         raise StructmatError(
             "to merge into a model in memory, call load_adapter and then merge instead"
         )
-    if prefix is not None and (to != "lora" or not isinstance(prefix, str)):
+    if prefix is not None and (
+        to != "lora" or str(prefix).endswith(".") or not isinstance(prefix, str)
+    ):
         raise StructmatError(
-            f"prefix={abbreviated(prefix)}: it must be text, and only lora supports it"
+            f"prefix={abbreviated(prefix)}: it must be text that does not end with a dot, and only"
+            " lora supports it"
         )
     if _is_file(to, model, prefix) and target.suffix != ".safetensors":
         what = "the merged model, like the pretrained one," if to == "merged" else TARGETS[to]
@@ -406,7 +427,9 @@ def _new(
 ) -> AbstractContextManager[Path]:
     """Return a context manager for the path to write: a temporary directory or the file."""
     single = _is_file(to, model, prefix)
-    return nullcontext(target) if single else new_directory(target, replace=False)
+    if single:
+        return nullcontext(target)
+    return new_directory(target.resolve(), replace=False)  # a link is kept, as for files
 
 
 def _is_file(to: str, model: Pretrained | None, prefix: str | None) -> bool:

@@ -63,7 +63,13 @@ def read(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         write_json(Path(folder) / peft_files.CONFIG, config)
         write_tensors(Path(folder) / peft_files.TENSORS, tensors, {})
-        found: Adaptation = methods[method](Path(folder), weights)
+        try:
+            found: Adaptation = methods[method](Path(folder), weights)
+        except FileError as error:  # names the file, not its copy
+            copy = str(Path(folder) / peft_files.TENSORS)
+            raise FileError(
+                str(error).replace(copy, str(path)).replace(folder, str(path))
+            ) from None
     return replace(
         found,
         notes=[*file.notes, *found.notes],

@@ -128,8 +128,8 @@ def _series(
     x = floating(f"{where}.oft_R.weight", parts["oft_R.weight"]).to(torch.float64)
     try:
         q = from_upper(x)
-        if q.ndim != 3:
-            raise FileError(f"shape {tuple(x.shape)}; it must have two axes")
+        if q.ndim != 3 or not len(q):
+            raise FileError(f"shape {tuple(x.shape)}; it must have two axes, and a row per block")
         width = _width(q, shape)
         network = block_diagonal(width, block=q.shape[-1])
     except StructmatError as error:
@@ -195,7 +195,7 @@ def _butterfly(file: AdapterFile, name: str) -> LayerRotation:
             f"{where} has {', '.join(parts)}; BOFT has boft_R with four axes, and boft_s"
         )
     width = x.shape[1] * x.shape[2]
-    network = block_butterfly(width, x.shape[2], len(x))
+    network = block_butterfly(width, x.shape[2], len(x)) if x.numel() else None
     if network is None or x.shape[2] != x.shape[3]:
         raise FileError(f"{where}.boft_R of shape {tuple(x.shape)} is not a block butterfly")
     return LayerRotation(

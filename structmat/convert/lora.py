@@ -220,6 +220,10 @@ def write(
         kind, layer = layout(rotation)
         change = rotate(rotation, weight) - weight.to(torch.float64)
         change = kind.neurons(layer, change).contiguous()
+        if not bool(torch.isfinite(change).all()):
+            raise FileError(
+                f"{name}: the change of its weight contains NaN or infinity; the adapter diverged"
+            )
         if not bool(change.any()):
             done[name] = Converted(0, 0.0, 0.0)
             continue
@@ -280,10 +284,15 @@ def _notes(
         }
         if missed:
             worst = max(missed, key=lambda name: missed[name].of_change)
+            is_capped = limits.rank is not None and missed[worst].rank == limits.rank
+            remedy = (
+                "raise the rank" if is_capped else "rounding prevents smaller errors; merge instead"
+            )
+            verb = "exceeds" if len(missed) == 1 else "exceed"
             notes.append(
-                f"{len(missed)} of {counted(len(done), 'layer')} exceed the tolerance"
-                f" {limits.tolerance:g}, the most {worst} with {missed[worst].of_change:.2g};"
-                " raise the rank"
+                f"{len(missed)} of {counted(len(done), 'layer')} {verb} the tolerance"
+                f" {limits.tolerance:g}, most of all {worst} ({missed[worst].of_change:.2g});"
+                f" {remedy}"
             )
     if unchanged := [name for name, row in done.items() if not row.rank]:
         notes.append(

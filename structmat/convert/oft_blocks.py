@@ -110,12 +110,15 @@ def _rotation(file: AdapterFile, name: str, convention: str | None) -> LayerRota
     tensors = []
     for part in sorted(parts, key=_number):
         x = floating(f"{where}.{part}", parts[part])
-        if x.ndim not in (3, 4) or x.shape[-1] != x.shape[-2] or (len(parts) > 1 and x.ndim != 3):
+        is_square = x.ndim in (3, 4) and x.shape[-1] == x.shape[-2] > 1 and x.numel() > 0
+        if not is_square or (len(parts) > 1 and x.ndim != 3):
             raise FileError(
-                f"{where}.{part} has shape {tuple(x.shape)}; it must be (…, blocks, b, b)"
+                f"{where}.{part} has shape {tuple(x.shape)}; it must be (…, blocks, b, b), b ≥ 2"
             )
         tensors.append(x)
-    if alpha is not None and (alpha.numel() != 1 or not bool(torch.isfinite(alpha).all())):
+    if alpha is not None and (
+        alpha.numel() != 1 or alpha.is_complex() or not bool(torch.isfinite(alpha).all())
+    ):
         raise FileError(f"{where}.alpha = {abbreviated(alpha.tolist())}; it must be a number")
     is_r = "oft_diag" in parts
     bound = None if alpha is None or is_r else float(alpha)

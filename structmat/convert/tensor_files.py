@@ -87,18 +87,20 @@ def wide(what: str, value: Tensor) -> Tensor:
 
 
 def floating(name: str, value: Tensor) -> Tensor:
-    """Return a tensor of a rotation after checking that it is real and floating point.
+    """Return a tensor of a rotation after checking that it is real, floating point and finite.
 
     Raises
     ------
     FileError
-        If the dtype is not a real floating-point dtype.
+        If the dtype is not a real floating-point dtype, or an entry is NaN or infinite.
     """
     if not is_rotated(value.dtype):
         raise FileError(
             f"{name} has dtype {value.dtype}; the tensors of a rotation must have a real"
             " floating-point dtype"
         )
+    if not bool(torch.isfinite(value).all()):
+        raise FileError(f"{name} contains NaN or infinity: the adapter diverged in training")
     return value
 
 

@@ -341,7 +341,14 @@ def saved(folder, **options):
         ),
         ({"to": "lora"}, StructmatError, "lora needs a rank"),
         ({"to": "peft-oft", "rank": 2}, StructmatError, "and no other format takes one"),
+        ({"to": ["lora"]}, StructmatError, "no such format"),
         ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer ≥ 1"),
+        ({"to": "lora", "rank": 10**12}, StructmatError, "it must be at most 65536"),
+        (
+            {"to": "lora", "rank": 2, "prefix": "unet.", "model": linears()},
+            StructmatError,
+            "not end with a dot",
+        ),
         ({"to": "lora", "rank": 2}, StructmatError, "needs the weights; give the pretrained"),
         ({"to": "merged"}, StructmatError, "needs the weights; give the pretrained"),
         (
@@ -352,7 +359,7 @@ def saved(folder, **options):
         (
             {"to": "gsoft", "prefix": "unet"},
             StructmatError,
-            "prefix='unet': it must be text, and only lora",
+            "prefix='unet': it must be text that does not end with a dot, and only lora",
         ),
         ({"to": "lycoris"}, FileError, r"one file; its name must end in \.safetensors"),
         ({"to": "structmat"}, FileError, "already in structmat's format"),
@@ -544,13 +551,37 @@ def test_a_merged_weight_that_overflows_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "a\0b"])
+def test_impossible_names_are_refused(tmp_path, name):
+    saved(tmp_path / "ours", target_modules=["up"])
+    for source, target, model in (
+        (tmp_path / "ours", tmp_path / name, None),
+        (tmp_path / name, tmp_path / "out", None),
+        (tmp_path / "ours", tmp_path / "out", tmp_path / name),
+    ):
+        with pytest.raises(FileError, match="choose another name"):
+            convert(source, target, to="peft-boft", model=model)
+    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_links_to_directories_are_kept(tmp_path, exists):
+    saved(tmp_path / "ours", target_modules=["up"])
+    if exists:
+        (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    convert(tmp_path / "ours", tmp_path / "link", to="peft-boft")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "adapter_model.safetensors").is_file()
+
+
 def test_an_adapter_with_nans_is_refused(tmp_path):
     folder = write_config(tmp_path / "in", '{"peft_type": "BOFT"}')
     x = torch.full((1, 2, 2, 2), torch.nan)
     files.save_file(
         {"0.boft_R": x, "0.boft_s": torch.ones(3, 1)}, folder / "adapter_model.safetensors"
     )
-    with pytest.raises(FileError, match="0: a block contains NaN or infinity"):
+    with pytest.raises(FileError, match=r"0\.boft_R contains NaN or infinity"):
         convert(folder, tmp_path / "out")
 
 

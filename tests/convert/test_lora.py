@@ -144,7 +144,7 @@ def test_a_capped_rank_reports_the_layers_that_exceed_the_tolerance(tmp_path):
     error = done.layers["0.up"]["of_change"]
     assert error > 0.05
     assert (
-        f"1 of 3 layers exceed the tolerance 0.05, the most 0.up with {error:.2g}; raise the rank"
+        f"1 of 3 layers exceeds the tolerance 0.05, most of all 0.up ({error:.2g}); raise the rank"
         in (done.notes)
     )
     assert "rank" in str(done).splitlines()[2]
