@@ -3,8 +3,8 @@
 The pretrained model is that of `structmat finetune`. Only its last blocks are adapted, so the
 outputs of the frozen blocks before them are computed once per text and process, without dropout; a
 training step or an evaluation computes only the last blocks and the head. Forgetting is measured by
-a task for which the model was trained: among the continuations of several docstrings, the nearest to
-the beginning of a docstring must be its own.
+a task for which the model was trained: among the continuations of several docstrings, the nearest
+to the beginning of a docstring must be its own.
 """
 
 import hashlib

@@ -101,8 +101,8 @@ class Fingerprint:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all sampled entries are finite."""
-        return math.isfinite(self.norm)
+        """Whether all sampled entries, and their norm in float32, are finite."""
+        return math.isfinite(self.norm) and all(map(math.isfinite, self.sketch))
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Return whether a weight of this shape can be compared: it may have additional rows."""
@@ -177,7 +177,8 @@ def fingerprint_of_rows(rows: Tensor, shape: Sequence[int]) -> Fingerprint:
     entries = flat[:, columns.to(flat.device)].cpu().to(torch.float64).flatten()
     sketch = _signs()[:, : len(entries)] @ entries.numpy() / PROJECTIONS**0.5
     # Rounded as in files, so that saving and loading a fingerprint preserves it.
-    numbers = np.array([float(entries.norm()), *sketch], dtype=np.float32).tolist()
+    with np.errstate(over="ignore"):  # then the fingerprint is not finite, and is not compared
+        numbers = np.array([float(entries.norm()), *sketch], dtype=np.float32).tolist()
     return Fingerprint(tuple(shape), _precision(entries), numbers[0], tuple(numbers[1:]))
 
 

@@ -228,7 +228,9 @@ def convert(
     >>> sorted(path.name for path in (folder / "theirs").iterdir())
     ['adapter_config.json', 'adapter_model.safetensors']
     """
-    start, end = Path(source), Path(target)
+    start, end = _path(source), _path(target)
+    if model is not None and not isinstance(model, nn.Module):
+        model = _path(model)
     if not isinstance(to, str) or to not in TARGETS:
         raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
     limits = _limits(to, rank, tolerance, svd)
@@ -272,6 +274,19 @@ def convert(
         raise FileError(f"{end}: cannot be written ({error.strerror or error})") from None
     metadata = dict(found.adaptation.metadata)
     return Conversion(start, end, found.adaptation.source, to, rows, notes, metadata)
+
+
+def _path(given: str | os.PathLike[str]) -> Path:
+    """Return a path after checking that the file system can represent its name."""
+    path = Path(given)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # whoever uses the path reports it
+    except (OSError, ValueError) as error:  # a name is too long, or has a null character
+        why = getattr(error, "strerror", None) or error
+        raise FileError(f"{abbreviated(str(path))}: {why}; choose another name") from None
+    return path
 
 
 def _compared(source: Path, found: Opened) -> tuple[Opened, str | None]:
@@ -410,7 +425,9 @@ def _new(
 ) -> AbstractContextManager[Path]:
     """Return a context manager for the path to write: a temporary directory or the file."""
     single = _is_file(to, model, prefix)
-    return nullcontext(target) if single else new_directory(target, replace=False)
+    if single:
+        return nullcontext(target)
+    return new_directory(target.resolve(), replace=False)  # a link is kept, as for files
 
 
 def _is_file(to: str, model: Pretrained | None, prefix: str | None) -> bool:

@@ -1,5 +1,6 @@
 """Fingerprints estimate the difference of weights, and tolerate rounding to narrower dtypes."""
 
+import base64
 import json
 import math
 
@@ -139,6 +140,7 @@ def test_complex_and_zero_weights_have_fingerprints():
 def test_weights_that_are_not_finite_are_marked():
     assert not fingerprint(torch.tensor([[1.0, math.inf]])).is_finite
     assert not fingerprint(torch.tensor([[math.nan, 0.0]])).is_finite
+    assert not fingerprint(torch.tensor([[1e300]], dtype=torch.float64)).is_finite
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,9 @@ def test_weights_that_are_not_finite_are_marked():
         {"shape": [0, 2]},
         {"shape": []},
         {"shape": "a"},
+        {"shape": [math.inf, 2]},
+        {"sketch": base64.b64encode(np.full(33, np.nan, "<f4").tobytes()).decode()},
+        {"sketch": base64.b64encode(np.full(33, -1.0, "<f4").tobytes()).decode()},
     ],
 )
 def test_damaged_fingerprints_are_rejected(change):

@@ -131,7 +131,11 @@ def test_damaged_fingerprints_in_the_metadata_are_rejected(tmp_path):
     convert(adapter(tmp_path / "ours"), tmp_path / "theirs", to="peft-boft")
     path = tmp_path / "theirs" / "adapter_model.safetensors"
     tensors = files.load_file(path)
-    for text, message in (("{", "Expecting"), ('{"0.up": 1}', "fingerprint of a base weight is")):
+    for text, message in (
+        ("{", "Expecting"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"0.up": 1}', "fingerprint of a base weight is"),
+    ):
         files.save_file(tensors, path, {"format": "pt", KEY: text})
         with pytest.raises(FileError, match=f"adapter_model.safetensors: .*{message}"):
             convert(tmp_path / "theirs", tmp_path / "back")

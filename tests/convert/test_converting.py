@@ -551,6 +551,30 @@ def test_a_merged_weight_that_overflows_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "a\0b"])
+def test_impossible_names_are_refused(tmp_path, name):
+    saved(tmp_path / "ours", target_modules=["up"])
+    for source, target, model in (
+        (tmp_path / "ours", tmp_path / name, None),
+        (tmp_path / name, tmp_path / "out", None),
+        (tmp_path / "ours", tmp_path / "out", tmp_path / name),
+    ):
+        with pytest.raises(FileError, match="choose another name"):
+            convert(source, target, to="peft-boft", model=model)
+    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_links_to_directories_are_kept(tmp_path, exists):
+    saved(tmp_path / "ours", target_modules=["up"])
+    if exists:
+        (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    convert(tmp_path / "ours", tmp_path / "link", to="peft-boft")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "adapter_model.safetensors").is_file()
+
+
 def test_an_adapter_with_nans_is_refused(tmp_path):
     folder = write_config(tmp_path / "in", '{"peft_type": "BOFT"}')
     x = torch.full((1, 2, 2, 2), torch.nan)

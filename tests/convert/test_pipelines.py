@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import pytest
 import torch
@@ -235,8 +236,12 @@ def test_files_of_save_lora_weights_have_one_configuration_per_model(tmp_path, m
 
 def test_metadata_without_a_configuration_is_rejected(tmp_path):
     tensors = {"unet.x.oft_R.weight": torch.zeros(2, 1)}
-    for text, message in (("{}", "has no peft_type"), ('{"peft_type": "LOHA"}', "LOHA is not")):
-        path = tmp_path / "a.safetensors"
+    path = tmp_path / "a.safetensors"
+    for text, message in (
+        ("{}", "has no peft_type"),
+        ('{"peft_type": "LOHA"}', "LOHA is not"),
+        ('{"peft_type": "BOFT"}', f"^{re.escape(str(path))} has no boft_R"),
+    ):
         files.save_file(tensors, path, {"lora_adapter_metadata": text})
         with pytest.raises(FileError, match=message):
             convert(path, tmp_path / "x", model=unet())
