@@ -231,7 +231,7 @@ def convert(
     start, end = _path(source), _path(target)
     if model is not None and not isinstance(model, nn.Module):
         model = _path(model)
-    if not isinstance(to, str) or to not in TARGETS:
+    if to not in tuple(TARGETS):  # a tuple, because an invalid value may not be hashable
         raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
     limits = _limits(to, rank, tolerance, svd)
     _check(to, end, model, prefix)
@@ -404,7 +404,9 @@ def _check(to: str, target: Path, model: Pretrained | None, prefix: str | None) 
         raise StructmatError(
             "to merge into a model in memory, call load_adapter and then merge instead"
         )
-    if prefix is not None and (to != "lora" or not isinstance(prefix, str) or prefix.endswith(".")):
+    if prefix is not None and (
+        to != "lora" or str(prefix).endswith(".") or not isinstance(prefix, str)
+    ):
         raise StructmatError(
             f"prefix={abbreviated(prefix)}: it must be text that does not end with a dot, and only"
             " lora supports it"
