@@ -83,7 +83,7 @@ def trained(model, *, rank=0, processes=1, backward=torch.Tensor.backward):
     """Return the loss of each global batch; with SGD, because Adam amplifies rounding errors."""
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(weights, lr=0.3, momentum=0.9)
-    remerge = unwrapped(model).remerge
+    remerge = getattr(unwrapped(model), "remerge", None)
     losses = []
     for x, y in batches():
         mine, labels = x.chunk(processes)[rank], y.chunk(processes)[rank]
