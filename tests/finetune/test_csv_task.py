@@ -144,6 +144,8 @@ def test_kept_duplicates_are_used_and_stay_together(tmp_path):
     [
         ("", "the file is empty; its first row must contain the column"),
         ("txt,label\na,b\n", "no column 'text'; did you mean txt?"),
+        ("text;label\na;b\n", "no column 'text'; .* separated by semicolons; save .* with commas"),
+        ("text\tlabel\na\tb\n", "no column 'text'; .* separated by tabs; save .* with commas"),
         ("text,label,label\na,b,c\n", "several columns 'label'"),
         ("text,label\n", "0 classes .*; the file has no rows"),
         (
