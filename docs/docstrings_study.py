@@ -24,17 +24,14 @@ from torch.nn import functional
 
 import structmat as sm
 import studies
+from docstring_pairs import Pair, continuations
 from structmat.bench.interleaved import relative
 from structmat.finetune.docstring_task import (
     LIBRARIES,
     TEST,
     TRAIN,
     VALIDATION,
-    docstrings,
-    masked,
-    opening,
     openings,
-    paragraphs,
 )
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Method, named
@@ -51,7 +48,6 @@ HEAD_RATE = 1e-2  # of the new head, the same for every method
 LENGTH = 32  # tokens of a text that are read
 TARGET = 0.5  # accuracy on the latest batches, before they are learned from
 LATEST = 4  # number of these batches
-SHORTEST = 60  # characters of the rest of a docstring
 BASELINE = "LoRA"
 
 
@@ -110,13 +106,6 @@ def plan(names: Collection[str] = METHODS) -> Plan:
 # The data ---------------------------------------------------------------------------------
 
 
-class Pair(NamedTuple):
-    """The beginning and the rest of a docstring."""
-
-    begins: str
-    goes_on: str
-
-
 def texts() -> tuple[Task, dict[str, list[Pair]]]:
     """Return the task of `structmat finetune`, and the docstrings by library, split in two.
 
@@ -124,17 +113,7 @@ def texts() -> tuple[Task, dict[str, list[Pair]]]:
     """
     kept = distinct({label: list(openings(package)) for label, package in LIBRARIES.items()})
     task = balanced("docstrings", kept, train=TRAIN, validation=VALIDATION, test=TEST)
-    used = {example.text for part in (task.train, task.validation, task.test) for example in part}
-    found: dict[str, dict[str, str]] = {}
-    for label, package in LIBRARIES.items():
-        free = set(kept[label]) - used
-        found[label] = {}
-        for documentation in docstrings(package):
-            begin = opening(documentation)
-            text = " ".join(paragraphs(documentation))
-            rest = masked(text[len(begin) :].strip())
-            if len(rest) >= SHORTEST and masked(begin) in free:
-                found[label].setdefault(masked(begin), rest)
+    found = continuations(kept, task)
     own = distinct({label: list(group.values()) for label, group in found.items()})
     # Near duplicates are removed, but not equal rests: the record includes two of them.
     rests = {rest for group in own.values() for rest in group}

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special, stats
 from statsmodels.regression.mixed_linear_model import MixedLM
-from statsmodels.stats.multitest import multipletests
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from docs.method_study.differences import Array, Estimate, estimated
 from docs.method_study.plan import LEVEL
 from structmat.errors import StructmatError
+from structmat.finetune import significance
 
 
 def holm(p: Sequence[float]) -> Array:
@@ -33,7 +33,7 @@ def holm(p: Sequence[float]) -> Array:
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
-    return np.asarray(multipletests(p, method="holm")[1]) if len(p) else np.empty(0)
+    return np.array(significance.holm(p))
 
 
 def equivalence(estimate: Estimate, margin: float) -> float:

@@ -7,7 +7,6 @@ tokenizer sees a file of that package, nor any file that mentions it.
 """
 
 import hashlib
-import importlib.util
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +19,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from structmat._util.files import cache_folder, make_directory, replacing, write_text
-from structmat.errors import FileError, MissingExtraError
+from structmat.errors import FileError
+from structmat.finetune.docstring_task import package_directory
 
 PRETRAINING = ("numpy", "scipy", "sympy", "torch", "sklearn", "mpmath")
 DOMAIN = "networkx"
@@ -194,7 +194,7 @@ def folder() -> Path:
 
 def _chosen(package: str) -> Iterator[Document]:
     """Yield the files of a package, by the hash of their path, up to a number of characters."""
-    root = package_directory(package)
+    root = package_directory(package, needed_by="the study")
     paths = [
         path
         for path in root.rglob("*.py")
@@ -210,17 +210,6 @@ def _chosen(package: str) -> Iterator[Document]:
         if room < 0:
             return
         yield Document(name, text)
-
-
-def package_directory(package: str) -> Path:
-    """Return the directory of an installed package."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(
-            f"{package} is not installed, but the study needs its sources; install it with:"
-            ' pip install "structmat[finetune]"'
-        )
-    return Path(spec.submodule_search_locations[0])
 
 
 def _text(path: Path) -> str:

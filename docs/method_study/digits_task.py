@@ -9,56 +9,26 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import sklearn
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
+from docs.digits_model import LAYERS, NEW, OLD, WIDTH, Body, Images, drawn, parts
 from docs.method_study.judging import Judged, judged
 from docs.method_study.language_model import order
 from docs.method_study.tasks import Part, Task
 
-WIDTH, LAYERS, HEADS = 64, 2, 4
-OLD, NEW = range(5), range(5, 10)
 OLD_TESTED, TESTED = 300, 400  # images that measure forgetting, and images of the test
 EACH = 40  # training images of each new digit; there are as many validation images
 PRETRAINING = 600  # steps
 
-Images = tuple[Tensor, Tensor]
 
-
-class Block(nn.Module):
-    """Attention and a perceptron, each after a normalisation, in six linear layers."""
+class VisionTransformer(Body):
+    """The transformer, with a head for five digits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.before, self.between = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
-        self.up, self.down = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(2 * WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the block to x (images, patches, width)."""
-        z = self.before(x)
-        q, k, v = (
-            layer(z).unflatten(-1, (HEADS, -1)).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
-        )
-        seen = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
-        x = x + self.out(seen)
-        return x + self.down(functional.gelu(self.up(self.between(x))))
-
-
-class VisionTransformer(nn.Module):
-    """A transformer over the sixteen 2×2 patches of an image, with a head for five digits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(4, WIDTH)
-        self.place = nn.Parameter(0.1 * torch.randn(16, WIDTH))
-        self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)))
-        self.norm = nn.LayerNorm(WIDTH)
         self.classifier = nn.Linear(WIDTH, len(NEW))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,8 +37,7 @@ class VisionTransformer(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the features (images, width) that the head classifies."""
-        patches = images.unfold(1, 2, 2).unfold(2, 2, 2).reshape(-1, 16, 4)
-        return self.norm(self.blocks(self.embed(patches) + self.place)).mean(1)
+        return super().forward(images)
 
 
 class Start(NamedTuple):
@@ -159,26 +128,3 @@ class DigitsTask(Task):
         return judged(
             self._start(seed).model.classifier(model.eval().features(images)), labels
         ).summary()
-
-
-def parts(digits: Sequence[int], tested: int) -> tuple[Images, Images]:
-    """Return the images for training and those for the test, in a fixed random order.
-
-    Labels are numbered from 0, starting with the first of these digits.
-    """
-    data = load_digits()
-    picked = np.flatnonzero(np.isin(data.target, digits))
-    picked = np.random.default_rng(0).permutation(picked)
-    images = torch.tensor(data.images[picked] / 8 - 1, dtype=torch.float32)
-    labels = torch.tensor(data.target[picked] - digits[0])
-    return (images[tested:], labels[tested:]), (images[:tested], labels[:tested])
-
-
-def drawn(given: Images, each: int, seed: int) -> tuple[Images, Images]:
-    """Return training and validation images, the same number of each digit."""
-    images, labels = given
-    shuffled = torch.as_tensor(np.random.default_rng(seed).permutation(len(labels)))
-    places = [shuffled[labels[shuffled] == digit] for digit in labels.unique()]
-    train = torch.cat([p[:each] for p in places])
-    valid = torch.cat([p[each : 2 * each] for p in places])
-    return (images[train], labels[train]), (images[valid], labels[valid])

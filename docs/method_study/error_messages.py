@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 
-from docs.method_study.corpus import folder, package_directory
+from docs.method_study.corpus import folder
 from structmat._util.files import read_json, write_json
+from structmat.finetune.docstring_task import LIBRARIES, package_directory
 from structmat.finetune.near_duplicates import distinct
 from structmat.finetune.task import Task, balanced
 
@@ -21,12 +22,7 @@ LABELS = ("NotImplementedError", "RuntimeError", "TypeError", "ValueError")
 
 # distribution → package
 PACKAGES: Mapping[str, str] = {
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "sympy": "sympy",
-    "networkx": "networkx",
-    "torch": "torch",
-    "scikit-learn": "sklearn",
+    **LIBRARIES,
     "pandas": "pandas",
     "transformers": "transformers",
     "accelerate": "accelerate",
@@ -71,7 +67,7 @@ def error_task() -> Task:
 
 def messages(package: str) -> Iterator[tuple[str, str]]:
     """Yield the labels and messages in the sources of a package, ordered by path."""
-    root = package_directory(package)
+    root = package_directory(package, needed_by="the study")
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):
         if not any(map(_SKIPPED.match, path.relative_to(root).with_suffix("").parts)):
             yield from raised(path.read_text("utf-8", "replace"))

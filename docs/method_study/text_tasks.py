@@ -11,7 +11,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from docs.docstring_pairs import Pair, continuations
 from docs.method_study.corpus import folder
 from docs.method_study.error_messages import error_task, matched, messages
 from docs.method_study.judging import Judged, joined, judged
@@ -31,11 +32,7 @@ from structmat.finetune.docstring_task import (
     TRAIN,
     VALIDATION,
     docstring_task,
-    docstrings,
-    masked,
-    opening,
     openings,
-    paragraphs,
 )
 from structmat.finetune.models import Classifier, block_linears, pretrained
 from structmat.finetune.near_duplicates import distinct
@@ -43,17 +40,9 @@ from structmat.finetune.task import Example, balanced
 
 LENGTH = 32  # tokens of a text that are read
 ADAPTED = 2  # blocks, the last of six
-SHORTEST = 60  # characters of the rest of a docstring
 PAIRS = 30  # docstrings of each library that measure forgetting
 TEMPERATURE = 0.05  # of the similarities, as in the training of the pretrained model
 QUICK = {"train": 24, "validation": 12, "test": 12}
-
-
-class Pair(NamedTuple):
-    """The beginning and the rest of a docstring."""
-
-    begins: str
-    goes_on: str
 
 
 class TextTask(Task):
@@ -292,17 +281,7 @@ def halves(part: Sequence[Example]) -> list[Pair]:
 def _read_docstrings() -> tuple[texts.Task, list[Pair]]:
     kept = distinct({label: list(openings(package)) for label, package in LIBRARIES.items()})
     task = balanced("docstrings", kept, train=TRAIN, validation=VALIDATION, test=TEST)
-    used = {example.text for part in (task.train, task.validation, task.test) for example in part}
-    found: dict[str, dict[str, str]] = {}
-    for label, package in LIBRARIES.items():
-        free = set(kept[label]) - used
-        found[label] = {}
-        for documentation in docstrings(package):
-            begin = opening(documentation)
-            text = " ".join(paragraphs(documentation))
-            rest = masked(text[len(begin) :].strip())
-            if len(rest) >= SHORTEST and masked(begin) in free:
-                found[label].setdefault(masked(begin), rest)
+    found = continuations(kept, task)
     own = distinct({label: list(group.values()) for label, group in found.items()})
     once = {rest for group in own.values() for rest in group}
     rest_of: dict[str, str] = {}

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.analysis import gauge
-from structmat.errors import BlockError, StructmatError, abbreviated, checked_field, suggest
+from structmat.errors import StructmatError, abbreviated, checked_field
 from structmat.families.resolution import checked
+from structmat.linalg.blocks import checked_parametrization
 from structmat.networks.network import Network
 
 Places = npt.NDArray[np.int64]
@@ -80,7 +81,8 @@ def generator_scale(
             f'optimiser={abbreviated(optimiser)}: it must be "adam", for adaptive optimisers, or'
             ' "sgd"'
         )
-    network, slope = _checked(network, parametrization, "generator_scale")
+    network = checked(network, "generator_scale")
+    slope = SLOPES[checked_parametrization(parametrization)]
     total, squares = _meetings(network, checked_field(field), bool(reduced))
     if not total:
         return 1.0
@@ -120,19 +122,9 @@ def step_rotation(
     >>> step_rotation(net, "exp"), step_rotation(net, "cayley"), step_rotation(net @ net, "exp")
     (1.0, 2.0, 2.0)
     """
-    network, slope = _checked(network, parametrization, "step_rotation")
+    network = checked(network, "step_rotation")
+    slope = SLOPES[checked_parametrization(parametrization)]
     return float(slope * _meetings(network, checked_field(field), bool(reduced))[1] ** 0.5)
-
-
-def _checked(network: Network, parametrization: str, caller: str) -> tuple[Network, int]:
-    """Return the network and the slope of the parametrization."""
-    network = checked(network, caller)
-    if parametrization not in list(SLOPES):  # a list, because the name may be unhashable
-        raise BlockError(
-            f"parametrization={abbreviated(parametrization)}: no such parametrization"
-            f"{suggest(str(parametrization), SLOPES)}"
-        )
-    return network, SLOPES[parametrization]
 
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths

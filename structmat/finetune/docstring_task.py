@@ -124,7 +124,7 @@ def docstrings(package: str) -> Iterator[str]:
     MissingExtraError
         If the package is not installed.
     """
-    root = _directory(package)
+    root = package_directory(package)
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):
         parts = path.relative_to(root).with_suffix("").parts
         if not any(_SKIPPED.match(part) for part in parts):
@@ -181,11 +181,18 @@ def masked(text: str) -> str:
     return _ALIASES.sub(MASK, _NAMES.sub(MASK, text))
 
 
-def _directory(package: str) -> Path:
+def package_directory(package: str, *, needed_by: str = "the docstring task") -> Path:
+    """Return the directory of an installed package.
+
+    Raises
+    ------
+    MissingExtraError
+        If the package is not installed; the message says what it is `needed_by`.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(
-            f"{package} is not installed, but the docstring task needs it; install it with:"
+            f"{package} is not installed, but {needed_by} needs it; install it with:"
             ' pip install "structmat[finetune]"'
         )
     return Path(spec.submodule_search_locations[0])

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import BlockError, abbreviated, random_source
+from structmat.errors import BlockError, abbreviated, random_source, suggest
 from structmat.families.resolution import checked
 from structmat.linalg.shared_blocks import distinct, each
 from structmat.networks.network import Network
@@ -308,6 +308,27 @@ PARAMETRIZATIONS = {
     "householder": householder,
     "cayley_neumann": cayley_neumann,
 }
+
+
+def checked_parametrization(name: str) -> str:
+    """Return the name of a parametrization after checking that it exists.
+
+    Raises
+    ------
+    BlockError
+        If there is no such parametrization; the message suggests similar names.
+
+    Examples
+    --------
+    >>> checked_parametrization("cayley")
+    'cayley'
+    """
+    if name not in list(PARAMETRIZATIONS):  # a list, because the name may be unhashable
+        raise BlockError(
+            f"parametrization={abbreviated(name)}: no such parametrization"
+            f"{suggest(str(name), PARAMETRIZATIONS)}"
+        )
+    return name
 
 
 def random_blocks(

@@ -15,6 +15,7 @@ from structmat.finetune.near_duplicates import normalised
 
 pytest.importorskip("peft")
 
+import docstring_pairs
 import docstrings_study as script
 import studies
 
@@ -29,7 +30,7 @@ def record():
 @pytest.fixture(scope="module")
 def texts(read_once):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (corpus, script):
+        for module in (corpus, docstring_pairs):
             patch.setattr(module, "docstrings", read_once)
         return script.texts()
 
@@ -138,7 +139,7 @@ def test_the_forgetting_data_are_not_in_the_task(texts):
     assert not learned & set(begins)
     assert len(set(begins)) == 180
     assert len(set(rests)) == 178  # two come twice, as the page says
-    assert min(len(pair.goes_on) for pair in pairs) >= script.SHORTEST
+    assert min(len(pair.goes_on) for pair in pairs) >= docstring_pairs.SHORTEST
 
 
 def test_the_target_is_reached_by_the_mean_of_the_latest_batches():

