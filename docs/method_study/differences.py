@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from structmat.finetune.significance import mean_squares
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -84,27 +86,6 @@ class Estimate(NamedTuple):
         if self.error == 0:
             return 0.0 if distance > 0 else 1.0
         return float(special.stdtr(self.degrees, -distance / self.error))
-
-
-def mean_squares(differences: Array) -> tuple[float, float, float]:
-    """Return the mean squares of seeds, of texts and of the rest, of an array (seeds, texts).
-
-    Their expectations are texts · seed + rest, seeds · text + rest, and rest.
-
-    Examples
-    --------
-    >>> mean_squares(np.array([[1.0, 2.0], [3.0, 4.0]]))
-    (4.0, 1.0, 0.0)
-    """
-    seeds, texts = differences.shape
-    centred = differences - differences.mean()
-    rows, columns = centred.mean(1), centred.mean(0)
-    rest = centred - rows[:, None] - columns
-    return (
-        texts * float(rows @ rows) / (seeds - 1),
-        seeds * float(columns @ columns) / (texts - 1),
-        float(np.square(rest).sum()) / ((seeds - 1) * (texts - 1)),
-    )
 
 
 def components(differences: Array) -> Components:

@@ -172,6 +172,27 @@ def _units(values: Floats, groups: Sequence[int]) -> Floats:
     return np.asarray(mean + (_sums(values, groups) - mean * sizes) / sizes.mean())
 
 
+def mean_squares(values: Floats) -> tuple[float, float, float]:
+    """Return the mean squares of seeds, of texts and of the rest, of values (seeds, texts).
+
+    Their expectations are texts · seed + rest, seeds · text + rest, and rest.
+
+    Examples
+    --------
+    >>> mean_squares(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    (4.0, 1.0, 0.0)
+    """
+    seeds, texts = values.shape
+    centred = values - values.mean()
+    rows, columns = centred.mean(1), centred.mean(0)
+    rest = centred - rows[:, None] - columns
+    return (
+        texts * float(rows @ rows) / (seeds - 1),
+        seeds * float(columns @ columns) / (texts - 1),
+        float(np.square(rest).sum()) / ((seeds - 1) * (texts - 1)),
+    )
+
+
 def _variance(units: Floats) -> tuple[float, float]:
     """Return the variance of the mean of a crossed sample, and its degrees of freedom.
 
@@ -179,13 +200,9 @@ def _variance(units: Floats) -> tuple[float, float]:
     and infinity.
     """
     seeds, texts = units.shape
-    by_text = float(units.mean(axis=0).var()) / texts
     if seeds == 1:
-        return by_text, math.inf
-    by_text *= texts / (texts - 1)
-    by_seed = float(units.mean(axis=1).var(ddof=1)) / seeds
-    rest = units - units.mean(axis=0) - units.mean(axis=1)[:, None] + units.mean()
-    both = float((rest**2).sum()) / ((seeds - 1) * (texts - 1)) / (seeds * texts)
+        return float(units.mean(axis=0).var()) / texts, math.inf
+    by_seed, by_text, both = (square / (seeds * texts) for square in mean_squares(units))
     variance = max(by_text + by_seed - both, by_text, by_seed)  # an estimate, so it may be smaller
     if variance == 0:
         return 0.0, float(seeds - 1)
