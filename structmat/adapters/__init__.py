@@ -6,18 +6,18 @@ from structmat.adapters.adapted_layer import AdaptedLayer
 from structmat.adapters.checkpoint import load_adapter, save_adapter
 from structmat.adapters.interpolation import Kept, keep_stages, path
 from structmat.adapters.model import adapt, adapters, merge, unmerge
-from structmat.adapters.remerge import Remerge
+from structmat.adapters.remerging.remerge import Remerge
+from structmat.adapters.remerging.topology_rounds import (
+    butterfly_rounds,
+    pair_rounds,
+    random_rounds,
+    stage_rounds,
+)
 from structmat.adapters.rotated_layers import (
     RotatedLinear,
     rotate_activations,
     rotations,
     unrotate,
-)
-from structmat.adapters.topology_rounds import (
-    butterfly_rounds,
-    pair_rounds,
-    random_rounds,
-    stage_rounds,
 )
 
 __all__ = [

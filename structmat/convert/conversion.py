@@ -15,23 +15,14 @@ from torch import nn
 from structmat._util.files import new_directory
 from structmat._util.progress import bar
 from structmat._util.text_table import plain
-from structmat.convert import (
-    gsoft,
-    kohya,
-    lora,
-    lycoris,
-    merged,
-    peft_boft,
-    peft_files,
-    peft_oft,
-    peft_structmat,
-    structmat_format,
-)
-from structmat.convert.adapter_file import checked_component
+from structmat.convert import gsoft, lora, merged, structmat_format
 from structmat.convert.base_model import compared, recalled
 from structmat.convert.common_form import LayerRotation
 from structmat.convert.detection import CONVENTIONS, Opened, Pretrained, opened
-from structmat.convert.flat_names import flat_names
+from structmat.convert.image_programs import kohya, lycoris
+from structmat.convert.image_programs.adapter_file import checked_component
+from structmat.convert.image_programs.flat_names import flat_names
+from structmat.convert.peft_methods import peft_boft, peft_files, peft_oft, peft_structmat
 from structmat.convert.tensor_files import FileWeights
 from structmat.convert.writer_checks import refuse_shared
 from structmat.errors import (

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from structmat.adapters.checkpoint import SETTINGS
-from structmat.convert import (
-    adapter_file,
-    diffusers_files,
-    gsoft,
-    kohya,
-    oft_blocks,
+from structmat.convert import gsoft, structmat_format
+from structmat.convert.common_form import Adaptation, known
+from structmat.convert.image_programs import adapter_file, diffusers_files, kohya, oft_blocks
+from structmat.convert.layer_names import Names
+from structmat.convert.peft_methods import (
     peft_boft,
     peft_files,
     peft_hra,
@@ -26,10 +25,7 @@ from structmat.convert import (
     peft_psoft,
     peft_road,
     peft_structmat,
-    structmat_format,
 )
-from structmat.convert.common_form import Adaptation, known
-from structmat.convert.layer_names import Names
 from structmat.convert.tensor_files import FileWeights, ModelWeights, Weights, read_json
 from structmat.errors import FileError
 

@@ -22,7 +22,6 @@ from torch.nn import functional
 from structmat._util.files import write_bytes
 from structmat._util.text_table import counted, listed
 from structmat.adapters.saved_tensors import to_bytes
-from structmat.convert import peft_files
 from structmat.convert.base_model import fingerprint_metadata
 from structmat.convert.common_form import (
     CONV1D,
@@ -32,6 +31,7 @@ from structmat.convert.common_form import (
     layout,
     rotate,
 )
+from structmat.convert.peft_methods import peft_files
 from structmat.convert.tensor_files import Weights, weight_of
 from structmat.convert.writer_checks import refuse_base
 from structmat.errors import FileError

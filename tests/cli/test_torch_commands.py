@@ -9,7 +9,8 @@ from torch import nn
 from structmat.adapters import adapt, load_adapter, save_adapter
 from structmat.cli import main
 from structmat.cli.convert import COMPONENTS, CONVENTIONS, TARGETS
-from structmat.convert import adapter_file, conversion, detection
+from structmat.convert import conversion, detection
+from structmat.convert.image_programs import adapter_file
 from tests.random_modules import randomised
 
 files = pytest.importorskip("safetensors.torch")

@@ -591,7 +591,7 @@ def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("structmat.convert.peft_files.write_json", full)
+    monkeypatch.setattr("structmat.convert.peft_methods.peft_files.write_json", full)
     with pytest.raises(FileError, match=r"out: cannot be written .No space left on device"):
         convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.adapters import butterfly_rounds, pair_rounds, random_rounds, stage_rounds
-from structmat.adapters.topology_rounds import checked_schedule
+from structmat.adapters.remerging.topology_rounds import checked_schedule
 from structmat.errors import StructmatError, WidthError
 from structmat.families.pair_covers import least_rounds, pair_cover
 

@@ -11,11 +11,11 @@ from torch import nn
 
 from structmat.adapters import adapters, load_adapter, save_adapter
 from structmat.convert import convert
-from structmat.convert.peft_road import _factored
+from structmat.convert.peft_methods.peft_road import _factored
 from structmat.errors import FileError
 from structmat.testing import seeds
 from tests.convert.models import copied, linears, merged_weights, ours, same
-from tests.convert.test_peft import load, safetensors_load, save, trained
+from tests.convert.peft_methods.test_peft import load, safetensors_load, save, trained
 
 peft = pytest.importorskip("peft")
 

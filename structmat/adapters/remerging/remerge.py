@@ -14,18 +14,18 @@ from structmat.adapters.checkpoint import read_adapter, save_adapter
 from structmat.adapters.distributed import check_whole, unwrapped
 from structmat.adapters.layouts import Stack
 from structmat.adapters.model import adapters
-from structmat.adapters.optimizer_state import forget, plain_optimizer, replace, trains
 from structmat.adapters.recipes import builder, side_by_side
-from structmat.adapters.remerge_files import (
+from structmat.adapters.remerging.optimizer_state import forget, plain_optimizer, replace, trains
+from structmat.adapters.remerging.remerge_files import (
     Networks,
     read_remerge,
     saved_networks,
     write_remerge,
 )
+from structmat.adapters.remerging.topology_rounds import Schedule, checked_schedule
+from structmat.adapters.remerging.trainer_callback import trainer_callback
 from structmat.adapters.saved_tensors import mismatches, trained_tensors
 from structmat.adapters.shared_weights import Slot, shared_slots
-from structmat.adapters.topology_rounds import Schedule, checked_schedule
-from structmat.adapters.trainer_callback import trainer_callback
 from structmat.errors import FileError, StructmatError, abbreviated, checked_integer
 from structmat.networks.network import Network
 from structmat.nn.offloading import is_empty

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from structmat._util.files import parse_json, write_json
-from structmat.convert import adapter_file, peft_files
 from structmat.convert.common_form import Adaptation
+from structmat.convert.image_programs import adapter_file
+from structmat.convert.peft_methods import peft_files
 from structmat.convert.tensor_files import Weights, metadata_of, write_tensors
 from structmat.errors import FileError
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from structmat.convert.base_model import fingerprint_metadata
 from structmat.convert.common_form import CONV1D, EMBEDDING, Adaptation, LayerRotation
-from structmat.convert.flat_names import FlatNames
-from structmat.convert.network_metadata import metadata_for
-from structmat.convert.oft_blocks import butterfly
+from structmat.convert.image_programs.flat_names import FlatNames
+from structmat.convert.image_programs.network_metadata import metadata_for
+from structmat.convert.image_programs.oft_blocks import butterfly
 from structmat.convert.subnetworks import Build, best
 from structmat.convert.tensor_files import write_tensors
 from structmat.convert.writer_checks import parameters, refuse_base

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from structmat.convert.adapter_file import PIPELINE
+from structmat.convert.image_programs.adapter_file import PIPELINE
 from structmat.convert.layer_names import UNET_PREFIXES, unet_names
 from structmat.convert.tensor_files import FileWeights, Weights
 from structmat.convert.unet_names import is_sdxl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from structmat.adapters.remerge_files import STATE
+from structmat.adapters.remerging.remerge_files import STATE
 from structmat.errors import StructmatError, require
 
 

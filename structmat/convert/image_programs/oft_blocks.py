@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat.convert import adapter_file
-from structmat.convert.adapter_file import AdapterFile
 from structmat.convert.common_form import Adaptation, Blocks, LayerRotation
+from structmat.convert.image_programs import adapter_file
+from structmat.convert.image_programs.adapter_file import AdapterFile
 from structmat.convert.inverse_parametrization import cayley
 from structmat.convert.tensor_files import Weights, floating
 from structmat.errors import FileError, abbreviated

@@ -19,16 +19,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from structmat.convert import adapter_file, lycoris
-from structmat.convert.adapter_file import AdapterFile
 from structmat.convert.base_model import fingerprint_metadata
 from structmat.convert.common_form import CONVOLUTION, LINEAR, Adaptation, Blocks, LayerRotation
-from structmat.convert.flat_names import FlatNames
+from structmat.convert.image_programs import adapter_file, lycoris
+from structmat.convert.image_programs.adapter_file import AdapterFile
+from structmat.convert.image_programs.flat_names import FlatNames
+from structmat.convert.image_programs.network_metadata import metadata_for
 from structmat.convert.inverse_parametrization import cayley, from_upper, skew, upper
 from structmat.convert.layer_names import Names
-from structmat.convert.network_metadata import metadata_for
-from structmat.convert.peft_boft import block_butterfly
-from structmat.convert.peft_oft import neumann
+from structmat.convert.peft_methods.peft_boft import block_butterfly
+from structmat.convert.peft_methods.peft_oft import neumann
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights, floating, write_tensors
 from structmat.convert.writer_checks import check_inputs, parameters, refuse_base

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.convert import peft_files
 from structmat.convert.common_form import LINEAR, Adaptation, LayerRotation
 from structmat.convert.layer_names import Names
+from structmat.convert.peft_methods import peft_files
 from structmat.convert.tensor_files import Weights
 from structmat.errors import FileError
 from structmat.networks.network import Network

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from structmat.adapters import Remerge, adapt, adapters, load_adapter, random_rounds
-from structmat.adapters.remerge_files import STATE
+from structmat.adapters.remerging.remerge_files import STATE
 from structmat.errors import StructmatError
 from tests.adapters.tied_models import llama
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from structmat.convert.adapter_file import MODULE
+from structmat.convert.image_programs.adapter_file import MODULE
 
 _MODELSPEC = "modelspec."
 _KEPT = ("ss_", _MODELSPEC)

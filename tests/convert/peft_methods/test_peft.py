@@ -12,7 +12,7 @@ from torch import nn
 from structmat.adapters import adapt, adapters, load_adapter, save_adapter
 from structmat.convert import convert
 from structmat.convert.inverse_parametrization import cayley, orthogonal, skew
-from structmat.convert.peft_oft import neumann
+from structmat.convert.peft_methods.peft_oft import neumann
 from structmat.errors import FileError
 from structmat.testing import seeds
 from tests.convert.models import copied, effective, images, linears, merged_weights, ours, same

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat.convert import peft_files
 from structmat.convert.common_form import ONE_SWITCH, Adaptation, Blocks, LayerRotation
+from structmat.convert.peft_methods import peft_files
 from structmat.convert.tensor_files import Weights
 from structmat.errors import FileError
 from structmat.networks.network import Network

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.convert import peft_files
 from structmat.convert.common_form import EMBEDDING, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, from_upper, upper
 from structmat.convert.layer_names import Names
+from structmat.convert.peft_methods import peft_files
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights
 from structmat.convert.writer_checks import (

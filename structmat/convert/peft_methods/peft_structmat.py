@@ -22,10 +22,11 @@ from structmat.adapters.base_fingerprint import read_fingerprints
 from structmat.adapters.layouts import ConvolutionLayout
 from structmat.adapters.recipes import builder, fits, side_by_side
 from structmat.adapters.selection import compiled
-from structmat.convert import peft_files, structmat_format
+from structmat.convert import structmat_format
 from structmat.convert.common_form import Adaptation, LayerRotation, Shape, layout
 from structmat.convert.inverse_parametrization import upper
 from structmat.convert.layer_names import Names
+from structmat.convert.peft_methods import peft_files
 from structmat.convert.tensor_files import Weights
 from structmat.errors import FileError, require
 from structmat.networks.network import Network

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat.convert import peft_files
 from structmat.convert.common_form import ONE_SWITCH, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, from_upper
 from structmat.convert.layer_names import Names
-from structmat.convert.peft_oft import neumann
+from structmat.convert.peft_methods import peft_files
+from structmat.convert.peft_methods.peft_oft import neumann
 from structmat.convert.tensor_files import Weights, weight_of
 from structmat.errors import BlockError, FileError
 from structmat.networks.network import Network

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from structmat.convert import peft_files
 from structmat.convert.common_form import LINEAR, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, skew
+from structmat.convert.peft_methods import peft_files
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights
 from structmat.convert.writer_checks import check_inputs, check_peft_layer, parameters

@@ -1,0 +1,1 @@
+"""Rotations that are merged into the weights again and again during training."""
