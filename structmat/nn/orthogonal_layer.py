@@ -85,8 +85,8 @@ class Orthogonal(nn.Module):
         "step" scales the generators such that a step of Adam has a similar effect for every
         topology and parametrization, so about the same learning rate is best for all of them; see
         `structmat.analysis.generator_scale`. "sgd" is the factor for gradient descent without
-        adaptive steps. "none" is the factor 1. A positive number is the
-        factor itself, as adapter files store it.
+        adaptive steps. "none" is the factor 1. A positive number is the factor itself, as adapter
+        files store it.
     plan : {"auto", "measure", "reference"}
         The execution plan: "auto" fuses stages as selected by a cost model, identically in every
         process; "measure" times the best candidate plans on this machine, for about the same number
@@ -169,10 +169,11 @@ class Orthogonal(nn.Module):
         self.parametrization = parametrizations.checked_parametrization(parametrization)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
-        given = checked_scaling(generator_scaling)
-        # A number in a file may be the factor of a rule, which other networks then follow, too.
-        equal = (name for name in _OPTIMISERS if given == self._scale_of(name, network))
-        self._scaling: str | float = next(equal, given)
+        self._scaling = checked_scaling(generator_scaling)
+        if not isinstance(self._scaling, str):
+            # A number in a file may be the factor of a rule, which other networks then follow, too.
+            equal = (n for n in _OPTIMISERS if self._scaling == self._scale_of(n, network))
+            self._scaling = next(equal, self._scaling)
         self._set_network(network)
         real = real_dtype(dtype)
         self.generators = Generators(
