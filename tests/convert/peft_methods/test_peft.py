@@ -391,7 +391,7 @@ def test_orthogonalised_hra_is_converted_to_exponentials(tmp_path):
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_boft_factors_agree_with_pefts_permutations(tmp_path, depth):
     """PEFT needs its CUDA extension for these, so its formula is the oracle."""
-    from tests.convert.test_peft_equivalence import peft_rotation
+    from tests.convert.peft_methods.test_peft_equivalence import peft_rotation
 
     save_file = pytest.importorskip("safetensors.torch").save_file
     torch.manual_seed(depth)
