@@ -11,7 +11,8 @@ from tests.browser import LEFT_OUT, launch, left_out
 from tests.timeouts import PATIENCE
 
 gc.disable()  # while modules are imported
-collect_ignore = ["user_script.py"]  # it registers a family: tests run it as a program
+# The first registers a family, and the second imports modules of PEFT's program: tests run them.
+collect_ignore = ["user_script.py", "bench/peft_rehearsal.py"]
 
 # No test asks the Hub; read when a library that could is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
