@@ -219,7 +219,7 @@ def fitted(
             unfit.append(f"{name}.")
         else:
             expected |= tensors_of(name, module)
-    others = mismatches(tensors, expected, _parameters(expected))
+    others = mismatches(tensors, expected, parameters_of(expected))
     return made, wrong + [
         said
         for name, said in others.items()
@@ -227,7 +227,7 @@ def fitted(
     ]
 
 
-def _parameters(tensors: Mapping[str, Tensor]) -> set[str]:
+def parameters_of(tensors: Mapping[str, Tensor]) -> set[str]:
     """Return the names of the tensors that are parameters."""
     return {name for name, value in tensors.items() if isinstance(value, nn.Parameter)}
 
@@ -251,7 +251,7 @@ def mismatches(
             wrong[name] = f"{name} is not in the file"
         elif tuple(value.shape) != shape:
             wrong[name] = f"{name} has shape {tuple(value.shape)} in the file, {shape} in the model"
-        elif name in trained and own.dtype.is_complex != value.dtype.is_complex:
+        elif own.dtype.is_complex != value.dtype.is_complex:
             wrong[name] = f"{name} has dtype {value.dtype} in the file, {own.dtype} in the model"
         elif name in trained and not (is_rotated(value.dtype) or value.dtype in COMPLEX):
             wrong[name] = (

@@ -198,6 +198,17 @@ class Orthogonal(nn.Module):
         """
         return self._scale_of(self._scaling, network)
 
+    def shapes_for(self, network: Network) -> list[tuple[int, ...]]:
+        """Return the shapes that the generators of another network would have.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> Orthogonal(sm.butterfly(8)).shapes_for(sm.block_diagonal(8, block=4))
+        [(2, 6)]
+        """
+        return generator_shapes(network, field=self._field, reduced=self.reduced)
+
     def _set_network(self, network: Network) -> None:
         """Set the network, and everything that depends on it except the generators."""
         self._generator_scale = self.scale_for(network)
@@ -780,24 +791,16 @@ class Orthogonal(nn.Module):
         unexpected: list[str],
         errors: list[str],
     ) -> None:
-        super()._load_from_state_dict(
-            state,
-            prefix,
-            metadata,
-            strict,
-            missing,
-            unexpected,
-            errors,
-        )
-        if "version" not in metadata or f"{prefix}generators.0" not in state:  # only tensors
-            return
         theirs = metadata.get("generator_scale", 1.0)
-        if not math.isclose(theirs, self._generator_scale, rel_tol=1e-9):
+        whole = "version" in metadata and f"{prefix}generators.0" in state  # not only tensors
+        if whole and not math.isclose(theirs, self._generator_scale, rel_tol=1e-9):
             errors.append(
                 f"{prefix}generators are multiplied by {theirs:.6g} in the saved layer, and by"
                 f" {self._generator_scale:.6g} in this one; create it with"
                 f" generator_scaling={theirs!r}"
             )
+            return  # unchanged
+        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"_ready": {}}
@@ -905,7 +908,7 @@ def generator_shapes(
 
 def shapes_of(layer: Orthogonal) -> list[tuple[int, ...]]:
     """Return the shapes of a layer's generators, unsharded even if the layer is sharded."""
-    return generator_shapes(layer.network, field=layer._field, reduced=layer.reduced)
+    return layer.shapes_for(layer.network)
 
 
 def checked_scaling(scaling: Any) -> str | float:

@@ -20,16 +20,17 @@ from structmat.adapters.remerging.remerge_files import (
     Networks,
     read_remerge,
     saved_networks,
+    tensors_with,
     write_remerge,
 )
 from structmat.adapters.remerging.topology_rounds import Schedule, checked_schedule
 from structmat.adapters.remerging.trainer_callback import trainer_callback
-from structmat.adapters.saved_tensors import mismatches, trained_tensors
+from structmat.adapters.saved_tensors import mismatches, parameters_of, trained_tensors
 from structmat.adapters.shared_weights import Slot, shared_slots
 from structmat.errors import FileError, StructmatError, abbreviated, checked_integer
 from structmat.networks.network import Network
 from structmat.nn.offloading import is_empty
-from structmat.nn.orthogonal_layer import Orthogonal, generator_shapes, shapes_of
+from structmat.nn.orthogonal_layer import Orthogonal, shapes_of
 from structmat.nn.parametrizations import at_least_float32
 
 
@@ -150,7 +151,7 @@ class Remerge:
         self.copies: dict[str, Tensor] = {}  # float32 weights, by layer
         self.resumed = False  # whether a directory was loaded
         self._checked: Any = None  # the optimiser last checked
-        self._networks(0)  # raises an error before anything changes
+        self._checked_networks(0)  # raises an error before anything changes
         shared = shared_slots(self.model)
         for layer in self._layers.values():
             layer.saves_base = True
@@ -201,13 +202,7 @@ class Remerge:
     @torch.inference_mode(mode=False)
     @torch.no_grad()
     def _begin(self, number: int) -> None:
-        networks = self._networks(number)
-        for name, layer in self._layers.items():
-            _check_layer(name, layer)
-            try:
-                layer.check_finite([ONLY])
-            except StructmatError as error:
-                raise StructmatError(f"{name}: {error}") from None
+        networks = self._checked_networks(number)
         for name, layer in self._layers.items():  # each is complete before the next one begins
             if layer.scale is not None or any(bool(g.any()) for g in _generators(layer)):
                 self._merge_layer(name, layer)
@@ -231,6 +226,17 @@ class Remerge:
         new = [merged.to(weight), *map(torch.ones_like, ones), *map(torch.zeros_like, rotations)]
         # In one call, which an interruption cannot split.
         torch._foreach_copy_([weight, *ones, *rotations], new)
+
+    def _checked_networks(self, number: int) -> Networks:
+        """Return the networks of a round after checking that all layers can be merged."""
+        networks = self._networks(number)
+        for name, layer in self._layers.items():
+            _check_layer(name, layer)
+            try:
+                layer.check_finite([ONLY])
+            except StructmatError as error:
+                raise StructmatError(f"{name}: {error}") from None
+        return networks
 
     def _networks(self, number: int) -> Networks:
         """Return the network of each rotation in a round, or none if all stay the same."""
@@ -258,8 +264,7 @@ class Remerge:
 
     def _check_shapes(self, what: str, rotation: Orthogonal, network: Network) -> None:
         """Raise an error if parameters would have to be replaced, but cannot be."""
-        field = "complex" if rotation.unitary else "real"
-        shapes = generator_shapes(network, field=field, reduced=rotation.reduced)
+        shapes = rotation.shapes_for(network)
         if shapes == shapes_of(rotation):
             return
         if not (shapes and rotation.generators):
@@ -341,18 +346,28 @@ class Remerge:
         ------
         FileError
             If a file is missing or damaged, the files were not saved together, or they do not fit
-            the model or the schedule.
+            the model or the schedule. Nothing is changed.
+        StructmatError
+            If the schedule yields a topology that does not fit a layer, or a layer is merged.
+            Nothing is changed.
         """
         folder = Path(directory)
         number, steps, copies = read_remerge(folder)
         saved, tensors = read_adapter(folder)
+        for name, layer in self._layers.items():
+            _check_layer(name, layer)
         networks = saved_networks(folder, saved, self._layers, self._networks(number), number)
+        try:
+            for (name, side), network in networks.items():
+                self._check_shapes(name, self._layers[name].by_side()[side], network)
+        except StructmatError as error:
+            raise FileError(f"{folder} does not fit this model: {error}") from None
+        expected = tensors_with(self.model, self._layers, networks)
+        if wrong := mismatches(tensors, expected, parameters_of(expected)):
+            raise FileError(f"{folder} does not fit this model: {'; '.join(wrong.values())}")
         for name in self._layers:
             self._restart(name, networks, "as loaded")  # a Trainer has loaded the optimiser's state
         targets = trained_tensors(self.model)
-        parameters = {name for name, value in targets.items() if isinstance(value, nn.Parameter)}
-        if wrong := mismatches(tensors, targets, parameters):
-            raise FileError(f"{folder} does not fit this model: {'; '.join(wrong.values())}")
         for name, value in tensors.items():
             targets[name].copy_(value)
         self.round, self.steps, self.copies, self.resumed = number, steps, copies, True

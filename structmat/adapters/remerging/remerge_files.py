@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from structmat._util.files import parse_json, read_bytes, write_bytes, write_json
 from structmat.adapters.adapted_layer import PREFIX, AdaptedLayer
 from structmat.adapters.checkpoint import TENSORS
 from structmat.adapters.distributed import plain_name
 from structmat.adapters.recipes import Recipe
-from structmat.adapters.saved_tensors import Saved, from_bytes, recipe_of, to_bytes
+from structmat.adapters.saved_tensors import Saved, from_bytes, recipe_of, to_bytes, trained_tensors
 from structmat.errors import FileError, StructmatError, abbreviated, check_format, checked_integer
 from structmat.networks.network import Network
 
@@ -131,6 +131,23 @@ def saved_networks(
                     " wrote the directory"
                 )
             found[key] = network
+    return found
+
+
+def tensors_with(
+    model: nn.Module, layers: Mapping[str, AdaptedLayer], networks: Networks
+) -> dict[str, Tensor]:
+    """Return the tensors to be saved as if the rotations had these networks.
+
+    The generators are on the meta device; the model does not change.
+    """
+    found = trained_tensors(model)
+    for (name, side), network in networks.items():
+        rotation = layers[name].by_side()[side]
+        prefix = ".".join(filter(None, (plain_name(name), side, "generators")))
+        old = [found.pop(f"{prefix}.{k}") for k in range(len(rotation.generators))]
+        for k, shape in enumerate(rotation.shapes_for(network)):
+            found[f"{prefix}.{k}"] = nn.Parameter(old[0].new_empty(shape, device="meta"))
     return found
 
 

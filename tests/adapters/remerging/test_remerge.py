@@ -21,6 +21,8 @@ from structmat.adapters import (
     stage_rounds,
     unmerge,
 )
+from structmat.adapters.checkpoint import read_adapter, write_adapter
+from structmat.adapters.remerging.remerge_files import write_remerge
 from structmat.errors import FileError, StructmatError, WidthError
 from structmat.testing import networks, seeds
 from tests.adapters.tied_models import IDS, llama
@@ -410,6 +412,52 @@ def test_directories_that_do_not_fit_are_refused(tmp_path):
         Remerge(adapted(), random_rounds(4, seed=1)).load(tmp_path)
 
 
+@pytest.mark.parametrize("difference", ["shape", "merged", "dtype", "NaN"])
+def test_a_failed_load_changes_nothing(tmp_path, difference):
+    def start(classes=3):
+        model = nn.Sequential(*plain(), nn.BatchNorm1d(4), nn.Linear(4, classes)).double()
+        model = adapt(
+            model,
+            random_rounds(4)(0),
+            target_modules=["0", "2"],
+            trainable=["4"],
+            side="both",
+        )
+        optimizer = torch.optim.Adam(trained(model), lr=0.02)
+        return model, optimizer, Remerge(model, random_rounds(4), every=2, optimizer=optimizer)
+
+    model, optimizer, remerge = start()
+    train(model, optimizer, 2, remerge)
+    remerge.save(tmp_path)
+    if difference in ("dtype", "NaN"):
+        saved, tensors = read_adapter(tmp_path)
+        if difference == "NaN":
+            tensors["4.weight"][0, 0] = torch.nan
+        else:
+            tensors["3.num_batches_tracked"] = torch.tensor(1j)
+        write_adapter(tmp_path, saved, tensors)
+        write_remerge(tmp_path, remerge.round, remerge.steps, remerge.copies)
+
+    model, optimizer, other = start(classes=5 if difference == "shape" else 3)
+    train(model, optimizer, 1, other)
+    if difference == "merged":
+        merge(model)
+    parameters = list(model.parameters())
+    before, moments = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    message = {
+        "shape": r"4.weight has shape \(3, 4\) in the file",
+        "merged": "0 is merged: call unmerge",
+        "dtype": "3.num_batches_tracked has dtype torch.complex64 in the file",
+        "NaN": "4.weight contains NaN",
+    }
+    with pytest.raises(StructmatError, match=message[difference]):
+        other.load(tmp_path)
+    assert (other.round, other.steps, other.resumed) == (0, 1, False)
+    assert list(map(id, model.parameters())) == list(map(id, parameters))
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    torch.testing.assert_close(optimizer.state_dict()["state"], moments["state"], rtol=0, atol=0)
+
+
 # Refusals ---------------------------------------------------------------------------------------
 
 
@@ -438,6 +486,15 @@ def test_invalid_arguments_are_refused(options, message):
     with pytest.raises(StructmatError, match=message):
         Remerge(model, **options)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_diverged_model_is_refused_unchanged():
+    model = adapted()
+    with torch.no_grad():
+        generators(model)[-1].fill_(torch.nan)
+    with pytest.raises(StructmatError, match=r"2: .*NaN"):
+        Remerge(model)
+    assert not any(layer.saves_base for layer in adapters(model).values())
 
 
 def test_topologies_of_later_rounds_are_checked_before_anything_changes():
