@@ -46,15 +46,15 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
-    """Return names separated by commas, with the number of those beyond a maximum.
+    """Return names separated by commas, with the number of those beyond a maximum, or "none".
 
     Examples
     --------
-    >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], 2)
-    ('a, b, c', 'a, b and 1 more')
+    >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], 2), listed([])
+    ('a, b, c', 'a, b and 1 more', 'none')
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(names[:most]) + more or "none"
 
 
 def cell(tag: str, text: str, attributes: str = "") -> str:

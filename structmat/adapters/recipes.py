@@ -81,13 +81,16 @@ class Recipe:
         checked_dropout(self.dropout)
         checked_field(self.field)
         scaling = self.generator_scaling
-        if isinstance(scaling, Mapping) and scaling.keys() != self.networks.keys():
+        if not (self.networks and isinstance(scaling, Mapping)):
+            checked_scaling(scaling)
+        elif scaling.keys() != self.networks.keys():
             raise StructmatError(
                 f"generator_scaling={abbreviated(dict(scaling))}: it must contain a factor for each"
-                f" rotated side, {' and '.join(self.networks)}"
+                f" rotated side, {' and '.join(self.networks)}, and for no other"
             )
-        for one in scaling.values() if isinstance(scaling, Mapping) else [scaling]:
-            checked_scaling(one)
+        else:
+            for one in scaling.values():
+                checked_scaling(one)
 
     def scaling_of(self, side: str) -> str | float:
         """Return the scaling of the generators for one side."""

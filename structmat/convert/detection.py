@@ -12,6 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from structmat._util.text_table import listed
 from structmat.adapters.checkpoint import SETTINGS
 from structmat.convert import gsoft, structmat_format
 from structmat.convert.common_form import Adaptation, known
@@ -245,7 +246,7 @@ def detected(source: Path, *, component: str | None = None, convention: str | No
         keys = sorted(FileWeights(source).homes)
         raise FileError(
             f"{source} contains neither {' nor '.join(_ENDINGS)} tensors, as files of LyCORIS,"
-            f" sd-scripts, OneTrainer, ComfyUI and GSOFT do, but {', '.join(keys[:3]) or 'nothing'}"
+            f" sd-scripts, OneTrainer, ComfyUI and GSOFT do, but {listed(keys, 3)}"
         )
     choices = _CHOICES.get(module, ())
     if convention is not None and convention not in choices:

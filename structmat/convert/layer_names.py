@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from structmat._util.text_table import listed
 from structmat.convert.tensor_files import Weights
 from structmat.convert.unet_names import other_names
 from structmat.errors import FileError
@@ -37,8 +38,8 @@ class Names:
     Raises
     ------
     FileError
-        If no change of prefix matches all layers, a match is ambiguous, or the adapter belongs to a
-        single layer.
+        If no change of prefix matches all layers, a match is ambiguous, the adapter belongs to a
+        single layer, or the model has no layers with weights.
     """
 
     def __init__(self, weights: Weights, layers: Iterable[str], *, is_flat: bool = False) -> None:
@@ -51,6 +52,12 @@ class Names:
         self._other: Mapping[str, str] = {}
         self.is_renamed = False
         known = [key.removesuffix(".weight") for key in weights.keys if key.endswith(".weight")]
+        if not known:
+            raise FileError(
+                "the tensors of the model are not the weights of layers, but"
+                f" {listed(sorted(weights.keys), _SHOWN)}; give the pretrained model, not an"
+                " adapter"
+            )
         if is_flat:
             self._flat(known, layers)
             return
@@ -84,8 +91,8 @@ class Names:
         if not fits:
             lost = next((n for n in layers if n not in have), first)
             raise FileError(
-                f"{lost} has no weight in this model, which has {_some(known)}: does the adapter"
-                " belong to another model?"
+                f"{lost} has no weight in this model, which has {listed(sorted(known), _SHOWN)}:"
+                " does the adapter belong to another model?"
             )
         if len(fits) > 1 and fits[0] != ("", ""):
             raise FileError(
@@ -134,7 +141,7 @@ class Names:
         others = f" and {len(layers) - 1} others do" if len(layers) > 1 else " does"
         raise FileError(
             f"{first}{others} not match layers of this model with a common prefix; it has"
-            f" {_some(known)}"
+            f" {listed(sorted(known), _SHOWN)}"
         )
 
     def key(self, name: str) -> str:
@@ -166,10 +173,6 @@ def _prefixes(name: str) -> list[str]:
 
 def _flattened(name: str) -> str:
     return name.replace(".", "_")
-
-
-def _some(known: list[str]) -> str:
-    return f"{', '.join(sorted(known)[:_SHOWN])}, …"
 
 
 def _moved(name: str, rule: tuple[str, str]) -> str:

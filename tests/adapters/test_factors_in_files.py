@@ -151,3 +151,8 @@ def test_a_recipe_has_one_scaling_or_one_for_each_side():
     assert [given.scaling_of(side) for side in both] == ["none", 0.5]
     with pytest.raises(StructmatError, match="or a positive factor"):
         Recipe(both, generator_scaling=0)
+
+
+def test_a_factor_for_each_side_is_no_option_of_adapt():
+    with pytest.raises(StructmatError, match='it must be "step", "sgd", "none" or a positive'):
+        adapt(model(), "mixed_radix", generator_scaling={"inputs": 0.5})

@@ -483,6 +483,10 @@ def test_unrelated_files_are_rejected(tmp_path):
     files.save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
     with pytest.raises(FileError, match=r"contains neither \.oft_blocks nor .* do, but a$"):
         convert(tmp_path / "a.safetensors", tmp_path / "out")
+    configuration = {"lora_adapter_metadata": '{"peft_type": "OFT"}'}
+    files.save_file({}, tmp_path / "none.safetensors", configuration)
+    with pytest.raises(FileError, match=r"none\.safetensors contains no tensors; give a file"):
+        convert(tmp_path / "none.safetensors", tmp_path / "out")
     (tmp_path / "b.safetensors").write_bytes(b"no")
     with pytest.raises(FileError, match="is truncated or not a safetensors file"):
         convert(tmp_path / "b.safetensors", tmp_path / "out")

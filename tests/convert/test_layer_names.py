@@ -67,3 +67,24 @@ def test_dotted_names_of_unets_match_either_scheme(inside):
     assert names.is_renamed
     assert names.key("conv_out.bias") == f"{inside}out.2.bias"
     assert names.module("conv_out") == f"{inside}out.2"
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ([], "none"),
+        (["0.lora_A", "0.lora_B"], r"0\.lora_A, 0\.lora_B"),
+        (["a", "b", "c", "d", "e"], "a, b, c, d and 1 more"),
+    ],
+)
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_a_file_without_weights_of_layers_is_not_a_model(keys, found, is_flat):
+    model = SimpleNamespace(keys=frozenset(keys), renamed=lambda key: key)
+    message = f"not the weights of layers, but {found}; give the pretrained model, not an adapter$"
+    with pytest.raises(FileError, match=message):
+        Names(model, ["0"], is_flat=is_flat)
+
+
+def test_a_list_of_all_names_does_not_end_with_an_ellipsis():
+    with pytest.raises(FileError, match="this model, which has b: does the adapter"):
+        Names(weights("b"), ["a"])

@@ -150,6 +150,8 @@ def _selected(
     path: Path, keys: list[str], component: str | None
 ) -> tuple[str | None, list[str], list[str]]:
     """Return the component, the keys of its tensors, and notes."""
+    if not keys:
+        raise FileError(f"{path} contains no tensors; give a file of a trained adapter")
     groups: dict[str | None, list[str]] = {}
     for key in keys:
         groups.setdefault(_component(key), []).append(key)

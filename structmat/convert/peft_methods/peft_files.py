@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from structmat._util.files import write_bytes, write_json
+from structmat._util.text_table import listed
 from structmat.adapters.checkpoint import PEFT_SETTINGS
 from structmat.adapters.saved_tensors import to_bytes
 from structmat.convert.base_model import fingerprint_metadata
@@ -98,7 +99,7 @@ def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> Pef
     if not layers:
         raise FileError(
             f"{folder / TENSORS} has no {named or ' or '.join(parts)} tensors; it has"
-            f" {_some(tensors)}"
+            f" {listed(list(tensors), 2)}"
         )
     for name, own in layers.items():
         own |= {
@@ -197,7 +198,3 @@ def write(
         "target_modules": targets or "|".join(re.escape(name) for name in layers),
     }
     write_json(folder / CONFIG, settings | dict(config))
-
-
-def _some(tensors: Mapping[str, Tensor]) -> str:
-    return ", ".join(list(tensors)[:2]) + (", …" if len(tensors) > 2 else "") or "nothing"
