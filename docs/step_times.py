@@ -18,11 +18,11 @@ import studies
 from structmat.bench.interleaved import relative
 from structmat.bench.machine import machine
 from structmat.finetune import record as results
-from structmat.finetune import result_tables
 from structmat.finetune.docstring_task import docstring_task
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import METHODS
 from structmat.finetune.models import pretrained
+from structmat.finetune.report import result_tables
 from structmat.finetune.step_times import seconds_a_step
 
 DOCS = Path(__file__).parent

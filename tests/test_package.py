@@ -47,6 +47,7 @@ def test_the_wheel_contains_only_the_package(wheel):
     assert f"{info}/licenses/LICENSE" in names
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "structmat").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
+    assert "structmat/finetune/report/report.css" in names
     page = (ROOT / "structmat" / "explorer" / "page").iterdir()
     assert {f"structmat/explorer/page/{part.name}" for part in page} < set(names)
     assert not [name for name in names if "test_" in name or "__pycache__" in name]

@@ -22,7 +22,7 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 from docs.method_study.differences import Array, Estimate, estimated
 from docs.method_study.plan import LEVEL
 from structmat.errors import StructmatError
-from structmat.finetune import significance
+from structmat.finetune.report import significance
 
 
 def holm(p: Sequence[float]) -> Array:

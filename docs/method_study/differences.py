@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from structmat.finetune.significance import mean_squares
+from structmat.finetune.report.significance import mean_squares
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -95,8 +95,9 @@ def add(commands: Any) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from structmat.finetune import before_training, html_report, job, result_tables, sentences
+    from structmat.finetune import job
     from structmat.finetune.models import pretrained
+    from structmat.finetune.report import before_training, html_report, result_tables, sentences
 
     settings = _settings(options)
     _check_data(options)
@@ -178,9 +179,10 @@ def _check_data(options: argparse.Namespace) -> None:
 
 
 def _task(options: argparse.Namespace) -> Task:
-    from structmat.finetune import before_training, record
+    from structmat.finetune import record
     from structmat.finetune.csv_task import csv_task
     from structmat.finetune.docstring_task import docstring_task
+    from structmat.finetune.report import before_training
 
     if options.data is None:
         say("reading the docstrings of the installed libraries")

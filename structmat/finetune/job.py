@@ -18,12 +18,13 @@ from structmat._util.files import make_directory, new_directory, read_json, writ
 from structmat.analysis.generator_scale import STEP
 from structmat.bench.machine import versions
 from structmat.errors import StructmatError, require
-from structmat.finetune import before_training, learning_rates, step_times
+from structmat.finetune import learning_rates, step_times
 from structmat.finetune import record as results
-from structmat.finetune.html_report import how_to_load, report_html
 from structmat.finetune.methods import Method, Settings, trainable, with_rates
 from structmat.finetune.models import Pretrained, is_main_process, processes, quiet, widths
-from structmat.finetune.sentences import headline
+from structmat.finetune.report import before_training
+from structmat.finetune.report.html_report import how_to_load, report_html
+from structmat.finetune.report.sentences import headline
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
 

@@ -14,12 +14,12 @@ from structmat.analysis.comparison import compare
 from structmat.bench.interleaved import relative
 from structmat.bench.machine import machine
 from structmat.errors import WidthError
-from structmat.finetune.before_training import classes, most_frequent
-from structmat.finetune.disagreements import agreement, disagreements
 from structmat.finetune.methods import Method, Settings
 from structmat.finetune.models import Pretrained
-from structmat.finetune.ranking import ranking
-from structmat.finetune.significance import accuracy_interval
+from structmat.finetune.report.before_training import classes, most_frequent
+from structmat.finetune.report.disagreements import agreement, disagreements
+from structmat.finetune.report.method_ranking import ranking
+from structmat.finetune.report.significance import accuracy_interval
 from structmat.finetune.task import Task
 
 FORMAT, VERSION = "structmat.finetune", 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import structmat
-from structmat.finetune.ranking import plus_minus
+from structmat.finetune.report.method_ranking import plus_minus
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -11,7 +11,7 @@ from structmat.finetune import job, record
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Settings, named, rotation
 from structmat.finetune.models import pretrained
-from structmat.finetune.sentences import headline
+from structmat.finetune.report.sentences import headline
 from structmat.finetune.training import logits, train
 
 HYPERPARAMETERS = Hyperparameters(epochs=2, batch=16, max_length=32, evaluations=2)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from structmat.finetune import result_tables
-from structmat.finetune.html_report import report_html
 from structmat.finetune.methods import METHODS
-from structmat.finetune.significance import wilson
+from structmat.finetune.report import result_tables
+from structmat.finetune.report.html_report import report_html
+from structmat.finetune.report.significance import wilson
 
 DOCS = Path(__file__).parents[2] / "docs"
 

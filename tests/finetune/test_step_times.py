@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import step_times
-from structmat.finetune import result_tables
 from structmat.finetune.methods import METHODS
+from structmat.finetune.report import result_tables
 
 
 def test_new_times_are_written_to_the_record_and_the_page(tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structmat.finetune.before_training import (
+from structmat.finetune.hyperparameters import Hyperparameters
+from structmat.finetune.report.before_training import (
     FEWEST_STEPS,
     class_table,
     classes,
@@ -16,10 +17,9 @@ from structmat.finetune.before_training import (
     truncation,
     warnings,
 )
-from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.task import Example, Selection, Task
 
-RECORD = Path(__file__).parents[2] / "docs" / "results" / "finetune-full.json"
+RECORD = Path(__file__).parents[3] / "docs" / "results" / "finetune-full.json"
 
 
 def task(train, test=600):

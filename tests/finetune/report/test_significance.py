@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from structmat.finetune.significance import LEVEL, accuracy_interval, holm, paired, wilson
+from structmat.finetune.report.significance import LEVEL, accuracy_interval, holm, paired, wilson
 
 answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60)
 

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from structmat import parse
-from structmat.finetune import before_training, result_tables
-from structmat.finetune.disagreements import by_answer
-from structmat.finetune.drawn_networks import caption, drawn
 from structmat.finetune.methods import Method
 from structmat.finetune.models import PACKAGED, Pretrained
-from structmat.finetune.ranking import DIFFERENCES, differences, plus_minus
-from structmat.finetune.report_pictures import (
+from structmat.finetune.report import before_training, result_tables
+from structmat.finetune.report.disagreements import by_answer
+from structmat.finetune.report.drawn_networks import caption, drawn
+from structmat.finetune.report.method_ranking import DIFFERENCES, differences, plus_minus
+from structmat.finetune.report.report_pictures import (
     accuracy_chart,
     history_chart,
     key,
     network_drawing,
     svg,
 )
-from structmat.finetune.sentences import agreement_line, headline, rates_line, uncertainty
-from structmat.finetune.significance import wilson
+from structmat.finetune.report.sentences import agreement_line, headline, rates_line, uncertainty
+from structmat.finetune.report.significance import wilson
 from structmat.viz.svg import shortened
 
 _LONGEST = 500  # maximum number of characters of a text on which methods disagree
@@ -58,6 +58,7 @@ def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: st
     shown = {title: parts for title, parts in sections.items() if parts}
     title = f"{found['model']} finetuned on {found['task']['name']}"
     links = "".join(f'<li><a href="#{_anchor(name)}">{name}</a></li>' for name in shown)
+    style = (files("structmat.finetune.report") / "report.css").read_text("utf-8")
     head = "".join(
         [
             '<meta charset="utf-8">',
@@ -65,7 +66,7 @@ def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: st
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
             f"<title>{html.escape(title)} – structmat</title>",
-            f"<style>{(files('structmat.finetune') / 'report.css').read_text('utf-8')}</style>",
+            f"<style>{style}</style>",
         ]
     )
     body = [

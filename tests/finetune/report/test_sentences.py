@@ -1,6 +1,6 @@
 from structmat.finetune.methods import named
-from structmat.finetune.ranking import plus_minus, verdict
-from structmat.finetune.sentences import agreement_line, headline, rates_line, uncertainty
+from structmat.finetune.report.method_ranking import plus_minus, verdict
+from structmat.finetune.report.sentences import agreement_line, headline, rates_line, uncertainty
 from tests.finetune.simulated import NAMES, simulated
 
 LABELS = {name: named(name).label for name in NAMES}

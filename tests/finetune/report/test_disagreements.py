@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structmat.finetune.disagreements import agreement, by_answer, disagreements
+from structmat.finetune.report.disagreements import agreement, by_answer, disagreements
 from structmat.finetune.task import Example
 
 LABELS = ("x", "y", "z")

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from structmat.finetune.disagreements import SHOWN
-from structmat.finetune.html_report import report_html
-from structmat.finetune.ranking import plus_minus
-from structmat.finetune.sentences import headline
+from structmat.finetune.report.disagreements import SHOWN
+from structmat.finetune.report.html_report import report_html
+from structmat.finetune.report.method_ranking import plus_minus
+from structmat.finetune.report.sentences import headline
 from tests.finetune.simulated import NAMES, simulated
 
 EMPTY = {"meta", "circle", "path", "use", "rect", "br"}
@@ -165,7 +165,7 @@ def contrast(one, other):
 
 @pytest.mark.parametrize("place", [0, 1], ids=["light", "dark"])
 def test_colours_have_the_contrast_that_wcag_requires(place):
-    style = (files("structmat.finetune") / "report.css").read_text("utf-8")
+    style = (files("structmat.finetune.report") / "report.css").read_text("utf-8")
     colours = variables(re.findall(r":root \{(.*?)\}", style, re.S)[place])
     for ground in (colours["card"], colours["paper"]):
         for name in ("ink", "quiet", "accent", "good", "bad"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from structmat._util.text_table import Row, counted, plain
 from structmat.finetune.hyperparameters import Hyperparameters
-from structmat.finetune.significance import wilson
+from structmat.finetune.report.significance import wilson
 from structmat.finetune.task import Task
 from structmat.viz.svg import shortened
 

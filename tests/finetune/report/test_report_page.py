@@ -2,7 +2,7 @@
 
 import pytest
 
-from structmat.finetune.html_report import report_html
+from structmat.finetune.report.html_report import report_html
 from tests.finetune.simulated import simulated
 
 WIDTHS, SCHEMES = (320, 420, 1280), ("light", "dark")

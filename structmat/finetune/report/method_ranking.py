@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from structmat.finetune.significance import LEVEL, Correct, holm, paired
+from structmat.finetune.report.significance import LEVEL, Correct, holm, paired
 
 
 def ranking(correct: Mapping[str, Correct], groups: Sequence[int]) -> dict[str, Any]:

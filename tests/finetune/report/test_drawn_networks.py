@@ -2,8 +2,8 @@ import pytest
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.finetune.drawn_networks import caption, drawn, structure
 from structmat.finetune.methods import METHODS, MORE, ROTATION_RATE, rotation
+from structmat.finetune.report.drawn_networks import caption, drawn, structure
 
 WIDTHS = (384, 1536)
 ROTATIONS = [method for method in METHODS + MORE if method.topology is not None]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from structmat._util.text_table import counted
-from structmat.finetune.ranking import plus_minus
+from structmat.finetune.report.method_ranking import plus_minus
 
 
 def headline(found: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from structmat._util.text_table import Row
-from structmat.finetune.ranking import plus_minus, verdict
+from structmat.finetune.report.method_ranking import plus_minus, verdict
 
 HEADER = (
     "method",

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.finetune.methods import named
-from structmat.finetune.ranking import differences, ranking, verdict
-from structmat.finetune.significance import LEVEL, paired
+from structmat.finetune.report.method_ranking import differences, ranking, verdict
+from structmat.finetune.report.significance import LEVEL, paired
 from tests.finetune.simulated import NAMES, simulated
 
 
