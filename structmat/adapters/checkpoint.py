@@ -57,6 +57,9 @@ _SCALE = "generator_scale"
 _OPTIONS = [
     f.name for f in fields(Recipe) if f.name not in ("networks", "generator_scaling", "plan")
 ]
+_ADDED = ("untied",)  # options that version 1 does not always contain
+# The exceptions that an unexpected value in the settings can cause.
+_INVALID = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _EXPECTED = "; expected a directory written by save_adapter"
 
 
@@ -287,18 +290,30 @@ def _names(value: Any, key: str) -> list[str]:
     return value
 
 
+def _factors(layer: Mapping[str, Any], version: int) -> dict[str, float]:
+    """Return the factor of the generators for each side of a layer; version 1 has none."""
+    found = layer.get(_SCALE) if version == 1 else layer[_SCALE]
+    if found is None and version == 1:
+        return dict.fromkeys(layer["networks"], 1.0)
+    if not isinstance(found, dict) or not all(type(x) in (int, float) for x in found.values()):
+        raise StructmatError(f"{_SCALE}={abbreviated(found)}: it must be a number for each side")
+    return found
+
+
 def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
     try:
         networks = [Network.from_json(json.dumps(net)) for net in settings["networks"]]
         layers = settings["layers"]
+        if not layers or not all(layer["networks"] for layer in layers.values()):
+            raise StructmatError("no layer is adapted, or one has no networks; save it again")
         recipes = {
             str(name): Recipe(
                 {
                     side: networks[checked_integer(k, "network")]
                     for side, k in layer["networks"].items()
                 },
-                **{option: layer[option] for option in _OPTIONS if option in layer},
-                generator_scaling=layer.get(_SCALE, dict.fromkeys(layer["networks"], 1.0)),
+                **{o: layer[o] for o in _OPTIONS if o in layer or o not in _ADDED},
+                generator_scaling=_factors(layer, settings["version"]),
             )
             for name, layer in layers.items()
         }
@@ -308,7 +323,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         }
         trained, statistics = (_names(settings[key], key) for key in ("trained", "statistics"))
         names = {
-            str(name): [str(other) for other in layer["names"]]
+            str(name): _names(layer["names"], "names")
             for name, layer in layers.items()
             if "names" in layer
         }
@@ -320,7 +335,14 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         return Saved(recipes, weights, trained, statistics, names, prints)
     except StructmatError as error:
         raise FileError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise FileError(
             f"{path} has a missing or invalid entry ({abbreviated(error)}); expected a file written"
             " by save_adapter"

@@ -962,7 +962,7 @@ def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:
     """
     try:
         stages, blocks = (float(p) for p in dropout)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         stages, blocks = -1.0, -1.0
     given: Any = dropout
     if isinstance(given, int | float) and 0 <= given <= 1:

@@ -20,7 +20,6 @@ from structmat.errors import (
     UnknownFamilyError,
     abbreviated,
     require,
-    suggest,
 )
 from structmat.families import Rule, parse
 from structmat.families.registry import IF_YOURS
@@ -28,6 +27,7 @@ from structmat.families.resolution import is_graph, is_path, network
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import PLANS, checked_dropout, checked_scaling
 from structmat.nn.parametrizations import checked_parametrization
+from structmat.peft import config_checks as checks
 from structmat.peft.names import StructmatType
 from structmat.search.choice.ranking import DEFAULT
 
@@ -155,36 +155,36 @@ class StructmatConfig(PeftConfig):
         if self.schema == 1:
             self.generator_scaling, self.schema = "none", SCHEMA
         self.generator_scaling = checked_scaling(self.generator_scaling)
-        scales = dict(self.generator_scales or {})
-        self.generator_scales = {str(mark): checked_scaling(x) for mark, x in scales.items()}
+        self.generator_scales = checks.recorded_factors(self.generator_scales)
         self.peft_type = StructmatType.STRUCTMAT
         self.topology = _kept(self.topology)
-        pairs = self.topology_pattern or {}
-        pairs = pairs.items() if isinstance(pairs, Mapping) else pairs
-        self.topology_pattern = {str(pattern): _kept(value) for pattern, value in pairs}
+        pairs = checks.checked_patterns(self.topology_pattern)
+        self.topology_pattern = {pattern: _kept(value) for pattern, value in pairs.items()}
         self.parametrization = checked_parametrization(self.parametrization)
         self.field = checked_field(self.field)
         self.side = checked_side(self.side)
-        _check_choice("bias", self.bias, BIASES)
-        _check_choice("plan", self.plan, PLANS)
+        self.bias = checks.checked_choice("bias", self.bias, BIASES)
+        self.plan = checks.checked_choice("plan", self.plan, PLANS)
         for name in ("scale", "reduced", "init_weights"):
-            if not isinstance(getattr(self, name), bool):
-                raise StructmatError(f"{name}={getattr(self, name)!r}: it must be True or False")
+            checks.checked_bool(name, getattr(self, name))
         self.dropout = checked_dropout(self.dropout)
-        self.target_modules = _targets(self.target_modules)
-        self.exclude_modules = _targets(self.exclude_modules)
-        if isinstance(self.target_parameters, str):
-            raise StructmatError(
-                f"target_parameters={self.target_parameters!r}: it must be a list of names, such"
-                f" as [{self.target_parameters!r}]"
-            )
-        self.target_parameters = sorted(set(self.target_parameters or ())) or None
+        self.target_modules = _targets(checks.checked_names("target_modules", self.target_modules))
+        self.exclude_modules = _targets(
+            checks.checked_names("exclude_modules", self.exclude_modules)
+        )
+        stacks = checks.checked_names("target_parameters", self.target_parameters, pattern=False)
+        self.target_parameters = sorted(set(stacks or ())) or None
+        self.modules_to_save = checks.checked_names(
+            "modules_to_save", self.modules_to_save, pattern=False
+        )
+        self.layers_to_transform = checks.checked_layer_numbers(self.layers_to_transform)
+        self.layers_pattern = checks.checked_names("layers_pattern", self.layers_pattern)
         if self.layers_pattern and self.layers_to_transform is None:
             raise StructmatError(
                 "layers_pattern needs layers_to_transform: also give the indices of the layers"
             )
-        self.networks = dict(self.networks or {})
-        self.fingerprints = dict(self.fingerprints or {})
+        self.networks = checks.recorded_networks(self.networks)
+        self.fingerprints = checks.recorded_fingerprints(self.fingerprints)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content that `save_pretrained` writes, with lists instead of tuples and sets.
@@ -271,11 +271,6 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise StructmatError(f"{name}={value!r}: no such choice{suggest(str(value), choices)}")
 
 
 def _targets(names: Any) -> Any:

@@ -14,7 +14,7 @@ from structmat.adapters.layouts.experts import Stack, StackLayout, stacks_of
 from structmat.adapters.layouts.linear import Conv1DLayout, LinearLayout
 from structmat.adapters.layouts.quantised import QuantisedLinearLayout
 from structmat.adapters.layouts.requirements import Layer
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, abbreviated
 
 LAYOUTS: tuple[type[Layout], ...] = (
     QuantisedLinearLayout,  # before LinearLayout, since some layers match both
@@ -69,7 +69,7 @@ def checked_field(field: str) -> str:
     """
     if field not in FIELDS:
         raise StructmatError(
-            f"field={field!r}: it must be 'receptive', to rotate the receptive fields of"
+            f"field={abbreviated(field)}: it must be 'receptive', to rotate the receptive fields of"
             " convolutions, or 'channels', to rotate their channels only"
         )
     return field

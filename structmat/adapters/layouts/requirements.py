@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import StructmatError, suggest
+from structmat.errors import StructmatError, abbreviated, suggest
 from structmat.nn.torch_internals import has_hooks
 
 # torch types the attributes of a module as Tensor | Module; `layout_for` checks the class of a
@@ -26,7 +26,7 @@ QUANTISERS = ("bitsandbytes", "torchao", "hqq", "gptqmodel", "aqlm", "eetq", "au
 SIDES = {"inputs": ("inputs",), "outputs": ("outputs",), "both": ("inputs", "outputs")}
 
 
-def checked_side(side: str) -> str:
+def checked_side(side: Any) -> str:
     """Return the option `side` after checking it.
 
     Raises
@@ -39,8 +39,8 @@ def checked_side(side: str) -> str:
     >>> checked_side("outputs")
     'outputs'
     """
-    if side not in SIDES:
-        raise StructmatError(f"side={side!r}: no such choice{suggest(str(side), SIDES)}")
+    if not isinstance(side, str) or side not in SIDES:
+        raise StructmatError(f"side={abbreviated(side)}: no such choice{suggest(str(side), SIDES)}")
     return side
 
 
