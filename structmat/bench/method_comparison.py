@@ -106,8 +106,10 @@ def run(
     found = read_json(new[-1])
     if new[-1].parent.name == _CANCELLED:
         raise StructmatError(
-            f"{experiment.name}: training was cancelled: {found['run_info']['error_msg']}"
+            f"{experiment.name}: training was cancelled: {_entry(found, 'run_info', 'error_msg')}"
         )
+    if (lost := lacking(experiment.task, found)) is not None:
+        raise StructmatError(f"{experiment.name}: {new[-1]} lacks {lost}; see PEFT's output")
     return dict(found)
 
 
@@ -119,25 +121,59 @@ def result(experiment: Experiment, repository: Path) -> dict[str, Any] | None:
     files = [path for path in _states(experiment, task) if path.parent.name != _CANCELLED]
     for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
         found = read_json(path)
-        if found is None:  # damaged
+        if lacking(experiment.task, found) is not None:  # damaged, or of another version of PEFT
             continue
-        info = found["run_info"]
-        used = {key: info["train_config"].get(key) for key in training}
-        if used == training and _compared(info["peft_config"]) == adapter:
+        used = _entry(found, "run_info", "train_config")
+        config = _entry(found, "run_info", "peft_config")
+        if not (isinstance(used, dict) and isinstance(config, dict)):
+            continue
+        same = {key: used.get(key) for key in training} == training
+        if same and _compared(config) == adapter:
             return dict(found)
     return None
 
 
-def published(task: str, repository: Path) -> dict[str, dict[str, Any]]:
-    """Return the results of PEFT's methods that the repository contains, by name."""
+def published(task: str, repository: Path) -> dict[str, Any]:
+    """Return the results of PEFT's methods that the repository contains, by name.
+
+    A damaged file is None, and others may lack entries (see `lacking`).
+    """
     folder = repository / "method_comparison" / TASKS[task].directory / "results"
     files = (path for path in sorted(folder.glob("*.json")) if "--" in path.stem)
     results = {path.stem.replace("--", "/", 1): read_json(path) for path in files}
-    return {
-        name: found
-        for name, found in results.items()
-        if found is not None and not name.startswith(f"{METHOD}/")
-    }
+    return {n: found for n, found in results.items() if not n.startswith(f"{METHOD}/")}
+
+
+def lacking(task: str, found: Any) -> str | None:
+    """Return the first number of the table that a result lacks, or None if it has all.
+
+    Examples
+    --------
+    >>> lacking("text", {"train_info": {"metrics": []}})
+    'train_info.metrics[-1]["test accuracy"]'
+    """
+    about = TASKS[task]
+    for key in (about.measure, about.kept):
+        if not _is_number(_entry(found, "train_info", "metrics", -1, key)):
+            return f'train_info.metrics[-1]["{key}"]'
+    for key in ("num_trainable_params", "train_time", "accelerator_memory_max"):
+        if not _is_number(_entry(found, "train_info", key)):
+            return f"train_info.{key}"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _entry(found: Any, *place: str | int) -> Any:
+    """Return an entry of nested JSON, or None if it is missing."""
+    for key in place:
+        try:
+            found = found[key]
+        except (LookupError, TypeError):
+            return None
+    return found
 
 
 def table(task: str, results: dict[str, dict[str, Any]]) -> str:
@@ -171,7 +207,8 @@ def _last(found: dict[str, Any]) -> dict[str, Any]:
 
 def _compared(config: dict[str, Any]) -> dict[str, Any]:
     kept = {key: config.get(key) for key in _COMPARED}
-    return {**kept, "target_modules": sorted(config["target_modules"])}
+    targets = config.get("target_modules")
+    return {**kept, "target_modules": sorted(targets) if isinstance(targets, list) else targets}
 
 
 def _states(experiment: Experiment, task: Path) -> dict[Path, int]:
@@ -241,6 +278,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.write:
             return 0
         found = published(options.task, options.repository)
+        lost = {name: lacking(options.task, one) for name, one in found.items()}
+        for name in [name for name, entry in lost.items() if entry is not None]:
+            del found[name]
+            sys.stderr.write(f"{parser.prog}: {name} is not shown: it lacks {lost[name]}\n")
         for experiment in chosen:
             try:
                 name = f"{METHOD}/{experiment.name}"

@@ -224,6 +224,29 @@ def test_written_experiments_are_listed_and_nothing_runs(clone, capsys):
     assert not (_task(clone) / "calls").exists()
 
 
+def test_results_that_lack_entries_are_named_and_the_others_shown(clone, capsys, in_this_process):
+    comparison.run(FIRST, clone)
+    folder = _task(clone) / "results"
+    (own,) = folder.glob("*.json")
+    found = json.loads(own.read_text())
+    (folder / "lora--good.json").write_text(json.dumps(found | {"run_info": None}))
+    (folder / "lora--empty.json").write_text("{}")
+    (folder / "lora--list.json").write_text("[]")
+    training = found["train_info"]
+    for name, changes in (("metrics", {"metrics": []}), ("time", {"train_time": None})):
+        (folder / f"lora--{name}.json").write_text(json.dumps({"train_info": training | changes}))
+    assert comparison.main([str(clone), "--experiment", FIRST.name]) == 0
+    out, err = capsys.readouterr()
+    assert "lora/good" in out
+    assert f"structmat/{FIRST.name}" in out
+    for name in ("empty", "list", "metrics"):
+        assert f'lora/{name} is not shown: it lacks train_info.metrics[-1]["test accuracy"]' in err
+    assert "lora/time is not shown: it lacks train_info.train_time" in err
+    for changed in ({}, {"run_info": {}}, found | {"run_info": None}):
+        own.write_text(json.dumps(changed))
+        assert comparison.result(FIRST, clone) is None
+
+
 @pytest.mark.parametrize(
     ("behaviour", "why"),
     [
