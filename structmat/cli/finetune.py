@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from structmat._util.text_table import plain
+from structmat._util.text_table import counted, plain
 from structmat.cli.commands import command, print_json, say
 from structmat.errors import StructmatError
 from structmat.finetune.hyperparameters import Hyperparameters
@@ -110,7 +110,7 @@ def _finetune(options: argparse.Namespace) -> None:
     try:
         found = job.run(task, source, settings, options.output, command=given, say=say)
     except KeyboardInterrupt:
-        say(f"\ncompleted work is saved in {options.output}; the same command resumes from there")
+        say(f"\n{_saved(options.output)}")
         raise
     if not found:  # in a distributed run, another process writes the report
         return
@@ -127,6 +127,17 @@ def _finetune(options: argparse.Namespace) -> None:
     if found["best"]:
         print(f"best adapter (by validation): {found['best']['method']}; to load it:\n")
         print(html_report.how_to_load(source, len(task.labels), options.output))
+
+
+def _saved(output: Path) -> str:
+    """Return which work an interrupted command has saved in its output directory."""
+    runs = len(list((output / "runs").glob("*.json")))
+    found = [counted(runs, "finished training run")] if runs else []
+    if (output / "tuning.json").exists():
+        found.insert(0, "the search for learning rates")
+    if not found:
+        return f"no training run has finished, so nothing is saved in {output}"
+    return f"saved in {output}: {' and '.join(found)}; the same command resumes from there"
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -733,3 +733,14 @@ def test_unitary_blocks_are_selected_by_the_field(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["compare", "brickwall", "--width", "4", "--field", "quaternion"])
     assert "'quaternion' (choose from" in capsys.readouterr().err
+
+
+def test_an_interrupted_finetuning_states_what_is_saved(tmp_path):
+    assert finetune._saved(tmp_path).startswith("no training run has finished, so nothing is saved")
+    (tmp_path / "tuning.json").write_text("{}")
+    (tmp_path / "runs").mkdir()
+    for name in ("head-0", "lora-0"):
+        (tmp_path / "runs" / f"{name}.json").write_text("{}")
+    assert "the search for learning rates and 2 finished training runs;" in finetune._saved(
+        tmp_path
+    )
