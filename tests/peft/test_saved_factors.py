@@ -143,7 +143,13 @@ def test_random_rotations_have_the_same_size_for_every_factor():
         torch.testing.assert_close(other, sizes[0])
 
 
-@pytest.mark.parametrize("bad", [{"generator_scaling": "adam"}, {"generator_scales": {"a": -1.0}}])
-def test_invalid_factors_are_refused(bad):
-    with pytest.raises(StructmatError, match='it must be "step", "sgd", "none" or a'):
+@pytest.mark.parametrize(
+    ("bad", "rule"),
+    [
+        ({"generator_scaling": "adam"}, 'it must be "step", "sgd", "none" or a'),
+        ({"generator_scales": {"a": -1.0}}, "a factor must be a number from 1e-30 to 1e30"),
+    ],
+)
+def test_invalid_factors_are_refused(bad, rule):
+    with pytest.raises(StructmatError, match=rule):
         StructmatConfig(**bad)
