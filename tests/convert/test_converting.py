@@ -597,6 +597,19 @@ def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
 
 
+def test_names_of_compiled_blocks_are_recognised(tmp_path):
+    """PEFT's files contain `_orig_mod` if a part of the model was compiled by itself."""
+    saved(tmp_path / "ours", target_modules=["up"])
+    convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")
+    convert(tmp_path / "boft", tmp_path / "expected", model=linears())
+    path = tmp_path / "boft" / "adapter_model.safetensors"
+    tensors = files.load_file(path)
+    files.save_file({key.replace(".up.", "._orig_mod.up."): v for key, v in tensors.items()}, path)
+    convert(tmp_path / "boft", tmp_path / "found", model=linears())
+    one, other = (load_adapter(linears(), tmp_path / name) for name in ("found", "expected"))
+    same(effective(one), effective(other))
+
+
 def test_an_adapter_of_a_bare_layer_is_refused(tmp_path):
     one = ours(nn.Linear(8, 4), "butterfly", target_modules=".*")
     save_adapter(one, tmp_path / "ours")
