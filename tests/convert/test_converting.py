@@ -31,6 +31,7 @@ from structmat.testing import networks, seeds
 from tests.convert.models import effective, images, linears, ours, same
 from tests.random_modules import randomised
 
+safetensors = pytest.importorskip("safetensors")
 files = pytest.importorskip("safetensors.torch")
 
 
@@ -595,6 +596,21 @@ def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"out: cannot be written .No space left on device"):
         convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+def test_a_full_disk_is_reported_with_the_name_of_the_target(tmp_path, monkeypatch):
+    saved_model(linears(), tmp_path / "model")
+    saved(tmp_path / "ours", target_modules=["up"])
+
+    def full(*_):
+        raise safetensors.SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(
+        FileError, match=r"out: cannot be written .model-0-of-1.safetensors: No space"
+    ):
+        convert(tmp_path / "ours", tmp_path / "out", to="merged", model=tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "ours"]
 
 
 def test_names_of_compiled_blocks_are_recognised(tmp_path):
