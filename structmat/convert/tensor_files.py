@@ -418,7 +418,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     Raises
     ------
-    FileError
+    OSError
         If the file cannot be written.
     """
     safetensors = require("safetensors.torch", "adapters")
@@ -428,7 +428,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         except OSError:
             raise
         except Exception as error:  # safetensors has its own exception type, defined in Rust
-            raise FileError(f"{path}: cannot be written ({error})") from None
+            raise OSError(f"{path.name}: {error}") from None
 
 
 def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:

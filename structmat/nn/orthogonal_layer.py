@@ -374,7 +374,7 @@ class Orthogonal(nn.Module):
             generator_scaling=generator_scaling,
             plan=plan,
         )
-        made._assign([block.to(promoted(block.dtype, torch.float64)) for block in blocks])
+        made._assign(blocks)  # in their own dtype, which determines the permitted rounding errors
         return made
 
     def _assign(self, blocks: Sequence[Tensor]) -> None:

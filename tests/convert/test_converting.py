@@ -31,6 +31,7 @@ from structmat.testing import networks, seeds
 from tests.convert.models import effective, images, linears, ours, same
 from tests.random_modules import randomised
 
+safetensors = pytest.importorskip("safetensors")
 files = pytest.importorskip("safetensors.torch")
 
 
@@ -599,6 +600,34 @@ def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"out: cannot be written .No space left on device"):
         convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+def test_a_full_disk_is_reported_with_the_name_of_the_target(tmp_path, monkeypatch):
+    saved_model(linears(), tmp_path / "model")
+    saved(tmp_path / "ours", target_modules=["up"])
+
+    def full(*_):
+        raise safetensors.SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(
+        FileError, match=r"out: cannot be written .model-0-of-1.safetensors: No space"
+    ):
+        convert(tmp_path / "ours", tmp_path / "out", to="merged", model=tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "ours"]
+
+
+def test_names_of_compiled_blocks_are_recognised(tmp_path):
+    """PEFT's files contain `_orig_mod` if a part of the model was compiled by itself."""
+    saved(tmp_path / "ours", target_modules=["up"])
+    convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")
+    convert(tmp_path / "boft", tmp_path / "expected", model=linears())
+    path = tmp_path / "boft" / "adapter_model.safetensors"
+    tensors = files.load_file(path)
+    files.save_file({key.replace(".up.", "._orig_mod.up."): v for key, v in tensors.items()}, path)
+    convert(tmp_path / "boft", tmp_path / "found", model=linears())
+    one, other = (load_adapter(linears(), tmp_path / name) for name in ("found", "expected"))
+    same(effective(one), effective(other))
 
 
 def test_an_adapter_of_a_bare_layer_is_refused(tmp_path):

@@ -16,6 +16,7 @@ from structmat.errors import StructmatError
 from structmat.fitting.column_fit import fit_columns
 from structmat.nn import Orthogonal, orthogonal
 from structmat.testing import networks, seeds
+from tests.random_modules import randomised
 
 
 def bare(rows, columns, dtype=torch.float64):
@@ -203,6 +204,16 @@ def test_invalid_arguments_are_refused(call, message):
         call(layer)
     assert not parametrize.is_parametrized(layer)
     assert torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("parametrization", ["exp", "cayley"])
+def test_from_rotation_accepts_blocks_in_single_precision(dtype, parametrization):
+    layer = Orthogonal("butterfly(block=4, depth=3)", 16, dtype=dtype)
+    randomised(layer, 0)
+    again = Orthogonal.from_rotation(layer.rotation(), parametrization)
+    assert again.generators[0].dtype == layer.generators[0].dtype
+    torch.testing.assert_close(again.matrix(), layer.matrix(), rtol=0, atol=5e-6)
 
 
 def test_from_rotation_and_rotation_round_trip():

@@ -149,7 +149,7 @@ class Remerge:
         self._schedule = checked_schedule(schedule)
         self._layers = _layers_of(self.model)
         self.copies: dict[str, Tensor] = {}  # float32 weights, by layer
-        self.resumed = False  # whether a directory was loaded
+        self.resumed = False  # whether a directory was loaded since a Trainer last began
         self._checked: Any = None  # the optimiser last checked
         self._checked_networks(0)  # raises an error before anything changes
         shared = shared_slots(self.model)

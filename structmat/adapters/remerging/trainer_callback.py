@@ -33,6 +33,7 @@ def trainer_callback(remerge: Any) -> Any:
                         " checkpoint before Trainer.train"
                     )
                 remerge.load(folder)
+            remerge.resumed = False  # training may be resumed again, from another checkpoint
             remerge.check_optimizer()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -48,6 +49,7 @@ def trainer_callback(remerge: Any) -> Any:
             """Load the best checkpoint, of which the Trainer itself restores only the tensors."""
             if args.load_best_model_at_end and state.best_model_checkpoint:
                 remerge.load(state.best_model_checkpoint)
+                remerge.resumed = False
 
     return RemergeCallback()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from structmat._util.files import write_bytes, write_json
 from structmat._util.text_table import listed
 from structmat.adapters.checkpoint import PEFT_SETTINGS
+from structmat.adapters.distributed import plain_name
 from structmat.adapters.saved_tensors import to_bytes
 from structmat.convert.base_model import fingerprint_metadata
 from structmat.convert.common_form import Adaptation, LayerRotation
@@ -89,7 +90,7 @@ def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> Pef
     layers: dict[str, dict[str, Tensor]] = {}
     rest = {}
     for key, value in tensors.items():
-        name = key.removeprefix(_PREFIX)
+        name = plain_name(key).removeprefix(_PREFIX)
         found = re.fullmatch(rf"(.*?)\.({'|'.join(parts)})", name)
         if found is None:
             rest[name] = value

@@ -75,6 +75,23 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path, schedule, mome
     assert len(losses[0]) == 8
 
 
+@pytest.mark.parametrize("best", [False, True])
+def test_training_resumes_a_second_time_in_the_same_process(tmp_path, best):
+    schedule = random_rounds(4, seed=2)
+    options = {"save_steps": 2, "load_best_model_at_end": best}
+    if best:  # the best checkpoint, loaded at the end, is not the one from which training resumes
+        options |= {"eval_strategy": "steps", "eval_steps": 2, "greater_is_better": True}
+    model, remerge = new(schedule)
+    whole = trainer(model, remerge, tmp_path, metric_for_best_model="eval_loss", **options)
+    whole.train()
+    expected = {key: value.clone() for key, value in model.state_dict().items()}
+    state = remerge.round, remerge.steps
+    for number in (4, 6):
+        whole.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{number}"))
+        assert (remerge.round, remerge.steps) == state
+        assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+
+
 def test_checkpoints_load_as_adapters(tmp_path):
     model, remerge = new(random_rounds(4))
     trainer(model, remerge, tmp_path, max_steps=4).train()
