@@ -13,7 +13,7 @@ from structmat._util.files import write_text
 from structmat._util.progress import bar
 from structmat._util.text_table import counted, plain
 from structmat.cli.commands import command, print_json, say
-from structmat.cli.output_files import check_target
+from structmat.cli.output_files import add_force, check_target
 from structmat.errors import StructmatError
 from structmat.families.resolution import Fixed, rule
 from structmat.search.atlas.best_known import best_known, is_better
@@ -76,13 +76,14 @@ def add(commands: Any) -> None:
         metavar="FILE.json",
         help="the data file to read and write (default: that of the package)",
     )
+    add_force(parser)
 
 
 def _atlas(options: argparse.Namespace) -> None:
     if options.write and not (options.recompute or options.submit):
         raise StructmatError("--write: nothing to write; give --recompute or --submit, too")
     if options.save is not None:
-        check_target(options.save, (".json",), "the suffix must be .json")
+        check_target(options.save, (".json",), "the suffix must be .json", force=options.force)
     wanted = (options.width, options.block, options.purpose)
     selected((), *wanted)  # raises an error for names and numbers that the atlas does not have
     if options.submit:

@@ -9,7 +9,7 @@ from typing import Any
 
 from structmat._util.files import write_text
 from structmat.cli.commands import command, print_json
-from structmat.cli.output_files import check_target
+from structmat.cli.output_files import add_force, check_target
 from structmat.errors import FileError
 
 
@@ -42,12 +42,13 @@ def add(commands: Any) -> None:
         help="maximum number of neurons per layer that are compared pairwise (default: 1024)",
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML report")
+    add_force(parser)
 
 
 def _audit(options: argparse.Namespace) -> None:
     page: Path | None = options.html
     if page is not None:
-        check_target(page, (), option="--html")
+        check_target(page, (), option="--html", force=options.force)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
     from structmat.audit import audit
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from structmat.cli.commands import command, print_json, say
-from structmat.cli.output_files import check_target
+from structmat.cli.output_files import add_force, check_target
 from structmat.errors import SpecError, StructmatError, abbreviated, suggest
 from structmat.families.resolution import Fixed, rule
 
@@ -96,12 +96,13 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--save", type=Path, metavar="FILE.svg|.png", help="also plot the ratios of the times"
     )
+    add_force(parser)
 
 
 def _bench(options: argparse.Namespace) -> None:
     names = _names(options)
     if options.save is not None:
-        check_target(options.save)
+        check_target(options.save, force=options.force)
         other = "copy" if options.rotation else "frozen"
         if names is not None and not {other, "lora"} & set(names):
             raise StructmatError(

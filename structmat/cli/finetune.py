@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from structmat._util.text_table import plain
 from structmat.cli.commands import command, print_json, say
+from structmat.cli.output_files import add_force, check_consent
 from structmat.errors import StructmatError
 from structmat.finetune.hyperparameters import Hyperparameters
 
@@ -92,6 +93,7 @@ def add(commands: Any) -> None:
         metavar="DIR",
         help="output directory (default: %(default)s)",
     )
+    add_force(parser)
 
 
 def _finetune(options: argparse.Namespace) -> None:
@@ -100,6 +102,9 @@ def _finetune(options: argparse.Namespace) -> None:
 
     settings = _settings(options)
     _check_data(options)
+    present = job.finished(options.output)
+    if present is not None:
+        check_consent(f"--output {present}", force=options.force)
     source = pretrained(options.model)
     source.check(say)
     task = _task(options)

@@ -30,6 +30,7 @@ from structmat.finetune.training import logits, train
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+_RESULTS = ("results.json", "report.html", "best-adapter", "merged-model")
 _COMPARED = 128  # number of test texts on which merged and unmerged outputs are compared
 
 
@@ -116,6 +117,22 @@ def run(
     write_text(output / "report.html", report_html(found, methods, lines))
     shutil.rmtree(runs)
     return found
+
+
+def finished(output: Path) -> Path | None:
+    """Return a result in a directory that a run would replace, or None if there is none.
+
+    The results of an interrupted run are not counted, because a run resumes from them.
+
+    Examples
+    --------
+    >>> finished(Path("no such directory")) is None
+    True
+    """
+    partial = read_json(output / "results.json")
+    if isinstance(partial, dict) and partial.get("complete") is False:
+        return None
+    return next((output / name for name in _RESULTS if (output / name).exists()), None)
 
 
 def _checked(
