@@ -9,6 +9,7 @@ from typing import Any
 
 from structmat._util.files import write_text
 from structmat.cli.commands import command, print_json
+from structmat.cli.console import show
 from structmat.cli.output_files import add_force, check_target
 from structmat.errors import FileError
 
@@ -56,7 +57,7 @@ def _audit(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found.to_dict())
     else:
-        print(found)
+        show(found)
     if page is None:
         return
     try:
@@ -64,5 +65,4 @@ def _audit(options: argparse.Namespace) -> None:
     except OSError as error:
         raise FileError(f"--html {page}: cannot be written ({error.strerror})") from None
     if not options.json:
-        print()
-        print(f"page: {page}")
+        show("", f"page: {page}")

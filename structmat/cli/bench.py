@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from structmat.cli.commands import command, print_json, say
+from structmat.cli.console import show
 from structmat.cli.output_files import add_force, check_target
 from structmat.errors import SpecError, StructmatError, abbreviated, suggest
 from structmat.families.resolution import Fixed, rule
@@ -120,13 +121,12 @@ def _bench(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found.to_dict())
     else:
-        print(found)
+        show(found)
     # Last, so that the measurements are printed even if the rest fails.
     if options.save is not None:
         _draw(found, options.save)
         if not options.json:
-            print()
-            print(f"picture: {options.save}")
+            show("", f"picture: {options.save}")
     given_names = {_name(rule(text)) for text in options.specs or SPECS}
     networks = [row for row in found.rows if row.name in given_names]
     if all(row.refused is not None for row in networks):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from structmat.cli.commands import command, print_json
+from structmat.cli.console import show
 from structmat.cli.output_files import add_force, check_consent
 from structmat.errors import BaseModelWarning
 
@@ -126,4 +127,4 @@ def _convert(options: argparse.Namespace) -> None:
     if options.json:
         print_json(done.to_dict())
     else:
-        print(done)
+        show(done)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from structmat.cli.commands import command, print_json, say
+from structmat.cli.console import show
 from structmat.cli.output_files import add_force, check_target
 from structmat.cli.user_families import loaded_function, loaded_functions
 from structmat.errors import FileError, StructmatError, suggest
@@ -153,7 +154,7 @@ def _search(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found.to_dict())
     else:
-        print(found)
+        show(found)
         for what, path in (("network", options.save), ("picture", options.plot)):
             if path is not None:
                 print(f"{what}: {path}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import structmat as sm
 from structmat.cli.commands import add_field, command, print_json
+from structmat.cli.console import show
 from structmat.cli.output_files import add_force, check_target
 from structmat.errors import StructmatError, abbreviated
 from structmat.families import Claims, Rule
@@ -90,14 +91,9 @@ def _show(options: argparse.Namespace) -> None:
     if options.json:
         print_json(report.to_dict() | {"spec": options.spec, "schedule": plan.to_dict()})
         return
-    print(sm.diagram(net))
-    print()
-    print(report)
-    print()
-    print(plan.explain())
+    show(sm.diagram(net), "", report, "", plan.explain())
     if options.save is not None:
-        print()
-        print(f"picture: {options.save}")
+        show("", f"picture: {options.save}")
 
 
 def _built(found: Builder, width: int | None) -> sm.Network:

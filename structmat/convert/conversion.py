@@ -14,7 +14,7 @@ from torch import nn
 
 from structmat._util.files import new_directory
 from structmat._util.progress import bar
-from structmat._util.text_table import plain
+from structmat._util.text_table import Printed, Table
 from structmat.convert import gsoft, lora, merged, structmat_format
 from structmat.convert.base_model import compared, recalled
 from structmat.convert.common_form import LayerRotation
@@ -62,7 +62,7 @@ _SINGLE = (*_PIPELINES, "gsoft")  # formats that consist of one file
 
 
 @dataclass(frozen=True)
-class Conversion:
+class Conversion(Printed):
     """The result of a conversion, with the errors that it introduced.
 
     Attributes
@@ -102,7 +102,7 @@ class Conversion:
             "metadata": self.metadata,
         }
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[object]:
         head = f"{self.source}: {self.format} → {TARGETS[self.to]}, {self.target}"
         columns = {
             "rank": ("rank", "d"),
@@ -117,8 +117,8 @@ class Conversion:
             for name, row in self.layers.items()
         ]
         header = ("layer", "network", "side", *(columns[key][0] for key in shown))
-        table = plain(header, rows, left=(0, 1, 2))
-        return "\n".join([head, "", table, *(f"note: {note}" for note in self.notes)])
+        table = Table(header, rows, left=(0, 1, 2))
+        return [head, "", table, *(f"note: {note}" for note in self.notes)]
 
 
 def convert(
@@ -365,8 +365,7 @@ def _each(
     with bar(what, len(rotations), unit="layer", shown=shown) as steps:
         for item in rotations.items():
             yield item
-            if steps is not None:
-                steps.update()
+            steps.update()
 
 
 def _limits(to: str, rank: int | None, tolerance: float | None, svd: str) -> lora.Limits:
