@@ -55,7 +55,7 @@ def of_error(error: BaseException) -> str:
             text = f": {one.text.strip()}" if one.text else ""
             return f"{one.filename}, line {one.lineno}{text}"
         for frame in reversed(traceback.extract_tb(one.__traceback__)):
-            if _is_of_user(frame.filename):
+            if is_of_user(frame.filename):
                 return f"{frame.filename}, line {frame.lineno}: {frame.line}"
     return ""
 
@@ -67,7 +67,14 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _is_of_user(filename: str) -> bool:
+def is_of_user(filename: str) -> bool:
+    """Return whether a file belongs neither to this package nor to an installed library.
+
+    Examples
+    --------
+    >>> is_of_user("/home/me/my_families.py"), is_of_user(traceback.__file__), is_of_user("<stdin>")
+    (True, False, False)
+    """
     installed = [Path(__file__).parents[1], *map(Path, sysconfig.get_paths().values())]
     return not filename.startswith("<") and not any(
         folder in Path(filename).parents for folder in installed

@@ -56,10 +56,17 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        made = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+        made = RichTable(
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+            header_style="bold",
+        )
         for k, title in enumerate(self.header):
             justify: Any = "left" if k in self.left else "right"
-            made.add_column(Text(title), justify=justify, style="cyan" if k == 0 else "")
+            style = "cyan" if k == 0 else ""
+            made.add_column(Text(title), justify=justify, style=style, overflow="fold")
         for row in self.rows:
             made.add_row(*map(Text, row))
         return made

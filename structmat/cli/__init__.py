@@ -24,8 +24,9 @@ from structmat.cli import (
     search,
     show,
 )
-from structmat.cli.commands import Parser
+from structmat.cli.commands import Parser, say
 from structmat.cli.console import complain, every_character
+from structmat.cli.other_libraries import quiet
 from structmat.cli.user_families import load
 from structmat.errors import StructmatError
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     name = "structmat"
     try:
-        with every_character():
+        with every_character(), quiet(say):
             options, unknown = parser.parse_known_args(given)
             options.command = given
             name = f"structmat {options.name}"

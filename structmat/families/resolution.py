@@ -249,7 +249,7 @@ def _read(path: Path) -> Network:
 
 
 def _graph(data: bytes) -> Network:
-    from xml.parsers.expat import ExpatError
+    from xml.parsers.expat import ErrorString, ExpatError
 
     import networkx as nx
 
@@ -261,7 +261,8 @@ def _graph(data: bytes) -> Network:
     except Exception as error:  # from the XML parser, networkx, or conversions of values
         why = " ".join(str(error).split())
         if isinstance(error, ExpatError):
-            why += f" in {quoted(data.decode('utf-8', 'replace'), error.lineno, error.offset + 1)}"
+            where = quoted(data.decode("utf-8", "replace"), error.lineno, error.offset + 1)
+            why = f"{ErrorString(error.code)} in {where}"
         raise FileError(f"not GraphML ({why})") from None
     if all(name.isascii() and name.isdecimal() and len(name) < 16 for name in graph):
         graph = nx.relabel_nodes(graph, int)  # GraphML stores all node names as text
