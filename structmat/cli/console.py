@@ -50,9 +50,9 @@ def complain(name: str, message: str) -> None:
     if is_styled(sys.stderr):
         from rich.text import Text
 
-        text = Text(line, no_wrap=True, overflow="ignore")
+        text = Text(line)
         text.stylize("bold red", 0, len(name) + 1)
-        print(_styled(text, sys.stderr), end="", file=sys.stderr)
+        print(_styled(text, sys.stderr, wrap=False), end="", file=sys.stderr)
     else:
         print(line, file=sys.stderr)
 
@@ -63,13 +63,13 @@ def is_styled(stream: TextIO) -> bool:
     return bool(forced) or is_terminal(stream)
 
 
-def _styled(part: object, stream: TextIO) -> str:
+def _styled(part: object, stream: TextIO, *, wrap: bool = True) -> str:
     """Return what rich would print: rich itself ends the program if a pipe is closed."""
     from rich.console import Console
 
     console = Console(file=stream, force_terminal=True)
     with console.capture() as captured:
-        console.print(part, highlight=False, markup=False, emoji=False, crop=False)
+        console.print(part, highlight=False, soft_wrap=not wrap)
     return captured.get()
 
 

@@ -150,7 +150,7 @@ def test_finetune_refuses_a_finished_result_and_resumes_an_unfinished_one(tmp_pa
     assert f"--output {results}: it exists already; add --force to replace it" in err
 
 
-@pytest.mark.parametrize("answer", ["y\n", "YES\n", "n\n", "\n"])
+@pytest.mark.parametrize("answer", ["YES\n", "\n"])
 def test_a_terminal_is_asked_before_a_file_is_replaced(tmp_path, answer):
     path = tmp_path / "a.svg"
     path.write_text("precious", encoding="utf-8")
@@ -163,6 +163,42 @@ def test_a_terminal_is_asked_before_a_file_is_replaced(tmp_path, answer):
         assert code == 2
         assert "it exists already, and is kept; give another name" in " ".join(text.split())
         assert path.read_text("utf-8") == "precious"
+
+
+def test_convert_replaces_only_adapters_and_models_that_it_does_not_read(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    from structmat.adapters import adapt, save_adapter
+
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    model = torch.nn.Sequential(torch.nn.Linear(8, 6))
+    save_adapter(adapt(model, "butterfly(block=4, depth=2)"), ours)
+    command = ["convert", ours, theirs, "--to", "peft-boft"]
+    assert run(capsys, *command)[0] == 0
+    before = {path.name: path.read_bytes() for path in theirs.iterdir()}
+    (theirs / "README.md").touch()
+    code, _, err = run(capsys, *command)
+    assert code == 2
+    assert err == f"structmat convert: {theirs}: it exists already; add --force to replace it\n"
+    assert (theirs / "README.md").exists()
+    assert run(capsys, *command, "--force")[0] == 0
+    assert {path.name: path.read_bytes() for path in theirs.iterdir()} == before
+
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "letter").touch()
+    (tmp_path / "a.txt").touch()
+    (theirs / ".git").mkdir()
+    for target, message in (
+        (tmp_path / "letters", "only a directory with an adapter or a model"),
+        (tmp_path / "a.txt", "is not a directory, unlike the result"),
+        (theirs, "without hidden files"),
+        (ours, "which is converted; choose another name"),
+        (tmp_path, "which is converted; choose another name"),
+    ):
+        code, _, err = run(capsys, "convert", ours, target, "--to", "peft-boft", "--force")
+        assert code == 2
+        assert message in err
+        assert target.exists()
 
 
 def test_nobody_is_asked_if_the_answer_would_come_from_a_pipe(monkeypatch):
