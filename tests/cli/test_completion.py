@@ -106,7 +106,7 @@ def test_fish_completes_commands_options_families_and_files(capsys, some_files):
 ZSH = """
 fpath=($PWD $fpath); autoload -U compinit; compinit -u -D
 PS1=; LISTMAX=1000; unsetopt zle_bracketed_paste
-shown() { print -r -- "<${LBUFFER}>"; zle .send-break; }
+shown() { print -r -- "<${LBUFFER}>"; BUFFER=; }
 zle -N shown; bindkey '^G' shown
 """
 
@@ -115,9 +115,10 @@ zle -N shown; bindkey '^G' shown
 def test_zsh_completes_commands_options_families_and_files(capsys, some_files):
     """The second Tab selects the first of several words; a key then prints the line."""
     (some_files / "_structmat").write_text(script_of(capsys, "zsh"), encoding="utf-8")
-    (some_files / "init").write_text(ZSH, encoding="utf-8")
-    typed = "source ./init\n" + "".join(f"{line}\t\t\x07" for line in MORE) + "\x15exit\n"
-    _, text = in_terminal("zsh", "-f", "-i", cwd=some_files, answer=typed, TERM="dumb")
+    (some_files / ".zshrc").write_text(ZSH, encoding="utf-8")
+    typed = "".join(f"{line}\t\t\x07" for line in MORE) + "exit\n"
+    home = {"TERM": "dumb", "ZDOTDIR": str(some_files)}
+    _, text = in_terminal("zsh", "-i", cwd=some_files, answer=typed, **home)
     chosen = re.findall(r"<(.*?)(?: -?)?>", text)
     expected = [f"{line.rpartition(' ')[0]} {min(wanted)}" for line, wanted in MORE.items()]
     assert chosen == expected
