@@ -29,7 +29,7 @@ demo: $(ALL) ## Compare networks, then finetune a pretrained model with them (ab
 	@echo "==> 1/2 structmat compare: networks at the pretrained model's widths"
 	$(BIN)/structmat compare
 	@echo "==> 2/2 structmat finetune: the networks as adapters, against LoRA"
-	$(BIN)/structmat finetune
+	$(BIN)/structmat finetune --force
 
 notebooks: $(VENV)/.ready-notebooks ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -77,7 +77,7 @@ docs: $(VENV)/.ready-docs ## The documentation, as build/docs/index.html
 short-demo: $(ALL)
 	@echo "==> The demo in short"
 	OMP_NUM_THREADS=1 $(BIN)/structmat compare
-	OMP_NUM_THREADS=1 $(BIN)/structmat finetune --quick --output build/demo
+	OMP_NUM_THREADS=1 $(BIN)/structmat finetune --quick --output build/demo --force
 
 browser: $(DEV)
 	@echo "==> Browser: a Chromium for the tests of the explorer; BROWSER=none leaves them out"

@@ -14,6 +14,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from structmat._util.text_location import quoted, undecodable
 from structmat.errors import FileError
 
 CACHE = "STRUCTMAT_CACHE"  # the environment variable that names the folder for cached files
@@ -165,7 +166,11 @@ def parse_json(text: str | bytes, what: object, hint: str = "") -> Any:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         reason = "nested too deeply"
-    except (TypeError, ValueError) as error:  # including bytes that are not in UTF-8
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} in {quoted(error.doc, error.lineno, error.colno)}"
+    except UnicodeDecodeError as error:
+        reason = f"not in UTF-8 in {undecodable(error.object)}"
+    except (TypeError, ValueError) as error:
         reason = str(error)
     raise FileError(f"{what} is truncated or not JSON ({reason}){hint}")
 

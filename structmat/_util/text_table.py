@@ -1,37 +1,135 @@
-"""Tables as plain text and HTML, and counts with their nouns."""
+"""Tables and paragraphs as plain text, with rich and as HTML, and counts with their nouns."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Iterable, Sequence
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 Row = Sequence[str]
 
 
-def plain(
-    header: Row, body: Iterable[Row], *, left: Collection[int] = (0,), rule: bool = False
-) -> str:
-    """Return a text table, with the columns in `left` aligned left and the others right.
+@dataclass(frozen=True)
+class Table:
+    """A table, which prints as plain text, and with rich as a table that fits into the terminal.
+
+    Attributes
+    ----------
+    header : sequence of str
+    rows : sequence of sequences of str
+    left : collection of int
+        The columns that are aligned left; the others are aligned right.
+    rule : bool
+        Whether the plain text has a rule below the header.
 
     Examples
     --------
-    >>> print(plain(("method", "n"), [("a", "10"), ("bcd", "2")]))
+    >>> print(Table(("method", "n"), [("a", "10"), ("bcd", "2")]))
     method   n
     a       10
     bcd      2
     """
-    lines = [header, *body]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    if rule:
-        lines.insert(1, ["-" * width for width in widths])
 
-    def placed(column: int, cell: str) -> str:
-        width = widths[column]
-        return cell.ljust(width) if column in left else cell.rjust(width)
+    header: Row
+    rows: Sequence[Row]
+    left: Collection[int] = (0,)
+    rule: bool = False
 
-    return "\n".join(
-        "  ".join(placed(k, cell) for k, cell in enumerate(line)).rstrip() for line in lines
-    )
+    def __str__(self) -> str:
+        lines = [self.header, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        if self.rule:
+            lines.insert(1, ["-" * width for width in widths])
+
+        def placed(column: int, cell: str) -> str:
+            width = widths[column]
+            return cell.ljust(width) if column in self.left else cell.rjust(width)
+
+        return "\n".join(
+            "  ".join(placed(k, cell) for k, cell in enumerate(line)).rstrip() for line in lines
+        )
+
+    def __rich__(self) -> Any:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        made = RichTable(
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+            header_style="bold",
+        )
+        for k, title in enumerate(self.header):
+            justify: Any = "left" if k in self.left else "right"
+            style = "cyan" if k == 0 else ""
+            made.add_column(Text(title), justify=justify, style=style, overflow="fold")
+        for row in self.rows:
+            made.add_row(*map(Text, row))
+        return made
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A text that is broken into lines: of 96 characters, or with rich as long as the terminal.
+
+    Examples
+    --------
+    >>> print(Paragraph(25 * "text ", indent="  "))
+    text text text text text text text text text text text text text text text text text text text
+      text text text text text text
+    """
+
+    text: str
+    indent: str = ""
+
+    def __str__(self) -> str:
+        return self._filled(96)
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.text import Text
+
+        yield Text(self._filled(options.max_width))
+
+    def _filled(self, width: int) -> str:
+        return textwrap.fill(
+            self.text,
+            width,
+            subsequent_indent=self.indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+class Printed:
+    """A base class of results: they print as plain text, and with rich in colour."""
+
+    def _parts(self) -> Iterable[object]:
+        """Return lines, paragraphs and tables, and other results; an empty line separates them."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self._parts()))
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.text import Text
+
+        for part in self._parts():
+            yield Text(part) if isinstance(part, str) else part
+
+
+def spaced(parts: Iterable[object]) -> list[object]:
+    """Return parts with an empty line between them.
+
+    Examples
+    --------
+    >>> spaced(["a", "b"])
+    ['a', '', 'b']
+    """
+    return [item for part in parts for item in ("", part)][1:]
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from structmat._util.text_table import cell, counted, in_html, plain
+from structmat._util.text_table import Paragraph, Printed, Table, cell, counted, in_html
 from structmat.analysis import distortion as bounds
 from structmat.analysis.energies import (
     Extreme,
@@ -45,7 +44,7 @@ _HEAD = ("quantity", "value", "ideal", "where", "holds for")
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Printed):
     """The result of `certify`: how evenly a rotation spreads energy, with witnesses.
 
     The energy of a vector is its squared norm, and that of an output y_i is |y_i|². Some attributes
@@ -298,10 +297,10 @@ class Certificate:
         none = "no fault found" if self.complete else "no fault found with these inputs"
         return [f"fault: {fault}" for fault in self.faults] or [none]
 
-    def __str__(self) -> str:
-        table = plain(_HEAD, self._rows(), left=(0, 3, 4), rule=True)
-        wrapped = [fill(line, 100, subsequent_indent="  ") for line in self._findings]
-        return "\n".join([self._title, "", table, "", *wrapped])
+    def _parts(self) -> list[object]:
+        table = Table(_HEAD, self._rows(), left=(0, 3, 4), rule=True)
+        findings = [Paragraph(line, indent="  ") for line in self._findings]
+        return [self._title, "", table, "", *findings]
 
     def _repr_html_(self) -> str:
         rows = ["".join(cell("th", text) for text in _HEAD)]

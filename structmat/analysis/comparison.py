@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from structmat._util.progress import bar
-from structmat._util.text_table import cell, in_html, plain
+from structmat._util.text_table import Printed, Table, cell, in_html
 from structmat.analysis.reachability import dense_depth
 from structmat.analysis.report import affordable, formatted, interval, report
 from structmat.errors import (
@@ -49,7 +49,7 @@ _BOUNDS = ("dimension_lower", "dimension_upper")  # present in the rows, but sho
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Printed):
     """A table of networks, with one row for each network and width.
 
     Attributes
@@ -100,17 +100,17 @@ class Comparison:
     def _left_out(self) -> str:
         return f"interrupted: {len(self.rows)} of {len(self.rows) + self.missing} rows"
 
-    def __str__(self) -> str:
-        lines = [self._table(_COLUMNS)]
+    def _parts(self) -> list[object]:
+        parts: list[object] = [self._table(_COLUMNS)]
         if self._is_full:
-            lines += ["", self._table({key: _COLUMNS[key] for key in _NAMES} | _MORE)]
+            parts += ["", self._table({key: _COLUMNS[key] for key in _NAMES} | _MORE)]
         reasons = dict.fromkeys(row["refused"] for row in self.rows if row["refused"] is not None)
-        lines += ["", *reasons] if reasons else []
-        return "\n".join([*lines, *(["", self._left_out] if self.missing else [])])
+        parts += ["", *reasons] if reasons else []
+        return [*parts, *(["", self._left_out] if self.missing else [])]
 
-    def _table(self, columns: dict[str, str]) -> str:
+    def _table(self, columns: dict[str, str]) -> Table:
         cells = [_cells(row, list(columns)) for row in self.rows]
-        return plain(list(columns.values()), cells, rule=True)
+        return Table(list(columns.values()), cells, rule=True)
 
     def _repr_html_(self) -> str:
         head = "".join(cell("th", title) for title in self._columns.values())
@@ -153,7 +153,7 @@ def compare(
         Conditioning and spectrum are not included, because computing them from random blocks is
         too expensive at the widths usually compared; see `report`.
     progress : bool
-        Whether to show a progress bar over the rows of a full comparison, if tqdm is installed.
+        Whether to show a progress bar over the rows of a full comparison.
 
     Returns
     -------
@@ -192,8 +192,7 @@ def compare(
         with bar("compare", count, unit="row", shown=progress and full) as steps:
             for label, size in pairs:
                 rows.append(_row(label, candidates[label], size, field=field, full=full))
-                if steps is not None:
-                    steps.update()
+                steps.update()
     except KeyboardInterrupt:
         if not rows:
             raise

@@ -10,7 +10,7 @@ from math import ceil, comb, log, log2
 from numbers import Real
 from typing import Any
 
-from structmat._util.text_table import cell, counted, in_html, plain
+from structmat._util.text_table import Printed, Table, cell, counted, in_html
 from structmat.errors import WIDEST, StructmatError, checked_field, checked_integer
 from structmat.families.number_theory import ceil_log, prime_factors
 from structmat.families.resolution import checked
@@ -56,7 +56,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class LowerBounds:
+class LowerBounds(Printed):
     """The result of `lower_bounds`.
 
     Attributes
@@ -86,9 +86,9 @@ class LowerBounds:
             cells.append([row.goal, row.quantity, f"{row.least:,}", *has, row.reason])
         return [head, *cells]
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[object]:
         head, *lines = self._table()
-        return plain(head, lines, left=(0, 1, len(head) - 1))
+        return [Table(head, lines, left=(0, 1, len(head) - 1))]
 
     def _repr_html_(self) -> str:
         head, *lines = self._table()

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from structmat._util.progress import bar
-from structmat._util.text_table import cell, in_html, plain
+from structmat._util.text_table import Printed, Table, cell, in_html, spaced
 from structmat.analysis.dimension import Dimension, dimension
 from structmat.analysis.jacobian import Conditioning, conditioning, lipschitz
 from structmat.analysis.lower_bounds import LowerBounds, lower_bounds
@@ -49,7 +49,7 @@ _TABLES = ("bounds", "spectrum")
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Printed):
     """The result of `report`; the expensive parts are computed on access.
 
     Text, HTML and `to_dict` contain the parts computed so far; `complete` computes the others,
@@ -156,7 +156,7 @@ class Report:
         Parameters
         ----------
         progress : bool
-            Whether to show a progress bar, if tqdm is installed.
+            Whether to show a progress bar.
 
         Notes
         -----
@@ -171,8 +171,7 @@ class Report:
         with bar("report", len(parts), unit="part", shown=progress) as steps:
             for part in parts:
                 getattr(self, part)
-                if steps is not None:
-                    steps.update()
+                steps.update()
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -206,11 +205,11 @@ class Report:
                 rows.append((_title(key), formatted(value)))
         return rows
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[object]:
         first, *rows = self._rows()
-        tables = [str(getattr(self, part)) for part in _TABLES if part in self._found()]
+        tables = [getattr(self, part) for part in _TABLES if part in self._found()]
         why = [] if self.why_not_dense is None else [f"not dense: {self.why_not_dense}"]
-        return "\n\n".join([plain(first, rows), *why, *tables])
+        return spaced([Table(first, rows), *why, *tables])
 
     def _repr_html_(self) -> str:
         table = in_html(cell("th", a) + cell("td", b) for a, b in self._rows())

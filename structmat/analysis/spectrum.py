@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat._util.text_table import cell, in_html, plain
+from structmat._util.text_table import Printed, Table, cell, in_html
 from structmat.errors import (
     BlockError,
     WidthError,
@@ -145,7 +145,7 @@ def _numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
 
 
 @dataclass(frozen=True)
-class SpectralStatistics:
+class SpectralStatistics(Printed):
     """The result of `spectral_statistics`, with the statistics of equally many Haar matrices.
 
     Attributes
@@ -182,9 +182,9 @@ class SpectralStatistics:
         ]
         return [("", "network", "Haar"), *rows]
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[object]:
         head, *rows = self._table()
-        return plain(head, rows)
+        return [Table(head, rows)]
 
     def _repr_html_(self) -> str:
         return in_html("".join(cell("td", text) for text in row) for row in self._table())

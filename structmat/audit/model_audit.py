@@ -94,8 +94,7 @@ def audit(
     with torch.no_grad(), bar("audit", work.count, unit="layer", shown=progress) as steps:
         for name, row in work:
             rows[name] = row
-            if steps is not None:
-                steps.update()
+            steps.update()
     return Audit(named, rows)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from structmat._util.files import finite
-from structmat._util.text_table import cell, in_html, plain
+from structmat._util.text_table import Printed, Table, cell, in_html
 
 Row: TypeAlias = dict[str, Any]
 
@@ -39,7 +39,7 @@ _LEGEND = (
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Printed):
     """The results of an audit, layer by layer; `print` shows them as a table.
 
     Attributes
@@ -67,13 +67,11 @@ class Audit:
         found: dict[str, Any] = finite({"source": self.source, "layers": self.layers})
         return found
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[object]:
         header, rows = self._table()
         legend = [f"{name}: {meaning}" for name, meaning in self._legend()]
         warnings = [f"warning: {text}" for text in self.warnings]
-        return "\n".join(
-            [self.source, "", plain(header, rows, left=(0, 1)), "", *legend, *warnings]
-        )
+        return [self.source, "", Table(header, rows, left=(0, 1)), "", *legend, *warnings]
 
     def _repr_html_(self) -> str:
         header, rows = self._table()

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmat._util.text_table import plain
+from structmat._util.text_table import Table
 from structmat.adapters import adapt
 from structmat.bench.interleaved import interleaved, relative
 from structmat.bench.layer_benchmark import Batch, training_step
@@ -324,8 +324,8 @@ def table(found: dict[str, Any]) -> str:
     compared = "LoRA adds none" if added is None else f"{added:.2f} times that of LoRA"
     return "\n\n".join(
         [
-            plain(("kernel", "µs", "GB/s", "of the copy"), kernels),
-            plain(("step", "trained", "ms", "vs frozen"), steps),
+            str(Table(("kernel", "µs", "GB/s", "of the copy"), kernels)),
+            str(Table(("step", "trained", "ms", "vs frozen"), steps)),
             f"Time added to a layer's step by the rotation: {compared}.\n"
             f"Time of a block's step: {found['block']['to LoRA']:.2f} times that of LoRA.",
         ]

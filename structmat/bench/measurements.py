@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from structmat._util.text_table import counted, plain
+from structmat._util.text_table import Printed, Table, counted
 from structmat.bench.machine import torch_machine
 
 FORMAT, VERSION = "structmat.bench", 1
@@ -99,7 +99,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Printed):
     """The rows of a run, and the information needed to repeat it.
 
     Attributes
@@ -159,16 +159,16 @@ class Benchmark:
         )
         return next(measured, "frozen")
 
-    def __str__(self) -> str:
-        parts = []
+    def _parts(self) -> list[object]:
+        parts: list[object] = []
         for subject, tokens in dict.fromkeys((row.subject, row.tokens) for row in self.rows):
             here = [row for row in self.rows if (row.subject, row.tokens) == (subject, tokens)]
             title = f"{subject}, {tokens:,} token{'s' * (tokens != 1)}, {self.setting['dtype']}"
             table = _table([row for row in here if row.refused is None])
             reasons = [f"{row.label}: {row.refused}" for row in here if row.refused is not None]
             plans = [f"{row.label}: {row.plan.splitlines()[0]}" for row in here if row.plan]
-            parts.append("\n".join([title, table, *reasons, *plans]))
-        return "\n\n".join([*parts, "\n".join([*self.notes, self._circumstances()])])
+            parts += [title, table, *reasons, *plans, ""]
+        return [*parts, *self.notes, self._circumstances()]
 
     def _circumstances(self) -> str:
         machine = self.machine
@@ -201,12 +201,12 @@ def benchmark(
     )
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[Row]) -> Table:
     """Return a table without the columns in which no row has a value."""
     lines = [HEADER, *(_cells(row) for row in rows)]
     columns = [column for column in zip(*lines, strict=True) if set(column[1:]) != {"—"}]
     header, *body = zip(*columns, strict=True)
-    return plain(header, body)
+    return Table(header, body)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from peft.config import PeftConfig
 
 import structmat
 from structmat._util.files import read_json
-from structmat._util.text_table import plain
+from structmat._util.text_table import Table
 from structmat.bench import peft_experiments as experiments
 from structmat.bench.peft_experiments import EXPERIMENTS, METHOD, TASKS, Experiment
 from structmat.errors import StructmatError, abbreviated, suggest
@@ -197,7 +197,7 @@ def table(task: str, results: dict[str, dict[str, Any]]) -> str:
             )
         )
     head = ("experiment", about.measure, about.kept, "parameters", "training, s", "memory, GiB")
-    return plain(head, rows)
+    return str(Table(head, rows))
 
 
 def _last(found: dict[str, Any]) -> dict[str, Any]:

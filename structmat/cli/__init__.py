@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import structmat as sm
+from structmat._util.text_location import of_error
 from structmat.cli import (
     atlas,
     audit,
@@ -23,8 +24,9 @@ from structmat.cli import (
     search,
     show,
 )
-from structmat.cli.commands import Parser
-from structmat.cli.console import every_character
+from structmat.cli.commands import Parser, say
+from structmat.cli.console import complain, every_character
+from structmat.cli.other_libraries import quiet
 from structmat.cli.user_families import load
 from structmat.errors import StructmatError
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     name = "structmat"
     try:
-        with every_character():
+        with every_character(), quiet(say):
             options, unknown = parser.parse_known_args(given)
             options.command = given
             name = f"structmat {options.name}"
@@ -58,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run(options)
             print(end="", flush=True)  # raises write errors here instead of at Python's exit
     except StructmatError as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        complain(name, _located(error))
         return 2
     except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
+        complain(name, "interrupted")
         return 130
     except BrokenPipeError:
         _discard_output()
@@ -70,9 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _UNWRITABLE:
             raise
         _discard_output()
-        print(f"{name}: cannot write ({error.strerror})", file=sys.stderr)
+        complain(name, f"cannot write ({error.strerror})")
         return 1
     return 0
+
+
+def _located(error: StructmatError) -> str:
+    """Return the message, with the line of the user's file that failed, if there is one."""
+    message, where = str(error), of_error(error)
+    return message if where in message else f"{message}; {where}"
 
 
 def _discard_output() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 from structmat._util.files import write_text
 from structmat._util.progress import bar
-from structmat._util.text_table import counted, plain
+from structmat._util.text_table import Table, counted
 from structmat.cli.commands import command, print_json, say
-from structmat.cli.output_files import check_target
+from structmat.cli.console import show
+from structmat.cli.output_files import add_force, check_target
 from structmat.errors import StructmatError
 from structmat.families.resolution import Fixed, rule
 from structmat.search.atlas.best_known import best_known, is_better
@@ -76,13 +76,14 @@ def add(commands: Any) -> None:
         metavar="FILE.json",
         help="the data file to read and write (default: that of the package)",
     )
+    add_force(parser)
 
 
 def _atlas(options: argparse.Namespace) -> None:
     if options.write and not (options.recompute or options.submit):
         raise StructmatError("--write: nothing to write; give --recompute or --submit, too")
     if options.save is not None:
-        check_target(options.save, (".json",), "the suffix must be .json")
+        check_target(options.save, (".json",), "the suffix must be .json", force=options.force)
     wanted = (options.width, options.block, options.purpose)
     selected((), *wanted)  # raises an error for names and numbers that the atlas does not have
     if options.submit:
@@ -105,14 +106,14 @@ def _show(records: Sequence[Record], table: Atlas, options: argparse.Namespace) 
     if options.json:
         print_json(table.to_dict())
     elif len(table) < len(records):
-        print(table)
+        show(table)
         for title in dict.fromkeys(f"{r.purpose}: {r.question.title}" for r in table):
             print(title)
     else:
         rows = summary(records)
         head = ("purpose", "records", "met", "open", "impossible", "the record has")
         cells = [[f"{value}" for value in row.values()] for row in rows]
-        print(plain(head, cells, left=(0, 5)))
+        show(Table(head, cells, left=(0, 5)))
         print(
             f"\n{counted(len(records), 'record')}. A record that meets its proved bound cannot be"
             " improved.\n--width, --block and --purpose select records."
@@ -121,13 +122,12 @@ def _show(records: Sequence[Record], table: Atlas, options: argparse.Namespace) 
 
 def _check(records: Sequence[Record], options: argparse.Namespace) -> None:
     found = []
-    with bar("atlas", len(records), unit="record", shown=sys.stderr.isatty()) as steps:
+    with bar("atlas", len(records), unit="record", shown=True) as steps:
         for record in records:
             difference = mismatch(record)
             if difference is not None:
                 found.append(difference)
-            if steps is not None:
-                steps.update()
+            steps.update()
     if options.json:
         wrong = [
             difference.record.to_dict() | {"reason": difference.reason} for difference in found
@@ -157,7 +157,7 @@ def _rebuild(
     ]
     merged = {record.place: record for record in records}
     changed = 0
-    with bar("atlas", len(places), unit="record", shown=sys.stderr.isatty()) as steps:
+    with bar("atlas", len(places), unit="record", shown=True) as steps:
         for number, place in enumerate(places):
             record, before = best_known(*place), merged.get(place)
             if before is not None and not is_better(record, before) and mismatch(before) is None:
@@ -166,8 +166,7 @@ def _rebuild(
                 raise StructmatError(f"{' '.join(map(str, place))}: no family serves this purpose")
             changed += record != before
             merged[place] = record
-            if steps is not None:
-                steps.update()
+            steps.update()
             if number + 1 == len(places) or places[number + 1][1] != place[1]:
                 write(merged.values(), options.file)  # after each width, so that nothing is lost
     said = f"{counted(len(places), 'record')} computed, {changed:,} changed: {options.file}"
@@ -196,6 +195,6 @@ def _submit(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"improved": [record.to_dict() for record in better]})
     elif better:
-        print(Atlas(tuple(better)))
+        show(Atlas(tuple(better)))
     else:
         print("No record is improved.")

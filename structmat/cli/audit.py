@@ -9,7 +9,8 @@ from typing import Any
 
 from structmat._util.files import write_text
 from structmat.cli.commands import command, print_json
-from structmat.cli.output_files import check_target
+from structmat.cli.console import show
+from structmat.cli.output_files import add_force, check_target
 from structmat.errors import FileError
 
 
@@ -42,12 +43,13 @@ def add(commands: Any) -> None:
         help="maximum number of neurons per layer that are compared pairwise (default: 1024)",
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML report")
+    add_force(parser)
 
 
 def _audit(options: argparse.Namespace) -> None:
     page: Path | None = options.html
     if page is not None:
-        check_target(page, (), option="--html")
+        check_target(page, (), option="--html", force=options.force)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
     from structmat.audit import audit
 
@@ -55,7 +57,7 @@ def _audit(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found.to_dict())
     else:
-        print(found)
+        show(found)
     if page is None:
         return
     try:
@@ -63,5 +65,4 @@ def _audit(options: argparse.Namespace) -> None:
     except OSError as error:
         raise FileError(f"--html {page}: cannot be written ({error.strerror})") from None
     if not options.json:
-        print()
-        print(f"page: {page}")
+        show("", f"page: {page}")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from structmat.cli.commands import command, print_json, say
-from structmat.cli.output_files import check_target
+from structmat.cli.console import show
+from structmat.cli.output_files import add_force, check_target
 from structmat.errors import SpecError, StructmatError, abbreviated, suggest
 from structmat.families.resolution import Fixed, rule
 
@@ -96,12 +97,13 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--save", type=Path, metavar="FILE.svg|.png", help="also plot the ratios of the times"
     )
+    add_force(parser)
 
 
 def _bench(options: argparse.Namespace) -> None:
     names = _names(options)
     if options.save is not None:
-        check_target(options.save)
+        check_target(options.save, force=options.force)
         other = "copy" if options.rotation else "frozen"
         if names is not None and not {other, "lora"} & set(names):
             raise StructmatError(
@@ -119,13 +121,12 @@ def _bench(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found.to_dict())
     else:
-        print(found)
+        show(found)
     # Last, so that the measurements are printed even if the rest fails.
     if options.save is not None:
         _draw(found, options.save)
         if not options.json:
-            print()
-            print(f"picture: {options.save}")
+            show("", f"picture: {options.save}")
     given_names = {_name(rule(text)) for text in options.specs or SPECS}
     networks = [row for row in found.rows if row.name in given_names]
     if all(row.refused is not None for row in networks):

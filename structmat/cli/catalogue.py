@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import shutil
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import structmat as sm
-from structmat._util.text_table import plain
+from structmat._util.text_table import Paragraph, Table
 from structmat.cli.commands import command, print_json
+from structmat.cli.console import show
 from structmat.errors import StructmatError
 from structmat.search.choice.ranking import choose
 from structmat.search.dense_networks import Member, dense_members
@@ -100,8 +99,7 @@ def _list_dense(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"width": width, "budget": budget, "networks": rows, "without": missing})
         return
-    print(plain(_HEADER, [_cells(row) for row in rows]))
-    print()
+    show(Table(_HEADER, [_cells(row) for row in rows]), "")
     if recommended:
         _say(
             f"Recommended for finetuning: {recommended[0]}, marked by *. `structmat choose --width"
@@ -180,4 +178,4 @@ def _cells(row: Row) -> list[str]:
 
 
 def _say(text: str) -> None:
-    print(textwrap.fill(text, shutil.get_terminal_size().columns))
+    show(Paragraph(text))

@@ -7,6 +7,7 @@ from typing import Any
 
 import structmat as sm
 from structmat.cli.commands import command, print_json
+from structmat.cli.console import show
 from structmat.errors import StructmatError
 from structmat.linalg.throughput import RATES
 from structmat.search.choice.budgets import QUANTITIES
@@ -78,7 +79,7 @@ def _choose(options: argparse.Namespace) -> None:
     if options.json:
         print_json(choice.to_dict())
     else:
-        print(choice)
+        show(choice)
 
 
 def _budget(given: list[str]) -> dict[str, float] | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from structmat.cli.console import is_unicode
+from structmat.cli.console import complain, is_unicode
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error, and the command that prints help."""
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        complain(self.prog, f"{message}; see {self.prog} --help")
         raise SystemExit(2)
 
 

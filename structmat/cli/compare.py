@@ -7,6 +7,7 @@ from typing import Any
 
 import structmat as sm
 from structmat.cli.commands import add_field, command, print_json
+from structmat.cli.console import show
 from structmat.families.resolution import Fixed, rule
 from structmat.search.choice.ranking import DEFAULT
 
@@ -67,7 +68,7 @@ def _compare(options: argparse.Namespace) -> None:
     if options.json:
         print_json(table.to_dict())
     else:
-        print(table)
+        show(table)
     if table.missing:
         raise KeyboardInterrupt
 

@@ -37,6 +37,8 @@ def _complete(options: argparse.Namespace, parser: argparse.ArgumentParser) -> N
         elif action.type is Path or any(word in str(action.metavar) for word in ("FILE", "DIR")):
             action.complete = shtab.FILE  # type: ignore[attr-defined]
     script = shtab.complete(parser, options.shell)
+    if options.shell == "zsh":  # shtab lets zsh complete only the first of several arguments
+        script = script.replace('"(*)::', '"*:')
     if options.json:
         print_json({"shell": options.shell, "script": script})
     else:

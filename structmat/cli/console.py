@@ -1,12 +1,19 @@
-"""Output to terminals and pipes of any encoding, with ASCII substitutes for missing characters."""
+"""Output to terminals and pipes: in colour where it is seen, and in any encoding.
+
+Terminals get tables and colour from rich; pipes and files get the plain text of the results. rich
+is imported only if it is used, because this takes a tenth of a second.
+"""
 
 from __future__ import annotations
 
 import codecs
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TextIO
+
+from structmat._util.progress import is_terminal
 
 # One substitute character each, so that the columns of drawings and tables stay aligned.
 _NEAR = dict(zip("─│●┼×·…–—−²³→←▸✓✗“”‘’", "-|o+x*~---23><>vx\"\"''", strict=True))
@@ -26,6 +33,44 @@ def every_character() -> Iterator[None]:
                 after.callback(_restored, stream, stream.errors)
                 reconfigure(errors=_HANDLER)
         yield
+
+
+def show(*parts: object) -> None:
+    """Print lines, as they are, and results: in a terminal with colour, and as wide as it is."""
+    for part in parts:
+        if isinstance(part, str) or not is_styled(sys.stdout):
+            print(part)
+        else:
+            print(_styled(part, sys.stdout), end="")
+
+
+def complain(name: str, message: str) -> None:
+    """Print an error in one line to standard error, with the name of the command in colour."""
+    line = f"{name}: {' '.join(message.split())}"
+    if is_styled(sys.stderr):
+        from rich.text import Text
+
+        text = Text(line)
+        text.stylize("bold red", 0, len(name) + 1)
+        print(_styled(text, sys.stderr, wrap=False), end="", file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)
+
+
+def is_styled(stream: TextIO) -> bool:
+    """Return whether output is styled: in terminals, and elsewhere if FORCE_COLOR is set."""
+    forced = os.environ.get("FORCE_COLOR") and not os.environ.get("NO_COLOR")
+    return bool(forced) or is_terminal(stream)
+
+
+def _styled(part: object, stream: TextIO, *, wrap: bool = True) -> str:
+    """Return what rich would print: rich itself ends the program if a pipe is closed."""
+    from rich.console import Console
+
+    console = Console(file=stream, force_terminal=True)
+    with console.capture() as captured:
+        console.print(part, highlight=False, soft_wrap=not wrap)
+    return captured.get()
 
 
 def is_unicode(stream: Any) -> bool:

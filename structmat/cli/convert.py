@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from structmat.cli.commands import command, print_json
+from structmat.cli.console import show
+from structmat.cli.output_files import add_force, check_consent
 from structmat.errors import BaseModelWarning
 
 TARGETS = (
@@ -94,12 +96,17 @@ def add(commands: Any) -> None:
         help="replace blocks that are not orthogonal, such as the default blocks of OFT in PEFT,"
         " with the nearest rotations",
     )
+    add_force(parser)
 
 
 def _convert(options: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
     from structmat.convert import convert
+    from structmat.convert.conversion import is_present
 
+    exists = is_present(options.target)
+    if exists:
+        check_consent(f"{options.target}", force=options.force)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BaseModelWarning)  # it is also among the notes
         done = convert(
@@ -114,9 +121,10 @@ def _convert(options: argparse.Namespace) -> None:
             component=options.component,
             convention=options.convention,
             nearest=options.nearest,
+            replace=exists,
             progress=True,
         )
     if options.json:
         print_json(done.to_dict())
     else:
-        print(done)
+        show(done)

@@ -12,7 +12,7 @@ from typing import Any
 
 from structmat._util.text_table import counted
 from structmat.cli.commands import command, print_json
-from structmat.cli.output_files import check_target
+from structmat.cli.output_files import add_force, check_target
 from structmat.errors import FileError, StructmatError
 from structmat.explorer.queries import DRAWN
 from structmat.explorer.saved_networks import SPECS, WIDTHS, precomputed
@@ -58,6 +58,7 @@ def add(commands: Any) -> None:
         help="write the page as a single file with precomputed results, which works offline and"
         " without a server, and exit",
     )
+    add_force(parser)
 
 
 def _explore(options: argparse.Namespace) -> None:
@@ -112,7 +113,7 @@ def _save(options: argparse.Namespace) -> None:
     from structmat.explorer.html import page
 
     path: Path = options.save
-    check_target(path, _ENDINGS, "the suffix must be .html")
+    check_target(path, _ENDINGS, "the suffix must be .html", force=options.force)
     saved = [spec for spec in options.specs if is_path(spec)]
     if saved:
         raise StructmatError(f"{saved[0]}: --save accepts only families; omit it for a file")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from structmat._util.text_table import counted, plain
+from structmat._util.text_table import Paragraph, Table, counted
 from structmat.cli.commands import command, print_json, say
+from structmat.cli.console import show
+from structmat.cli.output_files import add_force, check_consent
 from structmat.errors import StructmatError
 from structmat.finetune.hyperparameters import Hyperparameters
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from structmat.finetune.methods import Method, Settings
     from structmat.finetune.task import Task
 
-_WIDTH = 100  # of sentences in the terminal
 _SEEDS, _FULL_SEEDS = 1, 3
 _QUICK = {"batch": 8, "evaluations": 2}
 
@@ -92,6 +92,7 @@ def add(commands: Any) -> None:
         metavar="DIR",
         help="output directory (default: %(default)s)",
     )
+    add_force(parser)
 
 
 def _finetune(options: argparse.Namespace) -> None:
@@ -101,6 +102,9 @@ def _finetune(options: argparse.Namespace) -> None:
 
     settings = _settings(options)
     _check_data(options)
+    present = job.finished(options.output)
+    if present is not None:
+        check_consent(f"--output {present}", force=options.force)
     source = pretrained(options.model)
     source.check(say)
     task = _task(options)
@@ -117,13 +121,10 @@ def _finetune(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found)
         return
-    print(plain(*result_tables.results(found)))
-    print()
+    show(Table(*result_tables.results(found)), "")
     more = [sentences.uncertainty(found), sentences.rates_line(found)]
-    for line in (*found["headline"], *more, sentences.agreement_line(found)):
-        print(textwrap.fill(line, _WIDTH))
-    print()
-    print(f"report: {options.output / 'report.html'}")
+    show(*map(Paragraph, (*found["headline"], *more, sentences.agreement_line(found))))
+    show("", f"report: {options.output / 'report.html'}")
     if found["best"]:
         print(f"best adapter (by validation): {found['best']['method']}; to load it:\n")
         print(html_report.how_to_load(source, len(task.labels), options.output))

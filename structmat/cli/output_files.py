@@ -1,7 +1,9 @@
-"""The check of the path of an output file, shared by several commands."""
+"""Output files: the check of their paths, and the consent to replace those that exist."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,16 +13,31 @@ _ENDINGS = (".svg", ".png")
 _RULE = "the suffix must be .svg or .png"
 
 
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add the option that permits the replacement of output that exists."""
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace existing output; otherwise the command asks first if it runs in a terminal,"
+        " and fails if it does not",
+    )
+
+
 def check_target(
-    path: Path, endings: Collection[str] = _ENDINGS, rule: str = _RULE, *, option: str = "--save"
+    path: Path,
+    endings: Collection[str] = _ENDINGS,
+    rule: str = _RULE,
+    *,
+    option: str = "--save",
+    force: bool,
 ) -> None:
-    """Raise an error for a path that cannot be written to, before any work is done.
+    """Raise an error for a path that cannot or must not be written, before any work is done.
 
     Raises
     ------
     FileError
         If the suffix is none of `endings`, where there are any; the path is a directory, a device
-        or a pipe; or its parent directory does not exist.
+        or a pipe; its parent directory does not exist; or the file exists and is to be kept.
     """
     if endings and path.suffix.lower() not in endings:
         raise FileError(f"{option} {path}: {rule}")
@@ -30,3 +47,22 @@ def check_target(
         raise FileError(f"{option} {path}: is not a regular file; give the name of a file")
     if not path.parent.is_dir():
         raise FileError(f"{option} {path}: there is no directory {path.parent}; create it first")
+    if path.exists():
+        check_consent(f"{option} {path}", force=force)
+
+
+def check_consent(what: str, *, force: bool) -> None:
+    """Ask whether existing output may be replaced, unless `force` permits it.
+
+    Raises
+    ------
+    FileError
+        If it must be kept, or nobody can be asked because the command does not run in a terminal.
+    """
+    if force:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise FileError(f"{what}: it exists already; add --force to replace it")
+    print(f"{what}: it exists already. Replace it? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise FileError(f"{what}: it exists already, and is kept; give another name")

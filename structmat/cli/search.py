@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from structmat.cli.commands import command, print_json, say
-from structmat.cli.output_files import check_target
+from structmat.cli.console import show
+from structmat.cli.output_files import add_force, check_target
 from structmat.cli.user_families import loaded_function, loaded_functions
 from structmat.errors import FileError, StructmatError, suggest
 from structmat.search.objectives import OBJECTIVES, Objective, objective
@@ -135,13 +136,14 @@ def add(commands: Any) -> None:
         metavar="FILE.json",
         help="save the best network, which all commands accept",
     )
+    add_force(parser)
 
 
 def _search(options: argparse.Namespace) -> None:
     if options.plot is not None:
-        check_target(options.plot, option="--plot")
+        check_target(options.plot, option="--plot", force=options.force)
     if options.save is not None:
-        check_target(options.save, (".json",), "the suffix must be .json")
+        check_target(options.save, (".json",), "the suffix must be .json", force=options.force)
     found = _shown(options) if options.show else _found(options)
     if options.save is not None:
         found.save(options.save)
@@ -152,7 +154,7 @@ def _search(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found.to_dict())
     else:
-        print(found)
+        show(found)
         for what, path in (("network", options.save), ("picture", options.plot)):
             if path is not None:
                 print(f"{what}: {path}")

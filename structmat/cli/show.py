@@ -9,7 +9,8 @@ from typing import Any
 
 import structmat as sm
 from structmat.cli.commands import add_field, command, print_json
-from structmat.cli.output_files import check_target
+from structmat.cli.console import show
+from structmat.cli.output_files import add_force, check_target
 from structmat.errors import StructmatError, abbreviated
 from structmat.families import Claims, Rule
 from structmat.families.resolution import Builder, Fixed, network, rule
@@ -66,6 +67,7 @@ def add(commands: Any) -> None:
         metavar="I,J,…",
         help="show which wires these inputs influence, in colour, in the saved plot",
     )
+    add_force(parser)
 
 
 def _wires(text: str) -> list[int]:
@@ -79,7 +81,7 @@ def _show(options: argparse.Namespace) -> None:
     if options.inputs is not None and options.save is None:
         raise StructmatError("--inputs applies to a plot; give --save FILE.svg, too")
     if options.save is not None:
-        check_target(options.save)
+        check_target(options.save, force=options.force)
     net = _built(rule(options.spec), options.width)
     if options.save is not None:
         _draw(net, options.inputs, options.save)
@@ -89,14 +91,9 @@ def _show(options: argparse.Namespace) -> None:
     if options.json:
         print_json(report.to_dict() | {"spec": options.spec, "schedule": plan.to_dict()})
         return
-    print(sm.diagram(net))
-    print()
-    print(report)
-    print()
-    print(plan.explain())
+    show(sm.diagram(net), "", report, "", plan.explain())
     if options.save is not None:
-        print()
-        print(f"picture: {options.save}")
+        show("", f"picture: {options.save}")
 
 
 def _built(found: Builder, width: int | None) -> sm.Network:

@@ -6,13 +6,12 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import structmat as sm
+from structmat._util.text_location import of_error
 from structmat.errors import FileError
 
 _NO_MODULE = "no such module; give the name of a module, or FILE.py"
@@ -114,18 +113,7 @@ def _import(source: str) -> str:
 
 
 def _failed(source: str, error: BaseException) -> FileError:
-    return FileError(f"{source}: cannot be imported ({type(error).__name__}: {error}){_at(error)}")
-
-
-def _at(error: BaseException) -> str:
-    """Return the file and line of the failure in the user's code, if they are known."""
-    if isinstance(error, SyntaxError) and error.filename is not None:
-        return f"; {error.filename}, line {error.lineno}"
-    others = [Path(sm.__file__).parent, *map(Path, sysconfig.get_paths().values())]
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<")
-        and not any(folder in Path(frame.filename).parents for folder in others)
-    ]
-    return f"; {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line}" if frames else ""
+    why = error.msg if isinstance(error, SyntaxError) else error
+    where = of_error(error)
+    end = f"; {where}" if where else ""
+    return FileError(f"{source}: cannot be imported ({type(error).__name__}: {why}){end}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +14,11 @@ from torch import nn
 
 from structmat._util.files import new_directory
 from structmat._util.progress import bar
-from structmat._util.text_table import plain
+from structmat._util.text_table import Printed, Table
 from structmat.convert import gsoft, lora, merged, structmat_format
 from structmat.convert.base_model import compared, recalled
 from structmat.convert.common_form import LayerRotation
-from structmat.convert.detection import CONVENTIONS, Opened, Pretrained, opened
+from structmat.convert.detection import CONVENTIONS, Opened, Pretrained, is_adapter, opened
 from structmat.convert.image_programs import kohya, lycoris
 from structmat.convert.image_programs.adapter_file import checked_component
 from structmat.convert.image_programs.flat_names import flat_names
@@ -62,7 +62,7 @@ _SINGLE = (*_PIPELINES, "gsoft")  # formats that consist of one file
 
 
 @dataclass(frozen=True)
-class Conversion:
+class Conversion(Printed):
     """The result of a conversion, with the errors that it introduced.
 
     Attributes
@@ -102,7 +102,7 @@ class Conversion:
             "metadata": self.metadata,
         }
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[object]:
         head = f"{self.source}: {self.format} → {TARGETS[self.to]}, {self.target}"
         columns = {
             "rank": ("rank", "d"),
@@ -117,8 +117,8 @@ class Conversion:
             for name, row in self.layers.items()
         ]
         header = ("layer", "network", "side", *(columns[key][0] for key in shown))
-        table = plain(header, rows, left=(0, 1, 2))
-        return "\n".join([head, "", table, *(f"note: {note}" for note in self.notes)])
+        table = Table(header, rows, left=(0, 1, 2))
+        return [head, "", table, *(f"note: {note}" for note in self.notes)]
 
 
 def convert(
@@ -134,6 +134,7 @@ def convert(
     component: str | None = None,
     convention: str | None = None,
     nearest: bool = False,
+    replace: bool = False,
     progress: bool = False,
 ) -> Conversion:
     """Convert an adapter between the file formats of structmat and other libraries.
@@ -147,7 +148,8 @@ def convert(
     target : path
         A safetensors file for sd-scripts, ComfyUI, LyCORIS, GSOFT, LoRA with a prefix, and merging
         into a pretrained model that is one file; otherwise a directory. It must not exist yet,
-        unless it is an empty directory, and is written completely or not at all.
+        unless it is an empty directory or `replace` is True, and is written completely or not at
+        all.
     to : str
         "structmat", "peft", "peft-boft", "peft-oft", "kohya", "comfyui", "lycoris", "gsoft", "lora"
         or "merged".
@@ -182,6 +184,9 @@ def convert(
     nearest : bool
         Whether to replace blocks that are not orthogonal, such as truncated Neumann series, with
         the nearest rotations.
+    replace : bool
+        Whether to replace an existing target: a safetensors file, or a directory that contains an
+        adapter or a model, other than the source and the pretrained model.
     progress : bool
         Whether to show a progress bar over the layers, for LoRA and merging.
 
@@ -226,8 +231,13 @@ def convert(
         raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
     limits = _limits(to, rank, tolerance, svd)
     _check(to, end, model, prefix)
-    if not isinstance(nearest, bool):
-        raise StructmatError(f"nearest={abbreviated(nearest)}: nearest must be True or False")
+    for option, flag in (("nearest", nearest), ("replace", replace)):
+        if not isinstance(flag, bool):
+            raise StructmatError(f"{option}={abbreviated(flag)}: {option} must be True or False")
+    if is_present(end):
+        if not replace:
+            raise FileError(f"{end} already exists; remove it first, or choose another name")
+        _check_replaceable(end, [start, model], single=_is_file(to, model, prefix))
     if convention is not None and convention not in CONVENTIONS:
         raise StructmatError(
             f"convention={abbreviated(convention)}: no such program"
@@ -248,7 +258,7 @@ def convert(
         warnings.warn(warning, BaseModelWarning, stacklevel=2)
         notes.append(warning)
     try:
-        with _new(end, to, model, prefix) as place:
+        with _new(end, to, model, prefix, replace=replace) as place:
             notes += _write(
                 found,
                 place,
@@ -355,8 +365,7 @@ def _each(
     with bar(what, len(rotations), unit="layer", shown=shown) as steps:
         for item in rotations.items():
             yield item
-            if steps is not None:
-                steps.update()
+            steps.update()
 
 
 def _limits(to: str, rank: int | None, tolerance: float | None, svd: str) -> lora.Limits:
@@ -407,20 +416,50 @@ def _check(to: str, target: Path, model: Pretrained | None, prefix: str | None) 
         raise FileError(f"{target}: {what} is one file; its name must end in .safetensors")
     if to == "lora" and prefix is None and target.suffix == ".safetensors":
         raise FileError(f"{target}: a single LoRA file needs a prefix, as in --prefix transformer")
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise FileError(f"{target} already exists; remove it first, or choose another name")
     if not target.parent.is_dir():
         raise FileError(f"{target}: there is no directory {target.parent}; create it first")
 
 
+def is_present(target: Path) -> bool:
+    """Return whether a target exists, and is not merely an empty directory.
+
+    Examples
+    --------
+    >>> is_present(Path("/")), is_present(Path("no such file"))
+    (True, False)
+    """
+    return target.exists() and not (target.is_dir() and not any(target.iterdir()))
+
+
+def _check_replaceable(target: Path, used: Sequence[Any], *, single: bool) -> None:
+    """Raise an error unless a target is an adapter or a model that the conversion does not use."""
+    if not (target.is_file() if single else target.is_dir()):
+        kind = "a file" if single else "a directory"
+        raise FileError(f"{target} is not {kind}, unlike the result; choose another name")
+    whole = target.resolve()
+    for path in used:
+        if isinstance(path, Path) and path.resolve().is_relative_to(whole):
+            raise FileError(
+                f"{target}: it contains {path}, which is converted; choose another name"
+            )
+    if not single and (
+        any(path.name.startswith(".") for path in target.iterdir())
+        or not (is_adapter(target) or any(target.rglob("*.safetensors")))
+    ):
+        raise FileError(
+            f"{target}: only a directory with an adapter or a model, and without hidden files, is"
+            " replaced; remove it first, or choose another name"
+        )
+
+
 def _new(
-    target: Path, to: str, model: Pretrained | None, prefix: str | None
+    target: Path, to: str, model: Pretrained | None, prefix: str | None, *, replace: bool
 ) -> AbstractContextManager[Path]:
     """Return a context manager for the path to write: a temporary directory or the file."""
     single = _is_file(to, model, prefix)
     if single:
         return nullcontext(target)
-    return new_directory(target.resolve(), replace=False)  # a link is kept, as for files
+    return new_directory(target.resolve(), replace=replace)  # a link is kept, as for files
 
 
 def _is_file(to: str, model: Pretrained | None, prefix: str | None) -> bool:

@@ -146,8 +146,7 @@ def _written(
             more -= sum(value.numel() for value in tensors.values())
             for key in tensors.keys() & changes.keys():
                 tensors[key] = changes[key](tensors[key]).contiguous()
-                if steps is not None:
-                    steps.update()
+                steps.update()
             if path == weights.files[-1]:
                 tensors |= {key: value.contiguous() for key, value in added.items()}
             place = target / path.relative_to(weights.source) if weights.source.is_dir() else target

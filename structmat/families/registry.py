@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, overload
 
-from structmat._util.text_table import in_html, left
-from structmat._util.text_table import plain as plaintable
+from structmat._util.text_table import Table, in_html, left
 from structmat.errors import (
     FamilyError,
     SpecError,
@@ -449,7 +448,7 @@ class Catalogue(tuple[Entry, ...]):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return plaintable(_HEAD, self._rows(), left=range(3))
+        return str(Table(_HEAD, self._rows(), left=range(3)))
 
     def _repr_html_(self) -> str:
         rows = ["".join(left("th", title) for title in _HEAD)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from structmat._util.files import read_bytes
+from structmat._util.text_location import quoted, undecodable
 from structmat.errors import FileError, StructmatError, WidthError, abbreviated
 from structmat.families import Rule, parse
 from structmat.graph import from_graph, from_layers
@@ -242,12 +243,14 @@ def _read(path: Path) -> Network:
             return _graph(data)
         return Network.from_json(data.decode("utf-8"))
     except UnicodeDecodeError:
-        raise FileError(f"{path}: not in UTF-8{_EXPECTED}") from None
+        raise FileError(f"{path}: not in UTF-8 in {undecodable(data)}{_EXPECTED}") from None
     except StructmatError as error:
         raise FileError(f"{path}: {error}") from None
 
 
 def _graph(data: bytes) -> Network:
+    from xml.parsers.expat import ErrorString, ExpatError
+
     import networkx as nx
 
     try:
@@ -256,7 +259,11 @@ def _graph(data: bytes) -> Network:
     except StructmatError:
         raise
     except Exception as error:  # from the XML parser, networkx, or conversions of values
-        raise FileError(f"not GraphML ({' '.join(str(error).split())})") from None
+        why = " ".join(str(error).split())
+        if isinstance(error, ExpatError):
+            where = quoted(data.decode("utf-8", "replace"), error.lineno, error.offset + 1)
+            why = f"{ErrorString(error.code)} in {where}"
+        raise FileError(f"not GraphML ({why})") from None
     if all(name.isascii() and name.isdecimal() and len(name) < 16 for name in graph):
         graph = nx.relabel_nodes(graph, int)  # GraphML stores all node names as text
     return from_graph(graph)

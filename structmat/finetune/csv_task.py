@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from structmat._util.text_location import quoted, undecodable
 from structmat._util.text_table import counted
 from structmat.errors import FileError, abbreviated, suggest
 from structmat.finetune.near_duplicates import NEAR, first_of_each, near_groups
@@ -113,12 +114,15 @@ def _read(path: Path, text: str, label: str) -> tuple[list[str], list[str], list
     """Return the texts and labels of the complete rows, and the numbers of other rows."""
     texts, labels = [], []
     dropped: Counter[tuple[str, str]] = Counter()
+    begin = 0  # the number of lines before the row that is read
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             for column in (text, label):
                 _check_column(path, column, list(reader.fieldnames or ()))
+            begin = reader.line_num
             for row in reader:
+                begin = reader.line_num
                 words, name = ((row[column] or "").strip() for column in (text, label))
                 if None in row:
                     dropped["with more fields than columns", "quote texts with commas"] += 1
@@ -131,9 +135,11 @@ def _read(path: Path, text: str, label: str) -> tuple[list[str], list[str], list
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise FileError(f"{path} is not in UTF-8; save it as CSV in UTF-8") from None
+        where = undecodable(path.read_bytes())
+        raise FileError(f"{path} is not in UTF-8 in {where}; save it as CSV in UTF-8") from None
     except csv.Error as error:
-        raise FileError(f"{path} is not a CSV file ({error})") from None
+        where = quoted(path.read_text("utf-8-sig"), begin + 1)
+        raise FileError(f"{path} is not a CSV file ({error} in the row of {where})") from None
     return texts, labels, [Dropped(n, *why) for why, n in dropped.items()]
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import Any
 
 import numpy as np
 
 from structmat._util.files import make_directory, new_directory, read_json, write_json, write_text
+from structmat._util.progress import Steps, bar
 from structmat.analysis.generator_scale import STEP
 from structmat.bench.machine import versions
 from structmat.errors import StructmatError, require
@@ -28,9 +28,7 @@ from structmat.finetune.report.sentences import headline
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
+_RESULTS = ("results.json", "report.html", "best-adapter", "merged-model")
 _COMPARED = 128  # number of test texts on which merged and unmerged outputs are compared
 
 
@@ -119,6 +117,22 @@ def run(
     return found
 
 
+def finished(output: Path) -> Path | None:
+    """Return a result in a directory that a run would replace, or None if there is none.
+
+    The results of an interrupted run are not counted, because a run resumes from them.
+
+    Examples
+    --------
+    >>> finished(Path("no such directory")) is None
+    True
+    """
+    partial = read_json(output / "results.json")
+    if isinstance(partial, dict) and partial.get("complete") is False:
+        return None
+    return next((output / name for name in _RESULTS if (output / name).exists()), None)
+
+
 def _checked(
     task: Task, source: Pretrained, settings: Settings
 ) -> tuple[list[dict[str, Any]], int | None]:
@@ -164,20 +178,9 @@ class _Job:
         parts = (self.task.fingerprint, where, used, *more)
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
-    @contextmanager
-    def progress(self, what: str, total: int, *, done: int = 0) -> Iterator[tqdm[Never]]:
+    def progress(self, what: str, total: int, *, done: int = 0) -> AbstractContextManager[Steps]:
         """Show a progress bar over steps and the remaining time."""
-        made = require("tqdm", "finetune").tqdm
-        often = 0.2 if sys.stderr.isatty() else 10  # seconds between updates; log files get few
-        with made(
-            total=total,
-            initial=done,
-            desc=what,
-            unit="step",
-            mininterval=often,
-            disable=not self.is_main,
-        ) as bar:
-            yield bar
+        return bar(what, total, unit="step", done=done, shown=self.is_main)
 
 
 def _tuned(job: _Job, say: Callable[[str], object]) -> dict[str, Any]:
@@ -194,15 +197,15 @@ def _tuned(job: _Job, say: Callable[[str], object]) -> dict[str, Any]:
         say(f"{path}: this search used other settings or versions, so it is started again")
     each = learning_rates.HYPERPARAMETERS.steps(len(part.train), processes=processes())
     total = len(methods) * len(learning_rates.GRID) * each
-    with job.progress("search", total, done=learning_rates.trials(record) * each) as bar:
+    with job.progress("search", total, done=learning_rates.trials(record) * each) as counter:
         return learning_rates.search(
             methods,
             job.source,
             part,
             path,
             record,
-            on_step=bar.update,
-            on_trial=lambda method, rate: bar.set_postfix_str(f"{method.name}, rate {rate:g}"),
+            on_step=counter.update,
+            on_trial=lambda method, rate: counter.describe(f"{method.name}, rate {rate:g}"),
         )
 
 
@@ -241,14 +244,15 @@ def _trained(
     done = {(m.name, s): _finished(job, m, s, say) for m, s in plan}  # read before any training
     steps = settings.hyperparameters.steps(len(job.task.train), processes=processes())
     records: list[dict[str, Any]] = []
-    with job.progress("training", len(plan) * steps) as bar:
+    with job.progress("training", len(plan) * steps) as counter:
         for method, seed in plan:
-            bar.set_postfix_str(f"{method.name}, seed {seed}")
+            counter.describe(f"{method.name}, seed {seed}")
             record = done[method.name, seed]
             if record is None:
-                record = _run(job, method, seed, tokenizer, on_step=bar.update)
+                record = _run(job, method, seed, tokenizer, on_step=counter.update)
+                say(f"{method.name}, seed {seed}: trained in {record['seconds']:.0f} s")
             else:
-                bar.update(steps)
+                counter.update(steps)
                 say(f"{method.name}, seed {seed}: already finished, read from {job.runs}")
             records.append(record)
             if job.is_main:
@@ -337,14 +341,14 @@ def _accuracy(predictions: Sequence[int], task: Task) -> float:
 
 def _timed(job: _Job, methods: Sequence[Method]) -> dict[str, list[float]]:
     rounds = job.settings.rounds
-    with job.progress("timing", (rounds + 1) * len(methods)) as bar:
+    with job.progress("timing", (rounds + 1) * len(methods)) as counter:
         return step_times.seconds_a_step(
             methods,
             job.source,
             job.task,
             hyperparameters=job.settings.hyperparameters,
             rounds=rounds,
-            on_step=bar.update,
+            on_step=counter.update,
         )
 
 

@@ -167,7 +167,7 @@ def fit(
         Whether real blocks must be rotations, as in an adapter. Otherwise they may have determinant
         −1, so that a target of determinant −1 can be attained.
     progress : bool
-        Whether to show a progress bar, if the fit takes more than a second and tqdm is installed.
+        Whether to show a progress bar, if the fit takes more than a second.
 
     Returns
     -------

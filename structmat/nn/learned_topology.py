@@ -122,7 +122,7 @@ def learn_topology(
         The source of all random numbers, on the CPU, or its seed. The same seed gives the same
         result on the same machine.
     progress : bool
-        Whether to show a progress bar, if it takes more than a second and tqdm is installed.
+        Whether to show a progress bar, on a terminal or in a notebook.
 
     Returns
     -------
@@ -196,8 +196,7 @@ def learn_topology(
                 optimizer.zero_grad()
                 losses.sum().backward()
                 optimizer.step()
-                if shown is not None:
-                    shown.update()
+                shown.update()
     last = history[-1]
     best = int(np.argmin(last))
     with torch.no_grad():

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from structmat._util.text_location import of_error
 from structmat.analysis import mixing as spread
 from structmat.analysis.jacobian import component_error
 from structmat.analysis.jacobian import conditioning as derivative
@@ -526,7 +527,9 @@ def _called(what: str, asker: Objective | Requirement, net: Network) -> Any:
         raise
     except Exception as error:
         kind = "" if isinstance(error, StructmatError) else f"{type(error).__name__}: "
-        raise ObjectiveError(f"{what} {asker.name}: {kind}{worded(error)}") from error
+        where = of_error(error)
+        end = f"; {where}" if where else ""
+        raise ObjectiveError(f"{what} {asker.name}: {kind}{worded(error)}{end}") from error
 
 
 def worded(error: Exception) -> str:

@@ -172,7 +172,9 @@ HEADS = {".svg": b"<?xml", ".png": b"\x89PNG", ".PNG": b"\x89PNG"}
 def test_show_saves_a_picture(capsys, tmp_path, spec, width, ending):
     path = tmp_path / f"net{ending}"
     path.write_text("an older one")
-    code, out, err = run(capsys, "show", spec, "--width", str(width), "--save", str(path))
+    code, out, err = run(
+        capsys, "show", spec, "--width", str(width), "--save", str(path), "--force"
+    )
     assert (code, err) == (0, "")
     assert out.endswith(f"picture: {path}\n")
     assert path.read_bytes().startswith(HEADS[ending])
@@ -191,7 +193,7 @@ def test_a_picture_is_written_through_a_link(capsys, tmp_path):
     path.parent.mkdir()
     link.symlink_to(path)
     for _ in range(2):  # at first there is nothing there
-        assert run(capsys, "show", "benes", "--width", "8", "--save", str(link))[0] == 0
+        assert run(capsys, "show", "benes", "--width", "8", "--save", str(link), "--force")[0] == 0
         assert link.is_symlink()
         assert path.read_bytes().startswith(b"<?xml")
         assert list(path.parent.iterdir()) == [path]
@@ -721,7 +723,8 @@ def test_finetune_accepts_custom_data(tmp_path, monkeypatch, capsys):
     assert [row["method"] for row in found["methods"]] == ["lora", "mixed-radix"]
     assert found["best"]["method"] == "mixed-radix"
     assert found["best"]["test"] > 0.8  # of two balanced classes
-    assert "training" in err  # progress
+    assert "mixed-radix, seed 0: trained in" in err
+    assert "\r" not in err
     assert (tmp_path / "structmat-finetune" / "report.html").is_file()
 
 

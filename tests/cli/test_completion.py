@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import structmat as sm
 from structmat import cli
 from structmat.cli.completion import SHELLS
 from tests.cli.test_examples import EXAMPLES
+from tests.terminals import in_terminal
 
 
 def script_of(capsys, shell):
@@ -67,6 +69,59 @@ def test_bash_completes_files(completed, tmp_path):
     assert completed("structmat list --load my-f") == {"my-families.py"}
     for line in ("structmat audit my-a", "structmat convert my-a", "structmat convert x my-a"):
         assert {word.rstrip("/") for word in completed(line)} == {"my-adapter"}
+
+
+FAMILIES = {entry.name for entry in sm.catalogue()}
+MORE = {  # what fish and zsh complete, and bash in the tests above
+    "structmat co": {"compare", "convert", "completion"},
+    "structmat convert --to peft-": {"peft-boft", "peft-oft"},
+    "structmat show benes --fo": {"--force"},
+    "structmat compare benes mon": {name for name in FAMILIES if name.startswith("mon")},
+    "structmat list --load my-f": {"my-families.py"},
+    "structmat convert x my-a": {"my-adapter/"},
+}
+
+
+@pytest.fixture
+def some_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-families.py").touch()
+    (tmp_path / "my-adapter").mkdir()
+    return tmp_path
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish here")
+def test_fish_completes_commands_options_families_and_files(capsys, some_files):
+    (some_files / "script.fish").write_text(script_of(capsys, "fish"), encoding="utf-8")
+    program = "source script.fish; for line in $argv; complete -C $line; echo ==; end"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", program, *MORE], capture_output=True, encoding="utf-8"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    offered = done.stdout.split("==\n")[:-1]
+    for words, (line, wanted) in zip(offered, MORE.items(), strict=True):
+        assert {word.partition("\t")[0] for word in words.splitlines()} == wanted, line
+
+
+ZSH = """
+fpath=($PWD $fpath); autoload -U compinit; compinit -u -D
+PS1=; LISTMAX=1000; unsetopt zle_bracketed_paste
+shown() { print -r -- "<${LBUFFER}>"; BUFFER=; }
+zle -N shown; bindkey '^G' shown
+"""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh here")
+def test_zsh_completes_commands_options_families_and_files(capsys, some_files):
+    """The second Tab selects the first of several words; a key then prints the line."""
+    (some_files / "_structmat").write_text(script_of(capsys, "zsh"), encoding="utf-8")
+    (some_files / ".zshrc").write_text(ZSH, encoding="utf-8")
+    typed = "".join(f"{line}\t\t\x07" for line in MORE) + "exit\n"
+    home = {"TERM": "dumb", "ZDOTDIR": str(some_files)}
+    _, text = in_terminal("zsh", "-i", cwd=some_files, answer=typed, **home)
+    chosen = re.findall(r"<(.*?)(?: -?)?>", text)
+    expected = [f"{line.rpartition(' ')[0]} {min(wanted)}" for line, wanted in MORE.items()]
+    assert chosen == expected
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -68,7 +68,7 @@ def test_audit_prints_text_and_json_and_writes_a_page(folder, capsys):
     assert "merged − unmerged" not in out
     assert "energy: the relative change of the hyperspherical energy" in out
     assert out.endswith("\n\npage: audit.html\n")
-    again = run(capsys, "audit", "ours", "--html", "audit.html", "--json")
+    again = run(capsys, "audit", "ours", "--html", "audit.html", "--json", "--force")
     assert "page" not in json.loads(again)
     assert (folder / "audit.html").read_text("utf-8").startswith("<!doctype html>")
     found = json.loads(run(capsys, "audit", "ours", "--json"))

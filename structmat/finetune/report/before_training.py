@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from structmat._util.text_table import Row, counted, plain
+from structmat._util.text_table import Row, Table, counted
 from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.report.significance import wilson
 from structmat.finetune.task import Task
@@ -84,7 +84,8 @@ def class_table(sizes: Sequence[Mapping[str, Any]]) -> str:
     header, rows = class_rows(sizes)
     cut = [(shortened(name, _LONGEST_LABEL), *numbers) for name, *numbers in rows[:_MOST_CLASSES]]
     more = len(rows) - len(cut)
-    return plain(header, cut) + (f"\n… and {counted(more, 'class', 'classes')}" if more else "")
+    rest = f"\n… and {counted(more, 'class', 'classes')}" if more else ""
+    return f"{Table(header, cut)}{rest}"
 
 
 def most_frequent(task: Task) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import torch
 
 from structmat import __version__
 from structmat._util.host import processor
-from structmat._util.text_table import counted, plain
+from structmat._util.text_table import Table, counted
 from structmat.errors import checked_integer
 from structmat.linalg.fused_stages import fused
 from structmat.linalg.schedule import schedule
@@ -333,7 +333,7 @@ def explain(
             *said,
             f"{title}{plans[0]}",
             schedule(fused(net, ends).network).explain(),
-            plain(header, rows),
+            str(Table(header, rows)),
             f"selected: {why}",
             *_hints(net, device, dtype),
         ]

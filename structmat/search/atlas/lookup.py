@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from structmat._util.text_table import cell, in_html, plain
+from structmat._util.text_table import Printed, Table, cell, in_html
 from structmat.errors import StructmatError, abbreviated
 from structmat.search.atlas.questions import BLOCKS, QUESTIONS, WIDTHS
 from structmat.search.atlas.record_file import VERSION, Record, checked_purpose, packaged
@@ -16,7 +16,7 @@ _HEAD = ("purpose", "width", "block", "value", "bound", "", "stages", "topology"
 
 
 @dataclass(frozen=True)
-class Atlas:
+class Atlas(Printed):
     """Records of the atlas, displayed as a table: the result of `atlas`.
 
     Attributes
@@ -79,8 +79,8 @@ class Atlas:
             rows.setdefault(tuple(record.row()), []).append(str(record.block))
         return [[*row[:2], ", ".join(blocks), *row[2:]] for row, blocks in rows.items()]
 
-    def __str__(self) -> str:
-        return plain(_HEAD, self._rows(), left=(0, 2, 5, 7, 8, 9))
+    def _parts(self) -> list[object]:
+        return [Table(_HEAD, self._rows(), left=(0, 2, 5, 7, 8, 9))]
 
     def _repr_html_(self) -> str:
         rows = ["".join(cell("th", text) for text in _HEAD)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from structmat._util.text_table import cell, in_html, left, plain
+from structmat._util.text_table import Paragraph, Printed, Table, cell, in_html, left
 from structmat.analysis.lower_bounds import Bound
 from structmat.errors import StructmatError
 from structmat.families import Rule
@@ -16,7 +15,6 @@ from structmat.search.choice.budgets import in_digits, in_units
 
 _GOALS = {"dense": "dense", "mixing": "exactly mixing", "universal": "universal"}
 _HEAD = ("", "network", "parameters", "stages", "radix", "mixing", "dim. ≤", "ms")
-_LINE = 88  # characters of a line of text, other than of the table
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Printed):
     """The result of `choose`: topologies in order of preference.
 
     Attributes
@@ -162,15 +160,12 @@ class Choice:
     def _table(self) -> list[list[str]]:
         return [[str(k), *_cells(row)] for k, row in enumerate(self.rows, 1)]
 
-    def __str__(self) -> str:
-        reasons = [f"{k}. {row.reason}" for k, row in enumerate(self.rows, 1)]
-        paragraphs = [
-            _wrapped([self._title]),
-            plain(_HEAD, self._table, left=(0, 1)),
-            _wrapped(reasons, indent="   "),
-            _wrapped(self._below),
+    def _parts(self) -> list[object]:
+        reasons = [
+            Paragraph(f"{k}. {row.reason}", indent="   ") for k, row in enumerate(self.rows, 1)
         ]
-        return "\n\n".join(paragraphs)
+        table = Table(_HEAD, self._table, left=(0, 1))
+        return [Paragraph(self._title), "", table, "", *reasons, "", *map(Paragraph, self._below)]
 
     def _repr_html_(self) -> str:
         rows = ["".join(left("th", title) for title in (*_HEAD, "reason"))]
@@ -180,19 +175,6 @@ class Choice:
         ]
         paragraphs = "".join(cell("p", line) for line in self._below)
         return f"{cell('p', self._title)}\n{in_html(rows)}\n{paragraphs}"
-
-
-def _wrapped(lines: list[str], indent: str = "") -> str:
-    return "\n".join(
-        textwrap.fill(
-            line,
-            _LINE,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for line in lines
-    )
 
 
 def _cells(row: Row) -> list[str]:

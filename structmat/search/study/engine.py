@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,7 +106,7 @@ def search(
     timeout : float, optional
         The number of seconds after which this process starts no further trial.
     progress : bool
-        Whether to show a progress bar, on a terminal only.
+        Whether to show a progress bar, on a terminal or in a notebook.
 
     Returns
     -------
@@ -159,8 +158,7 @@ def search(
     with _quietly(), storages.reported(storage):
         study = joined(storages.opened(storage), name, storage, settings)
         work = Work(study, space, goals, needs, chosen, rng, shared=storage is not None)
-        shown = progress and sys.stderr.isatty()
-        with bar("search", total, unit="trial", shown=shown) as steps:
+        with bar("search", total, unit="trial", shown=progress) as steps:
             interrupted = work.run(total, timeout, steps)
         result = work.result(interrupted=interrupted)
     if result.trials and all(trial.state == "failed" for trial in result.trials):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat._util.files import finite, write_text
-from structmat._util.text_table import cell, counted, in_html, left
-from structmat._util.text_table import plain as plaintable
+from structmat._util.text_table import (
+    Paragraph,
+    Printed,
+    Table,
+    cell,
+    counted,
+    in_html,
+    left,
+    spaced,
+)
 from structmat.errors import FileError, StructmatError
 from structmat.networks.network import Network
 from structmat.search.study.proposals import network_of
@@ -121,7 +128,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class SearchResult:
+class SearchResult(Printed):
     """The trials of a search, which are printed as a table of the best networks.
 
     Attributes
@@ -238,10 +245,10 @@ class SearchResult:
             "failed": states.count("failed"),
         }
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[object]:
         rows = self._rows()
-        table = [plaintable(self._head(), rows, left=(1, 2))] if rows else []
-        return "\n\n".join([*table, textwrap.fill(self._summary(), 100)])
+        table = [Table(self._head(), rows, left=(1, 2))] if rows else []
+        return spaced([*table, Paragraph(self._summary())])
 
     def _repr_html_(self) -> str:
         head = "".join(cell("th", title) for title in self._head())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from structmat._util.progress import Steps
 from structmat.errors import FileError, StructmatError
 from structmat.search.objectives import Objective, Requirement
 from structmat.search.study import attempts
@@ -72,7 +73,7 @@ class Work:
         self._relabelled = are_invariant([*goals, *needs])
         self._known: dict[int, Trial] = {}
 
-    def run(self, total: int, timeout: float | None, steps: Any) -> bool:
+    def run(self, total: int, timeout: float | None, steps: Steps) -> bool:
         """Work until `total` trials are finished; return whether the user interrupted the work."""
         end = None if timeout is None else time.monotonic() + timeout
         pause = _PAUSES[0]
@@ -80,8 +81,7 @@ class Work:
             while end is None or time.monotonic() < end:
                 book = attempts.numbered(self._trials())
                 finished = sum(attempts.outcome(tried) is not None for tried in book.values())
-                if steps is not None:
-                    steps.update(min(finished, total) - steps.n)
+                steps.update(min(finished, total) - steps.n)
                 if all(attempts.outcome(book.get(n, ())) is not None for n in range(total)):
                     return False
                 self._release(book, total)
