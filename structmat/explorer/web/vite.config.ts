@@ -19,6 +19,7 @@ export default defineConfig({
     },
     minify: true,
     reportCompressedSize: false,
+    rolldownOptions: { output: { minify: true } }, // otherwise a library keeps its white space
   },
   define: { "process.env.NODE_ENV": '"production"' },
   server: { fs: { allow: [here("../../..")] } },

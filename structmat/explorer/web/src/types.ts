@@ -1,9 +1,13 @@
 /** The contract between the page and the library: questions and answers are JSON. */
 
-/** A network of a family or a composition, or one drawn by hand: stages of lists of wires. */
+/**
+ * A network of a family or a composition, one drawn by hand (stages of lists of wires), or the JSON
+ * object of `Network.to_json`, which only a notebook asks about.
+ */
 export type Question =
-  | { width: number; spec: string; stages?: undefined }
-  | { width: number; stages: number[][][]; spec?: undefined };
+  | { width: number; spec: string; stages?: undefined; network?: undefined }
+  | { width: number; stages: number[][][]; spec?: undefined; network?: undefined }
+  | { width: number; network: unknown; spec?: undefined; stages?: undefined };
 
 /** A switch: the wires that it reads, and those that it writes where they differ. */
 export type Switch = [reads: number[]] | [reads: number[], writes: number[]];
@@ -12,6 +16,7 @@ export type Switch = [reads: number[]] | [reads: number[], writes: number[]];
 export interface Stage {
   switches: Switch[];
   moves: [from: number, to: number][];
+  banks?: number[]; // the number of switches of each bank
 }
 
 /** A matrix in row-major order, at most 128 x 128: rows are bins of wires after, columns before. */
@@ -41,7 +46,15 @@ export interface Cost {
 /** A step of the schedule; `order[k]` is the position before the step of what is at k after it. */
 export type Step =
   | { kind: "gather"; text: string; order?: number[] | null } // order: up to 128 wires
-  | { kind: "blocks"; text: string; radix: number; count: number; stage?: number };
+  // Blocks on neighbouring positions from `start` on; a product with several radices is several steps.
+  | {
+      kind: "blocks";
+      text: string;
+      stage: number;
+      start: number;
+      radix: number;
+      count: number;
+    };
 
 /** How evenly unit vectors on one input spread over the outputs; `value` is at most 1. */
 export interface Mixing {
@@ -144,7 +157,7 @@ export interface FamilyInfo {
   summary: string;
   own: boolean; // a user's own
   options: Option[];
-  example?: { spec: string; width: number; options?: Record<string, string> }; // one that works
+  example?: { spec: string; width: number } | null; // one that works
 }
 
 /** The JSON of #structmat-data, or the trait `data` of the widget. */
