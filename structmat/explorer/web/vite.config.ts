@@ -27,7 +27,7 @@ export default defineConfig({
     root: here("../../.."),
     dir: here("../../../tests/explorer/web"),
     include: ["**/*.test.{ts,tsx}"],
-    environment: "happy-dom",
     globals: true,
+    isolate: false,
   },
 });

@@ -1,4 +1,4 @@
-import { grouped } from "@/text";
+import { counted, grouped } from "@/text";
 import type { AtlasRecord } from "@/types";
 import { useIds, useStore } from "@/views/context";
 
@@ -8,30 +8,34 @@ export function Atlas() {
   const id = useIds();
   return (
     <section class="card atlas" aria-labelledby={id("atlas-title")} hidden={!records.value.length}>
-      <h2 id={id("atlas-title")}>Best known at this width</h2>
-      <p class="hint">
-        From the atlas: the best known network for each purpose and largest block, with the proved
-        bound. A record that meets it cannot be improved.
-      </p>
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">purpose</th>
-            <th scope="col">block</th>
-            <th scope="col">value</th>
-            <th scope="col">bound</th>
-            <th scope="col">
-              <span class="hidden">comparison with the bound</span>
-            </th>
-            <th scope="col">network</th>
-          </tr>
-        </thead>
-        <tbody id={id("atlas")}>
-          {records.value.map((row) => (
-            <Row key={`${row.purpose} ${row.blocks}`} row={row} />
-          ))}
-        </tbody>
-      </table>
+      <details id={id("atlas-details")}>
+        <summary id={id("atlas-title")}>
+          Best known at this width <span>{counted(records.value.length, "record")}</span>
+        </summary>
+        <p class="hint">
+          From the atlas: the best known network for each purpose and largest block, with the proved
+          bound. A record that meets it cannot be improved.
+        </p>
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">purpose</th>
+              <th scope="col">block</th>
+              <th scope="col">value</th>
+              <th scope="col">bound</th>
+              <th scope="col">
+                <span class="hidden">comparison with the bound</span>
+              </th>
+              <th scope="col">network</th>
+            </tr>
+          </thead>
+          <tbody id={id("atlas")}>
+            {records.value.map((row) => (
+              <Row key={`${row.purpose} ${row.blocks}`} row={row} />
+            ))}
+          </tbody>
+        </table>
+      </details>
     </section>
   );
 }

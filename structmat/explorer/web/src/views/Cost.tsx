@@ -3,27 +3,23 @@ import { useIds, useStore } from "@/views/context";
 
 /** The schedule in words. */
 export function Cost() {
-  const { isStale, net } = useStore();
+  const { net } = useStore();
   const id = useIds();
   const cost = net.value?.cost;
+  if (!cost) return null;
+  const { bytes, dense, flops, launches, steps } = cost;
   return (
-    <section
-      class={`card cost${isStale.value ? " stale" : ""}`}
-      aria-labelledby={id("cost-title")}
-      hidden={!cost}
-    >
-      <h2 id={id("cost-title")}>Schedule</h2>
-      <p id={id("cost")}>
-        {cost &&
-          `Applying the network to one vector takes ${counted(cost.flops, "operation")}, ` +
-            `${Number((cost.flops / cost.dense).toPrecision(2))} of the ${grouped(cost.dense)} of a dense product, ` +
-            `and moves ${counted(cost.bytes, "byte")} of float32 data in ${counted(cost.launches, "pass", "passes")}.`}
+    <div class="cost">
+      <p id={id("cost")} class="energy">
+        {`Applying the network to one vector takes ${counted(flops, "operation")}, ` +
+          `${Number((flops / dense).toPrecision(2))} of the ${grouped(dense)} of a dense product, ` +
+          `and moves ${counted(bytes, "byte")} of float32 data in ${counted(launches, "pass", "passes")}.`}
       </p>
       <ol id={id("steps")} class="steps">
-        {cost?.steps.map((step, k) => (
+        {steps.map((step, k) => (
           <li key={k}>{step}</li>
         ))}
       </ol>
-    </section>
+    </div>
   );
 }

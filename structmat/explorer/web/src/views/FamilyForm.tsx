@@ -20,48 +20,50 @@ export function FamilyForm() {
         picking.ask(active === spec.current ? null : (active?.id ?? null));
       }}
     >
-      <label for={id("family")}>Family</label>
-      <select
-        id={id("family")}
-        value={form.family}
-        onChange={(event) => picking.chooseFamily(event.currentTarget.value)}
-      >
-        {!form.family && (
-          <option value="" hidden>
-            a composition
-          </option>
-        )}
-        {byKin(data.families).map(([kin, families]) =>
-          kin ? (
-            <optgroup key={kin} label={kin}>
-              {families.map(Choice)}
-            </optgroup>
-          ) : (
-            families.map(Choice)
-          ),
-        )}
-      </select>
+      <div class="size">
+        <div>
+          <label for={id("family")}>Family</label>
+          <select
+            id={id("family")}
+            value={form.family}
+            onChange={(event) => picking.chooseFamily(event.currentTarget.value)}
+          >
+            {!form.family && (
+              <option value="" hidden>
+                a composition
+              </option>
+            )}
+            {byKin(data.families).map(([kin, families]) =>
+              kin ? (
+                <optgroup key={kin} label={kin}>
+                  {families.map(Choice)}
+                </optgroup>
+              ) : (
+                families.map(Choice)
+              ),
+            )}
+          </select>
+        </div>
+        <div>
+          <label for={id("width")}>Width</label>
+          <input
+            id={id("width")}
+            type="number"
+            min="1"
+            max={data.widest}
+            inputMode="numeric"
+            required
+            value={form.width}
+            aria-describedby={id("error")}
+            aria-invalid={picking.wrong.value === "width"}
+            onInput={(event) => picking.typeWidth(event.currentTarget.value)}
+          />
+        </div>
+      </div>
       <p class="hint" id={id("summary")}>
         {family?.summary ?? "Composed of families, by the spec below."}
+        {family && <span id={id("taken")}>{` Widths: ${family.widths}.`}</span>}
       </p>
-      <label for={id("width")}>
-        Width{" "}
-        <span class="aside" id={id("taken")}>
-          {family ? `· ${family.widths}` : ""}
-        </span>
-      </label>
-      <input
-        id={id("width")}
-        type="number"
-        min="1"
-        max={data.widest}
-        inputMode="numeric"
-        required
-        value={form.width}
-        aria-describedby={id("error")}
-        aria-invalid={picking.wrong.value === "width"}
-        onInput={(event) => picking.typeWidth(event.currentTarget.value)}
-      />
       <Complaint />
       <div id={id("widths")} class="chips" role="group" aria-label="Widths that the family accepts">
         {picking.widths.value.map((width) => (
@@ -75,11 +77,14 @@ export function FamilyForm() {
           </button>
         ))}
       </div>
-      <div id={id("options")} class="options">
-        {family?.options.map((option) => (
-          <OptionField key={`${family.name} ${option.name}`} option={option} />
-        ))}
-      </div>
+      <details class="more-options" open={isWide()} hidden={!family?.options.length}>
+        <summary>Options</summary>
+        <div id={id("options")} class="options">
+          {family?.options.map((option) => (
+            <OptionField key={`${family.name} ${option.name}`} option={option} />
+          ))}
+        </div>
+      </details>
       <label for={id("spec")}>Spec</label>
       <input
         ref={spec}
@@ -99,6 +104,9 @@ export function FamilyForm() {
     </form>
   );
 }
+
+/** Whether there is room for the options beside the picture; on a phone they are folded. */
+const isWide = () => matchMedia("(min-width: 900px)").matches;
 
 function Choice({ name }: FamilyInfo) {
   return <option key={name}>{name}</option>;

@@ -2,7 +2,6 @@ import { useEffect, useRef } from "preact/hooks";
 import { Atlas } from "@/views/Atlas";
 import { Bounds } from "@/views/Bounds";
 import { Choose } from "@/views/Choose";
-import { Cost } from "@/views/Cost";
 import { useHome } from "@/views/context";
 import { Numbers } from "@/views/Numbers";
 import { Picture } from "@/views/Picture";
@@ -16,7 +15,7 @@ export function Page() {
 
   useEffect(() => {
     data.colours?.forEach((colour, k) => {
-      root.current?.style.setProperty(`--switch-${k}`, colour);
+      root.current?.style.setProperty(`--given-${k}`, colour);
     });
   }, [data]);
   useEffect(() => {
@@ -48,7 +47,6 @@ export function Page() {
         <Numbers />
         <Use />
         <Bounds />
-        <Cost />
         <Atlas />
       </Main>
       {!isEmbedded && (

@@ -1,6 +1,7 @@
 import { linkHorizontal } from "d3-shape";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { type Column, columnsOf, type Link } from "@/mathematics/permuting";
+import { Cost } from "@/views/Cost";
 import { useIds, useStore } from "@/views/context";
 import { useRoom } from "@/views/room";
 import { Transport } from "@/views/Transport";
@@ -46,6 +47,7 @@ export function ScheduleView() {
           ? `Step ${now + 1} of ${columns.length}: ${columns[now].text}.`
           : "Wires are coloured by the input at which they begin; boxes multiply by blocks of switches."}
       </p>
+      <Cost />
     </div>
   );
 }

@@ -105,9 +105,11 @@ function Scatter({ rows, x, y, width }: ScatterProps) {
     );
   });
   const kins = [...new Set(rows.map(({ kin }) => kin))];
-  const points = rows
-    .map((row) => ({ row, cx: right(numberOf(row, x)!), cy: up(numberOf(row, y)!) }))
-    .sort((a, b) => a.cx - b.cx);
+  const points = apart(
+    rows
+      .map((row) => ({ row, cx: right(numberOf(row, x)!), cy: up(numberOf(row, y)!) }))
+      .sort((a, b) => a.cx - b.cx),
+  );
   const isShown = (row: SurveyRow) => row.spec === net.value?.spec;
   return (
     <div class="scatter" ref={home}>
@@ -207,6 +209,25 @@ function Tip({ row, x, y, place, room }: TipProps) {
       ))}
     </text>
   );
+}
+
+const NEAR = 13; // pixels between points
+
+/** Return points of which none hides another: those at one place are spread around it. */
+function apart<T extends { cx: number; cy: number }>(points: T[]): T[] {
+  const placed: T[] = [];
+  const isFree = (cx: number, cy: number) =>
+    placed.every((other) => Math.hypot(other.cx - cx, other.cy - cy) >= NEAR);
+  for (const point of points) {
+    let [cx, cy] = [point.cx, point.cy];
+    for (let k = 0; !isFree(cx, cy); k += 1) {
+      const [angle, radius] = [2.4 * k, (NEAR / 2) * Math.sqrt(k)]; // a sunflower
+      cx = point.cx + radius * Math.cos(angle);
+      cy = point.cy + radius * Math.sin(angle);
+    }
+    placed.push({ ...point, cx, cy });
+  }
+  return placed;
 }
 
 function scaleOf(rows: SurveyRow[], axis: Axis, range: [number, number]) {
