@@ -56,7 +56,7 @@ const Column = memo((props: ColumnProps) => {
             key={wire}
             class="node"
             role="button"
-            tabIndex={wire === here ? 0 : -1}
+            tabindex={wire === here ? 0 : -1}
             data-column={column}
             data-wire={wire}
             aria-label={`wire ${labels?.[wire] ?? wire}, ${place}${joined}`}

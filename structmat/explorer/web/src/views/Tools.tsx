@@ -46,7 +46,7 @@ function Tool({ x, label, path, act }: ToolProps) {
     <g
       class="tool"
       role="button"
-      tabIndex={-1}
+      tabindex={-1}
       aria-label={label}
       transform={`translate(${x} ${ROW})`}
       onClick={(event) => {
