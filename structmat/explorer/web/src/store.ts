@@ -265,7 +265,7 @@ export function createStore(data: PageData, source: Source, place: Place) {
   }
 
   /** Show the drawing immediately, and its numbers once the library has answered. */
-  function draw(message = BEGIN, kind: string | null = null): void {
+  function draw(message = BEGIN, kind: string | null = "drawing"): void {
     picking.stop();
     note.value = "";
     setDrawing(true);

@@ -1,4 +1,4 @@
-import { type ReadonlySignal, useSignalEffect } from "@preact/signals";
+import { effect, type ReadonlySignal } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Selection } from "@/drawing";
 import { type Place, spreader } from "@/mathematics/spreading";
@@ -39,12 +39,17 @@ export function Graph(props: GraphProps) {
     [width, stages.length, room, longest, open],
   );
   const spread = useMemo(() => spreader(stages, width), [stages, width]);
-  useSignalEffect(() => {
-    void at.value;
-    void playing.frame.value;
-    mark();
-  });
+  const newest = useRef(mark);
+  newest.current = mark;
   useEffect(mark);
+  useEffect(
+    () =>
+      effect(() => {
+        void [at.value, playing.frame.value];
+        newest.current();
+      }),
+    [at, playing],
+  );
 
   /** Mark the highlighted wires, which is faster than rendering all of them again. */
   function mark(): void {
