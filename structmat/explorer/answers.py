@@ -1,4 +1,26 @@
-"""Answers to the questions of the page, as JSON-serialisable values."""
+"""Answers to the questions of the page, as JSON-serialisable values.
+
+The page sends a question by its name, and every home of the page (the server, the data of a saved
+page, the widget) returns the same answer. TypeScript types of all of them are in
+`web/src/types.ts`.
+
+A network is asked for as ``{"width", "spec"}``, as ``{"width", "stages"}`` (lists of switches,
+which are lists of wires), or as ``{"width", "network"}``, where the network is the JSON object of
+`Network.to_json`; the page sends the last form back as it received it.
+
+- "network" (of such a question): see `answer`. A number that would take too long is None, and
+  `reasons` states why, by the name of the entry.
+- "dimension" (of such a question): lower, upper, parameters, ranked, value (None without a rank),
+  proved, redundant, late; None if a newer question of the same page has replaced this one.
+- "atlas" (of ``{"width"}``): the records of the atlas, see `records`.
+- "survey" (of ``{"width", "start"}``): ``{"rows", "next", "refused"}``. The rows from number
+  `start` on (0 if it is missing), as many as about a second allows; `next` is the start of the
+  next question, or None after the last row. `refused` lists the families without a network of
+  this width, as ``{"family", "reason"}``. None as for "dimension".
+
+A question that the library refuses is answered by ``{"error", "widths"}``: see `refusal`. The
+questions "dimension" and "survey" may have a key "page", which identifies the page that asks.
+"""
 
 from __future__ import annotations
 
