@@ -16,18 +16,6 @@ from structmat.explorer.families_offered import offered
 from structmat.explorer.queries import DRAWN, WIDEST
 from structmat.viz import COLOURS
 
-_SCRIPTS = (
-    "spreading",
-    "elements",
-    "asking",
-    "address",
-    "graph",
-    "numbers",
-    "atlas",
-    "drawing",
-    "picking",
-    "main",
-)
 _SELF, _NONE = "'self'", "'none'"
 FIRST: Mapping[str, Any] = {"spec": "butterfly(block=4)", "width": 16}
 
@@ -63,6 +51,7 @@ def page(
         "version": structmat.__version__,
         "widest": WIDEST,
         "drawn": DRAWN,
+        "colours": COLOURS,
         "families": offered(),
         "first": dict(first),
         "load": "".join(f" --load {shlex.quote(source)}" for source in load),
@@ -71,8 +60,7 @@ def page(
             width: records({"width": width}) for width in {one["width"] for one in saved or ()}
         },
     }
-    style = _palette() + _part("style.css")
-    script = "\n".join(_part(f"{name}.js") for name in _SCRIPTS)
+    style, script = _part("explorer.css"), _part("explorer.js")
     allowed = [
         f"default-src {_NONE}",
         f"script-src {_hash(script)}",
@@ -104,12 +92,6 @@ def _first_of(saved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def _part(name: str) -> str:
     return (files(__package__) / "page" / name).read_text("utf-8")
-
-
-def _palette() -> str:
-    """Return the colours of switches, which are those of `structmat.viz`, as CSS variables."""
-    rules = "".join(f"  --switch-{k}: {colour};\n" for k, colour in enumerate(COLOURS))
-    return f":root {{\n{rules}}}\n"
 
 
 def _hash(text: str) -> str:
