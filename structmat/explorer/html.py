@@ -11,7 +11,8 @@ from importlib.resources import files
 from typing import Any
 
 import structmat
-from structmat.explorer.answers import offered, records
+from structmat.explorer.answers import records
+from structmat.explorer.families_offered import offered
 from structmat.explorer.queries import DRAWN, WIDEST
 from structmat.viz import COLOURS
 

@@ -7,9 +7,7 @@ from typing import Any
 
 from structmat._util.progress import bar
 from structmat.errors import SpecError
-from structmat.explorer.answers import answer
-from structmat.explorer.dimension_process import measured
-from structmat.explorer.queries import asked
+from structmat.explorer.answers import answer, dimension_answer
 
 # Most families, some with block sizes and depths that show the effect of these options.
 SPECS = (
@@ -89,8 +87,7 @@ def precomputed(
         for family, width in pairs:
             question = {"spec": str(family), "width": width}
             if family.accepts(width):
-                dimension = measured(asked(question).network)
-                found.append(answer(question) | {"dimension": dimension})
+                found.append(answer(question) | {"dimension": dimension_answer(question)})
             if steps is not None:
                 steps.update()
     if not found:
