@@ -43,7 +43,7 @@ test("a saved page answers from its data", async () => {
   expect(await source.network({ spec: "benes", width: 4 })).toBe(net);
   await expect(source.network({ spec: "benes", width: 8 })).rejects.toThrow("not in this page");
   expect((await source.network({ width: 4, stages: [[[2, 3]]] })).parameters).toBe(1);
-  expect(await source.survey(8)).toEqual([]);
+  expect((await source.survey(8, 0))?.rows).toEqual([]);
 });
 
 test("a widget matches answers to questions by number, in any order", async () => {
@@ -59,7 +59,7 @@ test("a widget matches answers to questions by number, in any order", async () =
   const { source } = widget(model);
   const first = source.network({ spec: "benes", width: 4 });
   const second = source.atlas(4);
-  const third = source.survey(4).catch((error: Refused) => error.message);
+  const third = source.survey(4, 0).catch((error: Refused) => error.message);
   receive({ id: 3, error: "no" });
   receive({ id: 2, answer: [] });
   receive({ id: 1, answer: net });

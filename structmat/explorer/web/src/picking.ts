@@ -70,6 +70,13 @@ export function createPicking(data: PageData, show: Show) {
     },
 
     chooseFamily(name: string): void {
+      const composed = data.compositions?.find(({ spec }) => spec === name);
+      if (composed) {
+        const { spec } = composed;
+        form.value = { ...form.value, family: "", options: {}, spec };
+        ask(null, (refused) => instead(form.value, composed, refused));
+        return;
+      }
       const family = familyOf(name);
       const needed = (family?.options ?? []).filter((option) => option.needed);
       const options = Object.fromEntries(
@@ -79,7 +86,7 @@ export function createPicking(data: PageData, show: Show) {
       const example = isExample && family?.example?.spec;
       const spec = example || written(name, family, options);
       form.value = { ...form.value, family: name, options, spec };
-      ask(null, (refused) => instead(form.value, family, refused));
+      ask(null, (refused) => instead(form.value, family?.example ?? null, refused));
     },
 
     typeOption(name: string, value: string): void {
@@ -119,7 +126,7 @@ function written(name: string, family: FamilyInfo | undefined, options: Record<s
 }
 
 /** Return the nearest width that a newly chosen family accepts, or else its example. */
-function instead(form: Form, family: FamilyInfo | undefined, refused: Refused) {
+function instead(form: Form, example: (FamilyInfo["example"] & {}) | null, refused: Refused) {
   const wanted = Number(form.width);
   if (refused instanceof Lost || Number.isNaN(wanted)) return null;
   if (refused.widths.length) {
@@ -129,7 +136,7 @@ function instead(form: Form, family: FamilyInfo | undefined, refused: Refused) {
     const note = `${form.spec} does not accept ${wanted} wires; ${width} is the nearest width.`;
     return { question: { spec: form.spec, width }, note };
   }
-  if (!family?.example) return null;
-  const { spec, width } = family.example;
+  if (!example) return null;
+  const { spec, width } = example;
   return { question: { spec, width }, note: `An example of this family, at width ${width}.` };
 }

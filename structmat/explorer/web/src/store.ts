@@ -28,7 +28,7 @@ import type {
   PageData,
   Question,
   Source,
-  SurveyRow,
+  SurveyPart,
 } from "@/types";
 import { createValues } from "@/values";
 
@@ -39,6 +39,12 @@ export interface Second {
   net: Network;
   question: Question;
   dimension: Dimension | null;
+}
+
+/** The families of a width that are known so far; next is null if they are all. */
+export interface Surveyed extends SurveyPart {
+  width: number;
+  error: string;
 }
 
 export type Retry = (refused: Refused) => { question: Question; note: string } | null;
@@ -60,7 +66,7 @@ export function createStore(data: PageData, source: Source, place: Place) {
   const view = signal<ViewName>("network");
   const pinned = signal<Wire | null>(null);
   const records = signal<AtlasRecord[]>([]);
-  const survey = signal<{ width: number; rows: SurveyRow[] | null; error: string } | null>(null);
+  const survey = signal<Surveyed | null>(null);
 
   const isDrawing = signal(false);
   const history = signal<History<Drawing>>(begun({ width: 8, stages: [] }));
@@ -71,6 +77,7 @@ export function createStore(data: PageData, source: Source, place: Place) {
 
   let newest = 0; // the number of the newest question: late answers to older ones are dropped
   let slow: ReturnType<typeof setTimeout> | undefined;
+  let asking: number | null = null; // the width of the survey that is asked for
   const atlas = new Map<number, AtlasRecord[]>();
 
   const values = createValues(net);
@@ -189,18 +196,28 @@ export function createStore(data: PageData, source: Source, place: Place) {
     if (mine === newest) records.value = atlas.get(width) ?? [];
   }
 
+  /** Ask for the families of the shown width, part by part, while they are shown. */
   async function showSurvey(): Promise<void> {
     const width = net.value?.width;
-    const isKnown = survey.value?.width === width && !survey.value?.error;
-    if (view.value !== "families" || width === undefined || isKnown) return;
-    survey.value = { width, rows: null, error: "" };
+    if (view.value !== "families" || width === undefined) return;
+    const known = survey.value?.width === width && !survey.value.error ? survey.value : null;
+    let found: Surveyed = known ?? { width, rows: [], refused: [], next: 0, error: "" };
+    if (found.next === null || asking === width) return;
+    asking = width;
+    survey.value = found;
     try {
-      const rows = await source.survey(width);
-      if (net.value?.width === width) survey.value = { width, rows, error: "" };
+      while (found.next !== null && net.value?.width === width && view.value === "families") {
+        const part: SurveyPart | null = await source.survey(width, found.next);
+        if (!part) break;
+        const rows = [...found.rows, ...part.rows];
+        found = { ...found, rows, refused: part.refused, next: part.next };
+        if (net.value?.width === width) survey.value = found;
+      }
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      survey.value = { width, rows: [], error: error.message };
+      if (net.value?.width === width) survey.value = { ...found, next: null, error: error.message };
     }
+    if (asking === width) asking = null;
   }
 
   function setView(name: ViewName): void {

@@ -123,10 +123,17 @@ export interface AtlasRecord {
   question: Question | null;
 }
 
-/** A family at a width: an element of the answer to `survey`. */
+/** A part of the answer to `survey`: the question has the number of rows that are known, `start`. */
+export interface SurveyPart {
+  rows: SurveyRow[];
+  next: number | null; // where to go on; null at the end
+  refused: { family: string; reason: string }[]; // families without a network of this width
+}
+
+/** A family at a width. */
 export interface SurveyRow {
   spec: string;
-  family?: string;
+  family?: string | null;
   kin: string;
   parameters: number;
   depth: number;
@@ -167,11 +174,12 @@ export interface PageData {
   drawn: number; // the largest width that can be drawn by hand, and as single wires
   colours?: string[]; // of switches: structmat.viz.COLOURS
   families: FamilyInfo[];
+  compositions?: { spec: string; width: number }[]; // examples of operations on families
   first: Question;
   load: string; // " --load FILE", for commands
   saved: Network[] | null; // null: there is a server or a kernel
   atlas?: Record<string, AtlasRecord[]>; // of a saved page, by width
-  survey?: Record<string, SurveyRow[]>; // of a saved page, by width
+  survey?: Record<string, SurveyPart>; // of a saved page, by width
 }
 
 /** What answers questions: a server, the data of a saved page, or the kernel of a notebook. */
@@ -180,7 +188,7 @@ export interface Source {
   network(question: Question): Promise<Network>;
   dimension(question: Question): Promise<Dimension | null>;
   atlas(width: number): Promise<AtlasRecord[]>;
-  survey(width: number): Promise<SurveyRow[]>;
+  survey(width: number, start: number): Promise<SurveyPart | null>; // null: replaced by a newer one
 }
 
 /**
@@ -191,7 +199,7 @@ export interface Source {
 export interface WidgetQuestion {
   id: number;
   name: "network" | "dimension" | "atlas" | "survey";
-  question: Question | { width: number };
+  question: Question | { width: number; start?: number };
 }
 
 export type WidgetAnswer =

@@ -35,6 +35,6 @@ export function served(page: string, ask: typeof fetch = fetch): Source {
     },
     dimension: (question) => posted("dimension", { ...question, page }),
     atlas: (width) => posted("atlas", { width }),
-    survey: (width) => posted("survey", { width, page }),
+    survey: (width, start) => posted("survey", { width, start, page }),
   };
 }

@@ -42,7 +42,7 @@ export function widget(model: Model): { source: Source; stop: () => void } {
       network: (question) => asked("network", question),
       dimension: (question) => asked("dimension", question),
       atlas: (width) => asked("atlas", { width }),
-      survey: (width) => asked("survey", { width }),
+      survey: (width, start) => asked("survey", { width, start }),
     },
     stop: () => model.off("msg:custom", receive),
   };

@@ -10,6 +10,7 @@ export function FamilyForm() {
   const spec = useRef<HTMLInputElement>(null);
   const form = picking.form.value;
   const family = picking.familyOf(form.family);
+  const isListed = data.compositions?.some(({ spec }) => spec === form.spec) ?? false;
   return (
     <form
       id={id("pick")}
@@ -25,10 +26,10 @@ export function FamilyForm() {
           <label for={id("family")}>Family</label>
           <select
             id={id("family")}
-            value={form.family}
+            value={form.family || (isListed ? form.spec : "")}
             onChange={(event) => picking.chooseFamily(event.currentTarget.value)}
           >
-            {!form.family && (
+            {!form.family && !isListed && (
               <option value="" hidden>
                 a composition
               </option>
@@ -41,6 +42,13 @@ export function FamilyForm() {
               ) : (
                 families.map(Choice)
               ),
+            )}
+            {data.compositions && (
+              <optgroup label="compositions">
+                {data.compositions.map(({ spec }) => (
+                  <option key={spec}>{spec}</option>
+                ))}
+              </optgroup>
             )}
           </select>
         </div>

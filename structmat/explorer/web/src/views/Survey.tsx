@@ -21,10 +21,11 @@ export function Survey() {
   const [up, setUp] = useState("dimension");
   const found = survey.value;
   const width = net.value?.width ?? 0;
-  if (!found || found.width !== width || found.rows === null) {
+  const isWaiting = !found || found.width !== width || found.next !== null;
+  if (!found || found.width !== width || (isWaiting && !found.rows.length)) {
     return <p class="hint" role="status">{`Measuring all families at width ${width}…`}</p>;
   }
-  if (found.error || !found.rows.length) {
+  if (!found.rows.length) {
     const why = found.error || "This page was saved without a survey of this width.";
     return <p class="hint">{why}</p>;
   }
@@ -38,10 +39,22 @@ export function Survey() {
         <AxisField id={id("axis-y")} label="Up" value={up} change={setUp} />
       </div>
       <Scatter rows={rows} x={x} y={y} width={width} />
-      <p class="hint">
+      <p class="hint" role="status">
         {`${counted(rows.length, "network")} of width ${width}; hollow points are not dense.`}
         {missing > 0 && ` ${counted(missing, "network")} without these numbers left out.`}
+        {isWaiting && " Others are being measured…"}
+        {found.error && ` ${found.error}`}
       </p>
+      {found.refused.length > 0 && (
+        <details class="refused">
+          <summary>{counted(found.refused.length, "network")} not of this width</summary>
+          <ul>
+            {found.refused.map(({ family, reason }) => (
+              <li key={`${family} ${reason}`}>{reason}</li>
+            ))}
+          </ul>
+        </details>
+      )}
     </div>
   );
 }
