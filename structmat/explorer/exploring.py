@@ -6,14 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from structmat.errors import StructmatError, require
-from structmat.explorer.queries import question_of
+from structmat.explorer.queries import FIRST, question_of
 from structmat.families import Rule
 from structmat.families.resolution import Fixed, rule
 
 if TYPE_CHECKING:
     from structmat.explorer.widget import Explorer
-
-FIRST = {"spec": "butterfly(block=4)", "width": 16}  # the network shown first
 
 
 def explore(topology: Any = None, width: int | None = None) -> Explorer:
@@ -68,7 +66,7 @@ def opening(topology: Any = None, width: int | None = None) -> dict[str, Any]:
     ({'spec': 'butterfly(block=4)', 'width': 16}, {'spec': 'benes', 'width': 16})
     """
     if topology is None:
-        return FIRST | ({} if width is None else {"width": width})
+        return dict(FIRST) | ({} if width is None else {"width": width})
     found = rule(topology)
     if isinstance(found, Fixed):
         return question_of(found.network if width is None else found(width))

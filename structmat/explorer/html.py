@@ -11,9 +11,8 @@ from importlib.resources import files
 from typing import Any
 
 import structmat
-from structmat.explorer.exploring import FIRST
 from structmat.explorer.families_offered import COMPOSITIONS, offered
-from structmat.explorer.queries import DRAWN, WIDEST
+from structmat.explorer.queries import DRAWN, FIRST, WIDEST
 from structmat.explorer.saved_networks import Saved
 from structmat.viz import COLOURS
 
