@@ -160,5 +160,6 @@ def _ones_in_bytes(bits: Words) -> npt.NDArray[np.uint8]:
     """Return the number of bits set in each byte, by adding neighbouring fields of 1, 2, 4 bits."""
     pairs = bits - ((bits >> _ONE) & np.uint64(0x5555555555555555))
     fours = (pairs & _TWO_OF_FOUR) + ((pairs >> np.uint64(2)) & _TWO_OF_FOUR)
-    bytes_ = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return bytes_.view(np.uint8)
+    eights = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    found: npt.NDArray[np.uint8] = eights.view(np.uint8)
+    return found

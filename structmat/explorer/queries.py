@@ -14,6 +14,7 @@ from structmat.families.registry import entry
 from structmat.networks.network import Network
 
 WIDEST = 2**16  # maximum width; most questions are answered within a second
+FIRST: Mapping[str, Any] = {"spec": "butterfly(block=4)", "width": 16}  # shown first
 DRAWN = 128  # maximum width of a legible drawing
 _NODES = 2**21  # maximum of width × stages
 LONGEST = 2**22  # maximum length of a question in bytes
