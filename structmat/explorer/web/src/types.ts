@@ -179,7 +179,7 @@ export interface PageData {
   load: string; // " --load FILE", for commands
   saved: Network[] | null; // null: there is a server or a kernel
   atlas?: Record<string, AtlasRecord[]>; // of a saved page, by width
-  survey?: Record<string, SurveyPart>; // of a saved page, by width
+  survey?: Record<string, SurveyRow[]>; // of a saved page, by width
 }
 
 /** What answers questions: a server, the data of a saved page, or the kernel of a notebook. */

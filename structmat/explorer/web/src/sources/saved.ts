@@ -26,6 +26,10 @@ export function saved(data: PageData): Source {
     dimension: async (question) =>
       question.stages ? null : ((await network(question)).dimension ?? null),
     atlas: async (width) => data.atlas?.[width] ?? [],
-    survey: async (width) => data.survey?.[width] ?? { rows: [], next: null, refused: [] },
+    survey: async (width) => ({
+      rows: data.survey?.[width] ?? [],
+      next: null,
+      refused: [],
+    }),
   };
 }
