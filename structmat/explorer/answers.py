@@ -180,7 +180,7 @@ def widths(rule: Rule) -> list[int]:
     >>> widths(parse("butterfly(block=4)"))
     [4, 8, 16, 32, 64, 128]
     >>> widths(parse("block_diagonal(block=5)"))
-    [5, 15, 25, 35, 45, 55]
+    [5, 20, 35, 50, 65, 80, 95, 110, 125]
     """
     every = [width for width in range(1, DRAWN + 1) if accepts(rule, width)]
     if len(every) <= _FEW:

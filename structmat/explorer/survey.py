@@ -46,7 +46,7 @@ def candidates(width: int) -> tuple[list[str], list[JSON]]:
     --------
     >>> specs, refused = candidates(12)
     >>> [spec for spec in specs if spec.startswith("monarch")], refused[0]["family"]
-    (['monarch', 'monarch(reverse=True)'], 'omega')
+    (['monarch'], 'butterfly')
     """
     specs: list[str] = []
     refused: list[JSON] = []

@@ -42,7 +42,7 @@ class Explorer(anywidget.AnyWidget):
     --------
     >>> explorer = Explorer()
     >>> explorer.network
-    Network(width=16, depth=4, parameters=96)
+    Network(width=16, depth=3, parameters=72)
     >>> explorer.network = Network.of(3, [[[0, 1]], [[1, 2]]])
     >>> explorer.question
     {'width': 3, 'stages': [[[0, 1]], [[1, 2]]]}

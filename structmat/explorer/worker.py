@@ -219,8 +219,9 @@ def computed(name: str, question: Any) -> Any:
 
     Examples
     --------
-    >>> computed("network", {"spec": "benes", "width": 12})["error"]
-    'benes(width=12): width must be 2^k; nearest are 8 and 16. mixed_radix(12) serves any width'
+    >>> print(computed("network", {"spec": "benes", "width": 12})["error"])
+    benes(width=12): width must be 2^n with n ≥ 1; nearest are 8 and 16. mixed_radix(12) serves \
+any width
     """
     from structmat.explorer.answers import refusal
 
