@@ -11,6 +11,7 @@ import pytest
 import structmat as sm
 from structmat.errors import StructmatError
 from structmat.explorer.queries import named
+from structmat.explorer.saved_networks import WIDTHS
 from tests.explorer.conftest import running
 from tests.explorer.test_queries import made_by
 from tests.timeouts import PATIENCE
@@ -133,7 +134,7 @@ def test_a_typed_spec_fills_the_form_and_the_numbers(server, opened, spec, width
         assert page.input_value(f"#option-{name}") == repr(value)
     assert shown(page) == expected(family(width))
     assert page.inner_text("#spec-text") == spec
-    assert page.is_hidden("#outline") is (width <= 64)
+    assert page.locator("#bundles").count() == (width > 128)
 
 
 def test_every_family_of_the_form_can_be_selected(server, opened):
@@ -669,6 +670,7 @@ def saved(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("saved") / "explorer.html"
     assert main(["explore", "--save", str(path)]) == 0
+    assert path.stat().st_size < 1.5e6
     return path
 
 
@@ -679,7 +681,7 @@ def test_a_saved_page_agrees_with_the_library_offline(saved, opened):
     for spec in specs:
         page.select_option("#saved-spec", spec)
         widths = page.locator("#saved-width option").all_inner_texts()
-        assert widths == [str(w) for w in (8, 12, 13, 16, 32) if named(spec).accepts(w)]
+        assert widths == [str(w) for w in WIDTHS if named(spec).accepts(w)]
         for width in widths[: 1 + specs.index(spec) % 2]:  # each takes a while
             page.select_option("#saved-width", width)
             wait_for(page, spec, int(width))
@@ -691,7 +693,7 @@ def test_a_saved_page_agrees_with_the_library_offline(saved, opened):
     assert all(address.startswith(("file://", "data:")) for address in opened.requests)
     note = page.inner_text("#saved-note")
     count = len(json.loads(page.locator("#structmat-data").text_content())["saved"])
-    widths = "each at those of the widths 8, 12, 13, 16, 32"
+    widths = f"each at those of the widths {', '.join(map(str, WIDTHS))}"
     assert f"{count} networks of {len(specs)} kinds, {widths}" in note
 
 
