@@ -95,7 +95,7 @@ def test_a_composition_is_typed_as_a_spec(server, opened):
     wait_for(page, "butterfly * 2", 16)  # none of the families of the form
     assert shown(page) == expected(sm.butterfly(16) * 2)
     assert page.input_value("#spec") == "butterfly * 2"
-    assert page.input_value("#family") == ""
+    assert page.input_value("#family") == "butterfly * 2"
     assert page.locator("#options [data-option]").count() == 0
     assert '"butterfly * 2"' in page.inner_text("#shell-text")
     page.fill("#width", "8")
@@ -139,7 +139,7 @@ def test_a_typed_spec_fills_the_form_and_the_numbers(server, opened, spec, width
 
 def test_every_family_of_the_form_can_be_selected(server, opened):
     page = opened(server.address)
-    names = page.locator("#family option").all_inner_texts()
+    names = page.locator("#family optgroup:not([label=compositions]) option").all_inner_texts()
     assert sorted(names) == sorted(entry.name for entry in sm.catalogue())
     for name in ("waksman", "round_robin", "torus", "ramanujan", "random"):
         page.select_option("#family", name)
@@ -217,15 +217,15 @@ def test_an_address_shows_its_network_after_a_reload(server, opened):
 def test_the_page_does_not_wait_for_the_dimension_and_drops_late_answers(opened, monkeypatch):
     with running() as server:
         asked, free = threading.Event(), threading.Event()
-        measure = server.measurer.dimension
+        answer = server.service.answer
 
-        def slow(net, page):
-            if net.width == 16:
+        def slow(name, question):
+            if name == "dimension" and question["width"] == 16:
                 asked.set()
                 assert free.wait(PATIENCE)
-            return measure(net, page)
+            return answer(name, question)
 
-        monkeypatch.setattr(server.measurer, "dimension", slow)
+        monkeypatch.setattr(server.service, "answer", slow)
         page = opened(server.address)
         assert asked.wait(PATIENCE)
         assert page.inner_text("#dimension .value") == "…"
@@ -270,17 +270,20 @@ def test_two_pages_both_receive_slow_dimensions(server, opened):
     pages = [opened(f"{server.address}#{width}:clos") for width in (94, 92)]
     for page, width in zip(pages, (94, 92), strict=True):
         wait_for(page, "clos", width)
-        known = server.measurer.dimension(sm.families.clos(width))
+        known = server.service.answer("dimension", {"spec": "clos", "width": width})
         assert page.inner_text("#dimension .value") == f"{known['lower']:,}"
 
 
 def test_an_undetermined_dimension_is_reported(opened, monkeypatch):
     with running() as server:
+        answer = server.service.answer
 
-        def fails(net, page):
-            raise StructmatError("no dimension today")
+        def fails(name, question):
+            if name == "dimension":
+                return {"error": "no dimension today", "widths": []}
+            return answer(name, question)
 
-        monkeypatch.setattr(server.measurer, "dimension", fails)
+        monkeypatch.setattr(server.service, "answer", fails)
         page = opened(server.address)
         page.locator("#dimension .more", has_text="no dimension today").wait_for()
         assert page.inner_text("#dimension .value") == "–"

@@ -91,7 +91,7 @@ interface ScatterProps {
 }
 
 function Scatter({ rows, x, y, width }: ScatterProps) {
-  const { net } = useStore();
+  const { net, place, setView, show } = useStore();
   const home = useRef<HTMLDivElement>(null);
   const axes = useRef<SVGGElement>(null);
   const [pointed, setPointed] = useState<SurveyRow | null>(null);
@@ -155,6 +155,12 @@ function Scatter({ rows, x, y, width }: ScatterProps) {
                   view: "network",
                 })}
                 aria-label={`${row.spec}: ${x.title} ${x.format(numberOf(row, x)!)}, ${y.title} ${y.format(numberOf(row, y)!)}`}
+                onClick={(event) => {
+                  if (place.link() !== null) return; // a page follows the link
+                  event.preventDefault();
+                  setView("network");
+                  void show({ spec: row.spec, width });
+                }}
                 onPointerEnter={() => setPointed(row)}
                 onPointerLeave={() => setPointed(null)}
                 onFocus={() => setPointed(row)}
