@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,10 @@ def _variants(known: Entry, width: int) -> list[Rule]:
     values = {"block": _BLOCKS, "degree": (3, 4), "rng": (0,), "depth": (), "reverse": ()}
     offer = example(known)
     first = [named(offer["spec"])] if offer else []
-    tried = [*first, *(named(str(rule)) for rule in combinations(known, width, values))]
+    tried: list[Rule] = [*first]
+    for rule in combinations(known, width, values):
+        with suppress(StructmatError):  # an option is larger than the explorer accepts
+            tried.append(named(str(rule)))
     found = [rule for rule in dict.fromkeys(tried) if accepts(rule, width)]
     return found[:: max(1, -(-len(found) // _MOST))]
 
