@@ -47,7 +47,9 @@ export function Survey() {
       </p>
       {found.refused.length > 0 && (
         <details class="refused">
-          <summary>{counted(found.refused.length, "network")} not of this width</summary>
+          <summary>
+            {`${counted(found.refused.length, "family", "families")} without a network of this width`}
+          </summary>
           <ul>
             {found.refused.map(({ family, reason }) => (
               <li key={`${family} ${reason}`}>{reason}</li>
