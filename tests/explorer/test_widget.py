@@ -15,6 +15,7 @@ from structmat.errors import MissingExtraError, StructmatError
 from structmat.explorer.answers import answer, dimension_answer, records
 from structmat.explorer.exploring import opening
 from structmat.explorer.html import page_data
+from structmat.explorer.queries import question_of
 from structmat.explorer.widget import Explorer
 from structmat.testing import networks
 
@@ -160,7 +161,11 @@ const [state, handlers] = [window.state, {}];
 const call = (event, ...values) => (handlers[event] ?? []).forEach((one) => one(...values));
 window.model = {
   get: (name) => state[name],
-  set: (name, value) => { state[name] = value; call(`change:${name}`); },
+  set: (name, value) => {
+    if (JSON.stringify(state[name]) === JSON.stringify(value)) return;
+    state[name] = value;
+    call(`change:${name}`);
+  },
   save_changes: () => window.saved(state.question),
   send: async (message) => call("msg:custom", await window.ask(message)),
   on: (event, one) => { (handlers[event] ??= []).push(one); },
@@ -194,9 +199,11 @@ def test_the_page_and_the_kernel_share_a_network(explorer, context):
         page.add_script_tag(content=MODEL, type="module")
         page.wait_for_selector("#here h2, #here h1")
         page.wait_for_function("document.body.innerText.includes('8 wires')")
-        explorer.network = sm.brickwall(9)
-        page.evaluate("question => model.set('question', question)", explorer.question)
-        page.wait_for_function("document.body.innerText.includes('9 wires')")
+        for question in (question_of(sm.benes(4)), {"spec": "brickwall", "width": 9}):
+            explorer.question = question
+            page.evaluate("question => model.set('question', question)", explorer.question)
+            shown = f"document.body.innerText.includes('{question['width']} wires')"
+            page.wait_for_function(shown)
         changed = []
         explorer.observe(changed.append, "network")
         page.locator("[id$=-width]").fill("10")
