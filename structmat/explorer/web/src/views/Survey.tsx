@@ -40,7 +40,7 @@ export function Survey() {
       </div>
       <Scatter rows={rows} x={x} y={y} width={width} />
       <p class="hint" role="status">
-        {`${counted(rows.length, "network")} of width ${width}; hollow points are not dense.`}
+        {`${counted(rows.length, "network")} of width ${width}; hollow points are not dense. Points at one place are drawn around it.`}
         {missing > 0 && ` ${counted(missing, "network")} without these numbers left out.`}
         {isWaiting && " Others are being measured…"}
         {found.error && ` ${found.error}`}
