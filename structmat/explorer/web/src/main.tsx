@@ -1,5 +1,12 @@
 /** The explorer: starts itself on a page with its data, or is rendered as the widget of a notebook. */
 
+import "./style/base.css";
+import "./style/forms.css";
+import "./style/picture.css";
+import "./style/motion.css";
+import "./style/matrix.css";
+import "./style/families.css";
+import "./style/numbers.css";
 import { render as mount } from "preact";
 import { browserPlace, nowhere } from "@/place";
 import { saved } from "@/sources/saved";
@@ -10,7 +17,6 @@ import type { PageData, Question } from "@/types";
 import { watchScheme } from "@/views/colours";
 import { HomeContext } from "@/views/context";
 import { Page } from "@/views/Page";
-import "./style.css";
 
 function show(root: Element, store: Store, prefix: string, isEmbedded: boolean): void {
   mount(

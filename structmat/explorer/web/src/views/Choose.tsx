@@ -1,4 +1,4 @@
-import { useStore } from "@/views/context";
+import { useIds, useStore } from "@/views/context";
 import { DrawForm } from "@/views/DrawForm";
 import { FamilyForm } from "@/views/FamilyForm";
 import { SavedForm } from "@/views/SavedForm";
@@ -7,12 +7,13 @@ import { SavedForm } from "@/views/SavedForm";
 export function Choose() {
   const store = useStore();
   const { data, isDrawing } = store;
+  const id = useIds();
   return (
     <section class="card choose" aria-label="Choose a network">
       <div class="modes" role="group" aria-label="Mode">
         <button
           type="button"
-          id="mode-pick"
+          id={id("mode-pick")}
           aria-pressed={!isDrawing.value}
           onClick={() => void store.pickMode()}
         >
@@ -20,7 +21,7 @@ export function Choose() {
         </button>
         <button
           type="button"
-          id="mode-draw"
+          id={id("mode-draw")}
           aria-pressed={isDrawing.value}
           onClick={() => store.drawMode()}
         >

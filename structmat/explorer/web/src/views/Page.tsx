@@ -8,7 +8,7 @@ import { Picture } from "@/views/Picture";
 import { Use } from "@/views/Use";
 
 export function Page() {
-  const { store, isEmbedded } = useHome();
+  const { store, prefix, isEmbedded } = useHome();
   const { data, answered, isBusy } = store;
   const root = useRef<HTMLDivElement>(null);
   const Main = isEmbedded ? "div" : "main";
@@ -38,7 +38,7 @@ export function Page() {
   return (
     <div class={isEmbedded ? "structmat embedded" : "structmat"} ref={root}>
       {!isEmbedded && <Header />}
-      <p id="working" class="working" role="status" hidden={!isBusy.value}>
+      <p id={`${prefix}working`} class="working" role="status" hidden={!isBusy.value}>
         Working…
       </p>
       <Main class="layout" aria-busy={isBusy.value}>

@@ -88,6 +88,7 @@ function Tabs() {
 function EditButton() {
   const store = useStore();
   const { data, isDrawing, net } = store;
+  const id = useIds();
   if (isDrawing.value || !net.value) return null;
   const canEdit = drawingOf(net.value, data.drawn) !== null;
   const why = net.value.straight
@@ -96,7 +97,7 @@ function EditButton() {
   return (
     <button
       type="button"
-      id="edit"
+      id={id("edit")}
       disabled={!canEdit}
       title={canEdit ? "Change switches and stages by hand" : why}
       onClick={() => {
@@ -111,11 +112,12 @@ function EditButton() {
 
 function BesideButtons() {
   const { closeSecond, keepBeside, second, swap } = useStore();
+  const id = useIds();
   if (!second.value) {
     return (
       <button
         type="button"
-        id="beside"
+        id={id("beside")}
         title="Keep this network beside the next one that you show"
         onClick={keepBeside}
       >
@@ -125,10 +127,10 @@ function BesideButtons() {
   }
   return (
     <>
-      <button type="button" id="swap" onClick={swap}>
+      <button type="button" id={id("swap")} onClick={swap}>
         Swap
       </button>
-      <button type="button" id="close-second" onClick={closeSecond}>
+      <button type="button" id={id("close-second")} onClick={closeSecond}>
         Show one
       </button>
     </>

@@ -10,7 +10,7 @@ export function Share() {
     <CopyButton
       id={id("share")}
       text={() => place.link() ?? ""}
-      label="Copy a link to this view"
+      label="Share: copy a link to this view"
       name="Share"
       title="Copy a link to this view"
     />

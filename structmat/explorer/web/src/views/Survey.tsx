@@ -40,14 +40,16 @@ export function Survey() {
       </div>
       <Scatter rows={rows} x={x} y={y} width={width} />
       <p class="hint" role="status">
-        {`${counted(rows.length, "network")} of width ${width}; hollow points are not dense.`}
+        {`${counted(rows.length, "network")} of width ${width}; hollow points are not dense. Points at one place are drawn around it.`}
         {missing > 0 && ` ${counted(missing, "network")} without these numbers left out.`}
         {isWaiting && " Others are being measured…"}
         {found.error && ` ${found.error}`}
       </p>
       {found.refused.length > 0 && (
         <details class="refused">
-          <summary>{counted(found.refused.length, "network")} not of this width</summary>
+          <summary>
+            {`${counted(found.refused.length, "family", "families")} without a network of this width`}
+          </summary>
           <ul>
             {found.refused.map(({ family, reason }) => (
               <li key={`${family} ${reason}`}>{reason}</li>
@@ -91,7 +93,7 @@ interface ScatterProps {
 }
 
 function Scatter({ rows, x, y, width }: ScatterProps) {
-  const { net } = useStore();
+  const { net, place, setView, show } = useStore();
   const home = useRef<HTMLDivElement>(null);
   const axes = useRef<SVGGElement>(null);
   const [pointed, setPointed] = useState<SurveyRow | null>(null);
@@ -155,6 +157,12 @@ function Scatter({ rows, x, y, width }: ScatterProps) {
                   view: "network",
                 })}
                 aria-label={`${row.spec}: ${x.title} ${x.format(numberOf(row, x)!)}, ${y.title} ${y.format(numberOf(row, y)!)}`}
+                onClick={(event) => {
+                  if (place.link() !== null) return; // a page follows the link
+                  event.preventDefault();
+                  setView("network");
+                  void show({ spec: row.spec, width });
+                }}
                 onPointerEnter={() => setPointed(row)}
                 onPointerLeave={() => setPointed(null)}
                 onFocus={() => setPointed(row)}
