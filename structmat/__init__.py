@@ -54,6 +54,7 @@ from structmat.viz.text_diagram import diagram
 
 if TYPE_CHECKING:
     from structmat.analysis.symbolic import symbolic
+    from structmat.explorer.exploring import explore
     from structmat.linalg import transforms
     from structmat.linalg.rotation import Rotation
     from structmat.linalg.rotators import Rotator, rotator
@@ -94,6 +95,7 @@ __all__ = [
     "compare",
     "certify",
     "diagram",
+    "explore",
     "reach",
     "is_dense",
     "path_counts",
@@ -130,6 +132,7 @@ if not TYPE_CHECKING:
         "choose": "structmat.search.choice.ranking",
         "symbolic": "structmat.analysis.symbolic",
         "atlas": "structmat.search.atlas.lookup",
+        "explore": "structmat.explorer.exploring",
     }
     _HINTS = {  # for names that users expect here
         "adjoint_blocks": "use Rotation(net, blocks).H.blocks",

@@ -59,7 +59,7 @@ def mixing(net: Network) -> float:
     if net.width <= _DENSE:
         return float(np.linalg.norm(energy(net) - 1 / net.width, 2))
     back = net.inverse()
-    return mean_deviation(net.width, lambda x: _averaged(net, x), lambda x: _averaged(back, x))
+    return mean_deviation(net.width, lambda x: averaged(net, x), lambda x: averaged(back, x))
 
 
 def mean_deviation(
@@ -152,7 +152,7 @@ def concentration(net: Network) -> float:
     largest = 0.0
     for first in range(0, net.width, size):
         inputs = np.eye(net.width, min(size, net.width - first), -first)
-        largest = max(largest, float(_averaged(net, inputs).max()))
+        largest = max(largest, float(averaged(net, inputs).max()))
     return net.width * largest
 
 
@@ -177,11 +177,17 @@ def energy(net: Network) -> Array:
            [0.25, 0.25, 0.5 ]])
     """
     net = checked(net, "energy")
-    return _averaged(net, np.eye(net.width))
+    return averaged(net, np.eye(net.width))
 
 
-def _averaged(net: Network, x: Array) -> Array:
-    """Return W x for each column of x."""
+def averaged(net: Network, x: Array) -> Array:
+    """Return W x for each column of x (width, k), without forming W.
+
+    Examples
+    --------
+    >>> averaged(Network.of(2, [[[0, 1]]]), np.array([1.0, 0.0]))
+    array([0.5, 0.5])
+    """
     for stage in net.stages:
         after = x.copy()
         after[stage.moves[:, 1]] = x[stage.moves[:, 0]]
@@ -231,7 +237,7 @@ def fourth_moments(net: Network, *, field: str = "real") -> Array:
         squares[inputs, inputs, np.arange(len(inputs))] = 1.0
         for stage in net.stages:
             single = Network(width, [stage])
-            squares = _averaged(single, _averaged(single, squares).swapaxes(0, 1))
+            squares = averaged(single, averaged(single, squares).swapaxes(0, 1))
             for bank in stage.banks:
                 within = squares[bank.writes[:, 0], bank.writes[:, 0]]  # E[ρ⁴]/r² of each switch
                 rows, columns = bank.writes[:, :, None], bank.writes[:, None, :]

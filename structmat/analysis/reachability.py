@@ -116,6 +116,43 @@ def is_dense(net: Network) -> bool:
     return leading_dense_depth(net) is not None
 
 
+def unreached(net: Network, inputs: npt.ArrayLike | None = None) -> tuple[int, int] | None:
+    """Return an input and an output that it does not influence, or None if there are none.
+
+    Parameters
+    ----------
+    net : Network
+    inputs : sequence of integers, optional
+        The inputs to consider; by default all, until one of about two thousand propagated together
+        does not influence every output.
+
+    Raises
+    ------
+    WiringError
+        If an input is not a wire of the network.
+
+    Examples
+    --------
+    >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
+    >>> unreached(net), unreached(net, [0, 1])
+    ((2, 0), None)
+    """
+    net = checked(net, "unreached")
+    every = permutation.identity(net.width)
+    wires = every if inputs is None else permutation.some(inputs, net.width, "inputs")
+    for chunk in _chunks(len(wires)):
+        some = wires[chunk]
+        for bits in spread(net, some):
+            last = bits
+        lacking = (last != _ones(len(some))).any(axis=1)
+        if lacking.any():
+            output = int(lacking.argmax())
+            row = last[output].view(np.uint8)
+            has = np.unpackbits(row, count=len(some), bitorder="little")
+            return int(some[has.argmin()]), output
+    return None
+
+
 def leading_dense_depth(net: Network) -> int | None:
     """Return the smallest number of leading stages that are dense, or None if the network is not.
 
@@ -131,9 +168,8 @@ def leading_dense_depth(net: Network) -> int | None:
     wires = permutation.identity(net.width)
     for chunk in _chunks(net.width):
         inputs = wires[chunk]
-        everyone = np.packbits(np.ones(len(inputs), dtype=bool), bitorder="little")
-        full = np.pad(everyone, (0, -len(everyone) % 8)).view(np.uint64)
-        for stages, bits in enumerate(_spread(net, inputs)):
+        full = _ones(len(inputs))
+        for stages, bits in enumerate(spread(net, inputs)):
             if (bits[0] == full).all() and (np.bitwise_and.reduce(bits, axis=0) == full).all():
                 fewest = max(fewest, stages)
                 break
@@ -142,12 +178,18 @@ def leading_dense_depth(net: Network) -> int | None:
     return fewest
 
 
+def _ones(count: int) -> Words:
+    """Return words whose first `count` bits are set."""
+    bits = np.packbits(np.ones(count, dtype=bool), bitorder="little")
+    return np.pad(bits, (0, -len(bits) % 8)).view(np.uint64)
+
+
 def _reached(net: Network, wires: Index, *, back: bool = False) -> npt.NDArray[np.uint8]:
     """Return, as (width, wires) zeros and ones, which outputs each of these inputs influences.
 
     With `back`, return which inputs influence each of these outputs.
     """
-    for bits in _spread(net, wires, back=back):
+    for bits in spread(net, wires, back=back):
         last = bits
     return np.unpackbits(last.view(np.uint8), axis=1, count=len(wires), bitorder="little")
 
@@ -160,16 +202,23 @@ def _chunks(count: int) -> Iterator[slice]:
         first, size = first + size, _CHUNK
 
 
-def _spread(net: Network, wires: Index, *, back: bool = False) -> Iterator[Words]:
+def spread(
+    net: Network, wires: Index, *, back: bool = False, slots: Index | None = None
+) -> Iterator[Words]:
     """Yield, before the first stage and after each, which inputs influence each wire, as bits.
 
     Bit k stands for the input `wires[k]`. With `back`, the wires are outputs, propagated from the
-    last stage to the first, and the bits are the outputs that each wire influences. The same array
-    is yielded every time, without a copy, because at large widths memory bandwidth dominates the
-    time.
+    last stage to the first, and the bits are the outputs that each wire influences. With `slots`,
+    bit `slots[k]` stands for `wires[k]`. The same array is yielded every time, without a copy,
+    because at large widths memory bandwidth dominates the time.
+
+    Examples
+    --------
+    >>> [bits.ravel().tolist() for bits in spread(Network.of(2, [[[0, 1]]]), np.array([0, 1]))][1]
+    [3, 3]
     """
-    bits = np.zeros((net.width, -(-len(wires) // 64)), dtype=np.uint64)
-    own = np.arange(len(wires))
+    own = np.arange(len(wires)) if slots is None else slots
+    bits = np.zeros((net.width, -(-int(own.max(initial=0) + 1) // 64)), dtype=np.uint64)
     np.bitwise_or.at(bits, (wires, own // 64), np.uint64(1) << (own % 64).astype(np.uint64))
     yield bits
     for stage in reversed(net.stages) if back else net.stages:
@@ -246,14 +295,24 @@ number of repetitions of its stages makes it dense: input 0 never influences out
     input 2 does not influence output 0; its switches join all wires, so more stages can make it \
 dense
     """
-    if is_dense(net):
-        return None
+    missing = unreached(net)
+    return None if missing is None else separation(net, missing)
+
+
+def separation(net: Network, missing: tuple[int, int]) -> str:
+    """Explain why a network is not dense, given an input and an output that it does not influence.
+
+    Examples
+    --------
+    >>> separation(Network.of(3, [[[0, 1]], [[1, 2]]]), (2, 0))
+    'input 2 does not influence output 0; its switches join all wires, so more stages can make it \
+dense'
+    """
     sizes, apart = components(net)
     if apart is None:
-        first = next(k for k in range(net.width) if not reach(net, [k]).all())
-        source = int(np.argmin(reach(net, [first])[0]))
+        source, output = missing
         return (
-            f"input {source} does not influence output {first}; its switches join all wires, so"
+            f"input {source} does not influence output {output}; its switches join all wires, so"
             " more stages can make it dense"
         )
     listed = [f"{size:,}" for size in sizes]

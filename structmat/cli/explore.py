@@ -14,12 +14,10 @@ from structmat._util.text_table import counted
 from structmat.cli.commands import command, print_json
 from structmat.cli.output_files import add_force, check_target
 from structmat.errors import FileError, StructmatError
-from structmat.explorer.queries import DRAWN
 from structmat.explorer.saved_networks import SPECS, WIDTHS, precomputed
-from structmat.families.resolution import is_path, network
+from structmat.families.resolution import is_path
 
 _ENDINGS = (".html", ".htm")
-_WIDTH = 16  # the width shown first
 
 
 def add(commands: Any) -> None:
@@ -69,7 +67,7 @@ def _explore(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from structmat.explorer.html import FIRST
+    from structmat.explorer.exploring import opening
     from structmat.explorer.queries import asked
     from structmat.explorer.server import Server
 
@@ -78,9 +76,7 @@ def _serve(options: argparse.Namespace) -> None:
             "only one network is shown first: give one SPEC and one --width, or use --save"
             " FILE.html for a page with several"
         )
-    spec = options.specs[0] if options.specs else FIRST["spec"]
-    width = options.width[0] if options.width else None
-    first = _drawn(spec, width) if is_path(spec) else {"spec": spec, "width": width or _WIDTH}
+    first = opening(*(options.specs or [None]), *(options.width or ()))
     asked(first)
     with Server(options.port, first, options.load) as server:
         if options.json:
@@ -94,18 +90,6 @@ def _serve(options: argparse.Namespace) -> None:
             threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):  # the documented way to stop
             server.serve_forever()
-
-
-def _drawn(path: str, width: int | None) -> dict[str, Any]:
-    """Return the query that the page would send if the network in a file had been drawn."""
-    net = network(path, width)
-    if not net.is_straight or net.width > DRAWN:
-        raise StructmatError(
-            f"{path}: {net}: the page draws straight networks of up to {DRAWN} wires; for others"
-            f" use structmat show {path}"
-        )
-    stages = [[row for bank in s.banks for row in bank.reads.tolist()] for s in net.stages]
-    return {"width": net.width, "stages": stages}
 
 
 def _save(options: argparse.Namespace) -> None:
@@ -122,7 +106,7 @@ def _save(options: argparse.Namespace) -> None:
         write_text(path, page(saved=found, load=options.load))
     except OSError as error:
         raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None
-    networks = [{"spec": one["spec"], "width": one["width"]} for one in found]
+    networks = [{"spec": one["spec"], "width": one["width"]} for one in found.networks]
     if options.json:
         print_json({"saved": str(path), "networks": networks})
         return

@@ -1,4 +1,26 @@
-"""Answers to the questions of the page, as JSON-serialisable values."""
+"""Answers to the questions of the page, as JSON-serialisable values.
+
+The page sends a question by its name, and every home of the page (the server, the data of a saved
+page, the widget) returns the same answer. TypeScript types of all of them are in
+`web/src/types.ts`.
+
+A network is asked for as ``{"width", "spec"}``, as ``{"width", "stages"}`` (lists of switches,
+which are lists of wires), or as ``{"width", "network"}``, where the network is the JSON object of
+`Network.to_json`; the page sends the last form back as it received it.
+
+- "network" (of such a question): see `answer`. A number that would take too long is None, and
+  `reasons` states why, by the name of the entry.
+- "dimension" (of such a question): lower, upper, parameters, ranked, value (None without a rank),
+  proved, redundant, late; None if a newer question of the same page has replaced this one.
+- "atlas" (of ``{"width"}``): the records of the atlas, see `records`.
+- "survey" (of ``{"width", "start"}``): ``{"rows", "next", "refused"}``. The rows from number
+  `start` on (0 if it is missing), as many as about a second allows; `next` is the start of the
+  next question, or None after the last row. `refused` lists the families without a network of
+  this width, as ``{"family", "reason"}``. None as for "dimension".
+
+A question that the library refuses is answered by ``{"error", "widths"}``: see `refusal`. The
+questions "dimension" and "survey" may have a key "page", which identifies the page that asks.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +28,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from structmat.analysis.lower_bounds import lower_bounds
-from structmat.analysis.reachability import reach
-from structmat.analysis.report import report
 from structmat.errors import StructmatError
-from structmat.explorer.python_code import code, is_ours
+from structmat.explorer.drawings import bundles, is_drawable, steps, wires
+from structmat.explorer.numbers import connected, density, dimension_value, mixing_value
+from structmat.explorer.python_code import code
 from structmat.explorer.queries import DRAWN, WIDEST, asked, named
-from structmat.families import Entry, Family, Rule, catalogue
+from structmat.families import Family, Rule
 from structmat.families.variants import accepts
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
-from structmat.networks.stage import Stage
 from structmat.search.atlas.lookup import selected
 from structmat.search.atlas.questions import WIDTHS
 from structmat.search.atlas.record_file import Record, packaged
 from structmat.viz.text_diagram import diagram
 
-_EDGES = 50_000  # maximum number of edges that a browser can draw quickly
 _WIDTHS = (
     2,
     3,
@@ -37,23 +57,32 @@ _WIDTHS = (
     32,
     48,
     64,
+    128,
 )  # widths suggested if many are accepted
 _FEW = 10
 _ENOUGH = 5
 
 Answer = dict[str, Any]
+RANK = 4000  # `largest` of `dimension`: larger ranks take too long for an interactive page
 
 
 def answer(question: Any) -> Answer:
-    """Return the properties of a network that can be computed immediately.
+    """Return the properties of a network that take about a second at most.
 
     Returns
     -------
     dict
-        spec (None if the network was drawn), form (None if it is not a family), code, valid widths,
-        width, depth, labels, stages (None if there are too many to draw; summary then describes
-        them), the counts of a report, `reached` (the number of pairs of an input and an output that
-        it influences), bounds and cost.
+        - spec (None if the network was not given by one), form (None if it is not a single family),
+          code, widths (valid ones), width, depth, labels, straight
+        - stages, for up to 128 wires: see `structmat.explorer.drawings.wires`; otherwise None, with
+          densities as bundles (of each stage) and reach (for each of depth + 1 columns), or, if
+          there are too many stages for that, with a summary as text
+        - parameters, nonzeros, free_edges, bounds, cost (of one vector)
+        - reached (the number of pairs of an input and an output that it influences), dense,
+          dense_depth, why_not_dense, components (their count and, if there are several, sizes),
+          mixing (its value and method): see `structmat.explorer.numbers`
+        - permutations: the steps of the schedule, see `structmat.explorer.drawings.steps`
+        - reasons: why entries are None, by their names
 
     Raises
     ------
@@ -66,27 +95,58 @@ def answer(question: Any) -> Answer:
     >>> found["parameters"], found["reached"], found["dense_depth"]
     (24, 64, 2)
     >>> found["stages"][0]
-    {'switches': [[[0, 1, 2, 3]], [[4, 5, 6, 7]]], 'moves': []}
+    {'switches': [[[0, 1, 2, 3]], [[4, 5, 6, 7]]], 'moves': [], 'banks': [2]}
     """
-    found = asked(question)
-    net, rule = found
-    drawable = net.width <= DRAWN and net.nonzeros <= _EDGES
-    counts = report(net).to_dict()
-    bounds = lower_bounds(net).to_dict()["rows"]
+    net, rule = asked(question)
+    components = connected(net)
+    numbers, reasons = density(net, rule)
+    mixing = mixing_value(net, separate=components["count"] > 1)
+    if mixing is None:
+        reasons["mixing"] = "a Lanczos iteration takes long at this width; use sm.mixing(net)"
+    drawable = is_drawable(net)
+    coarse = None if drawable else bundles(net)
+    if not (drawable or coarse):
+        reasons["bundles"] = f"{net.depth:,} stages are too many to show"
     return {
         "spec": None if rule is None else str(rule),
         "form": _form(rule) if isinstance(rule, Family) else None,
         "code": code(net, rule),
         "widths": [] if rule is None else widths(rule),
-        "stages": [_stage(stage) for stage in net.stages] if drawable else None,
-        "summary": None if drawable else diagram(net, columns=96),
-        "labels": None if net.labels is None else [str(label) for label in net.labels],
+        "width": net.width,
+        "depth": net.depth,
+        "labels": _labels(net) if drawable else None,
         "straight": net.is_straight,
-        "reached": int(reach(net).sum()),
-        "bounds": bounds,
+        "stages": wires(net) if drawable else None,
+        "bundles": coarse and coarse[0],
+        "reach": coarse and coarse[1],
+        "summary": None if drawable or coarse else diagram(net, columns=96),
+        "parameters": net.parameters,
+        "nonzeros": net.nonzeros,
+        "free_edges": net.free_edges,
+        **numbers,
+        "components": components,
+        "mixing": mixing,
+        "bounds": lower_bounds(net).to_dict()["rows"],
         "cost": _cost(net),
-        **counts,
+        "permutations": steps(net),
+        "reasons": reasons,
     }
+
+
+def dimension_answer(question: Any) -> Answer:
+    """Return the dimension of a network, or bounds on it.
+
+    Raises
+    ------
+    StructmatError
+        As for `asked`.
+
+    Examples
+    --------
+    >>> dimension_answer({"spec": "butterfly", "width": 8})["value"]
+    12
+    """
+    return dimension_value(asked(question).network, largest=RANK)
 
 
 def refusal(question: Any, error: StructmatError) -> Answer:
@@ -99,7 +159,7 @@ def refusal(question: Any, error: StructmatError) -> Answer:
     ...     answer(question)
     ... except StructmatError as error:
     ...     refusal(question, error)["widths"]
-    [2, 4, 8, 16, 32, 64]
+    [2, 4, 8, 16, 32, 64, 128]
     """
     try:
         fitting = widths(named(question.get("spec"))) if isinstance(question, Mapping) else []
@@ -109,7 +169,7 @@ def refusal(question: Any, error: StructmatError) -> Answer:
 
 
 def widths(rule: Rule) -> list[int]:
-    """Return valid widths of a rule: all widths up to 64 if they are few, otherwise a selection.
+    """Return valid widths of a rule: all widths up to 128 if they are few, otherwise a selection.
 
     The selection consists of the valid ones among common widths or, if there are fewer than five,
     of every k-th valid width.
@@ -118,9 +178,9 @@ def widths(rule: Rule) -> list[int]:
     --------
     >>> from structmat.families import parse
     >>> widths(parse("butterfly(block=4)"))
-    [4, 8, 16, 32, 64]
+    [4, 8, 16, 32, 64, 128]
     >>> widths(parse("block_diagonal(block=5)"))
-    [5, 15, 25, 35, 45, 55]
+    [5, 20, 35, 50, 65, 80, 95, 110, 125]
     """
     every = [width for width in range(1, DRAWN + 1) if accepts(rule, width)]
     if len(every) <= _FEW:
@@ -174,70 +234,13 @@ def _question(record: Record) -> Answer | None:
     return {"width": record.width, "stages": stages}
 
 
-def offered() -> list[Answer]:
-    """Return the description of every family for the form.
-
-    Examples
-    --------
-    >>> [butterfly] = [family for family in offered() if family["name"] == "butterfly"]
-    >>> butterfly["options"][0]
-    {'name': 'block', 'default': '2', 'needed': False, 'hint': 'Wires per switch, even.'}
-    """
-    return [
-        {
-            "name": known.name,
-            "widths": known.widths,
-            "summary": known.summary,
-            "own": not is_ours(known),
-            "options": [_option(known, name) for name in known.options],
-        }
-        for known in catalogue()
-    ]
-
-
-def _option(known: Entry, name: str) -> Answer:
-    default = known.options[name].default
-    needed = default is known.options[name].empty
-    seeded = (
-        name == "rng"
-    )  # without a seed, the numbers and the code would describe different networks
-    return {
-        "name": name,
-        "default": "" if needed else "0" if seeded else repr(default),
-        "needed": needed,
-        "hint": _hint(known.build.__doc__ or "", name),
-    }
-
-
-def _hint(text: str, name: str) -> str:
-    """Return the description of a parameter in a numpydoc docstring."""
-    lines = [line.strip() for line in text.splitlines()]
-    start = next((k for k, line in enumerate(lines) if line.startswith(f"{name} : ")), None)
-    if start is None:
-        return ""
-    said: list[str] = []
-    for line in lines[start + 1 :]:
-        if not line or " : " in line:
-            break
-        said.append(line)
-    return " ".join(said)
-
-
 def _form(family: Family) -> Answer:
     options = {name: repr(value) for name, value in family.options}
     return {"family": family.name, "options": options}
 
 
-def _stage(stage: Stage) -> Answer:
-    """Return a stage: switches as [wires read] or [wires read, wires written], and moves."""
-    switches: list[list[list[int]]] = []
-    for bank in stage.banks:
-        reads, writes = bank.reads.tolist(), bank.writes.tolist()
-        if bank.is_straight:
-            switches += [[row] for row in reads]
-        else:
-            switches += [list(rows) for rows in zip(reads, writes, strict=True)]
-    return {"switches": switches, "moves": stage.moves.tolist()}
+def _labels(net: Network) -> list[str] | None:
+    return None if net.labels is None else [str(label) for label in net.labels]
 
 
 def _cost(net: Network) -> Answer:

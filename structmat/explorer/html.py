@@ -11,29 +11,43 @@ from importlib.resources import files
 from typing import Any
 
 import structmat
-from structmat.explorer.answers import offered, records
-from structmat.explorer.queries import DRAWN, WIDEST
+from structmat.explorer.families_offered import COMPOSITIONS, offered
+from structmat.explorer.queries import DRAWN, FIRST, WIDEST
+from structmat.explorer.saved_networks import Saved
 from structmat.viz import COLOURS
 
-_SCRIPTS = (
-    "spreading",
-    "elements",
-    "asking",
-    "address",
-    "graph",
-    "numbers",
-    "atlas",
-    "drawing",
-    "picking",
-    "main",
-)
 _SELF, _NONE = "'self'", "'none'"
-FIRST: Mapping[str, Any] = {"spec": "butterfly(block=4)", "width": 16}
+
+
+def page_data(first: Mapping[str, Any] | None = None, load: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the data that the page needs before its first question, without saved answers.
+
+    Parameters
+    ----------
+    first, load
+        As for `page`.
+
+    Examples
+    --------
+    >>> page_data()["first"]
+    {'spec': 'butterfly(block=4)', 'width': 16}
+    """
+    return {
+        "version": structmat.__version__,
+        "widest": WIDEST,
+        "drawn": DRAWN,
+        "colours": list(COLOURS),
+        "families": offered(),
+        "compositions": [{"spec": spec, "width": width} for spec, width in COMPOSITIONS.items()],
+        "first": dict(FIRST if first is None else first),
+        "load": "".join(f" --load {shlex.quote(source)}" for source in load),
+        "saved": None,
+    }
 
 
 def page(
     first: Mapping[str, Any] | None = None,
-    saved: Sequence[Mapping[str, Any]] | None = None,
+    saved: Saved | None = None,
     load: Sequence[str] = (),
 ) -> str:
     """Return the page as HTML.
@@ -45,7 +59,7 @@ def page(
     ----------
     first : mapping, optional
         The question of the network shown first.
-    saved : sequence of mappings, optional
+    saved : Saved, optional
         Precomputed answers, with which the page needs no server.
     load : sequence of str
         Files and modules with user-defined families, which commands on the page must load.
@@ -56,22 +70,12 @@ def page(
     >>> html.startswith("<!doctype html>"), "http://" in html.replace("http://www.w3.org", "")
     (True, False)
     """
-    if first is None:
-        first = FIRST if saved is None else _first_of(saved)
-    data = {
-        "version": structmat.__version__,
-        "widest": WIDEST,
-        "drawn": DRAWN,
-        "families": offered(),
-        "first": dict(first),
-        "load": "".join(f" --load {shlex.quote(source)}" for source in load),
-        "saved": None if saved is None else list(saved),
-        "atlas": {
-            width: records({"width": width}) for width in {one["width"] for one in saved or ()}
-        },
-    }
-    style = _palette() + _part("style.css")
-    script = "\n".join(_part(f"{name}.js") for name in _SCRIPTS)
+    if first is None and saved is not None:
+        first = _first_of(saved.networks)
+    data = page_data(first, load)
+    if saved is not None:
+        data |= {"saved": saved.networks, "atlas": saved.atlas, "survey": saved.survey}
+    style, script = _part("explorer.css"), _part("explorer.js")
     allowed = [
         f"default-src {_NONE}",
         f"script-src {_hash(script)}",
@@ -98,17 +102,11 @@ def page(
 def _first_of(saved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the question about the default network or, if it is missing, the first saved one."""
     questions = [{"spec": one["spec"], "width": one["width"]} for one in saved]
-    return FIRST if FIRST in questions else questions[0]
+    return dict(FIRST) if FIRST in questions else questions[0]
 
 
 def _part(name: str) -> str:
     return (files(__package__) / "page" / name).read_text("utf-8")
-
-
-def _palette() -> str:
-    """Return the colours of switches, which are those of `structmat.viz`, as CSS variables."""
-    rules = "".join(f"  --switch-{k}: {colour};\n" for k, colour in enumerate(COLOURS))
-    return f":root {{\n{rules}}}\n"
 
 
 def _hash(text: str) -> str:

@@ -10,6 +10,7 @@ from structmat.families.registry import Entry, entry
 from structmat.networks.network import Network
 
 _LINE = 88
+_WRITTEN = 20_000  # maximum number of wires of all switches that a program lists
 
 
 def code(net: Network, rule: Rule | None = None) -> str:
@@ -18,7 +19,7 @@ def code(net: Network, rule: Rule | None = None) -> str:
     Parameters
     ----------
     net : Network
-        A network; if no rule is given, it must be straight, as networks drawn on the page are.
+        If it was not made by a rule and is large, the program reads it from network.json.
     rule : Rule, optional
         The family or composition of the network.
 
@@ -69,11 +70,42 @@ def is_ours(known: Entry) -> bool:
 def _drawn(net: Network) -> list[str]:
     if net.depth == 0:
         return [f"net = sm.Network({net.width})"]
+    if sum(bank.reads.size for bank in net.banks) > _WRITTEN:
+        return ["net = sm.network('network.json')  # the network exported as JSON"]
+    if not is_grouped(net):
+        return ["net = sm.Network(", f"    {net.width},", "    [", *_wired(net), "    ],", ")"]
     lines = [f"net = sm.Network.of({net.width}, ["]
     for stage in net.stages:
         switches = [row for bank in stage.banks for row in bank.reads.tolist()]
         lines += _wrapped(switches)
     return [*lines, "])"]
+
+
+def is_grouped(net: Network) -> bool:
+    """Return whether `Network.of` makes this network from its lists of switches.
+
+    Examples
+    --------
+    >>> from structmat.families import benes, butterfly
+    >>> is_grouped(butterfly(8)), is_grouped(benes(8))
+    (True, False)
+    """
+    return net.is_straight and all(
+        [bank.radix for bank in stage.banks]
+        == sorted({bank.radix for bank in stage.banks}, reverse=True)
+        for stage in net.stages
+    )
+
+
+def _wired(net: Network) -> list[str]:
+    """Return the stages of a network, with the wires that each switch reads and writes."""
+    lines = []
+    for stage in net.stages:
+        banks = [", ".join(f"{wires.tolist()}" for wires in bank._parts()) for bank in stage.banks]
+        moves = f", {stage.moves.tolist()}" if len(stage.moves) else ""
+        made = ", ".join(f"sm.Bank({bank})" for bank in banks)
+        lines.append(f"        sm.Stage({net.width}, [{made}]{moves}),")
+    return lines
 
 
 def _wrapped(switches: Sequence[list[int]]) -> list[str]:

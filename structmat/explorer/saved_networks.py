@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from structmat._util.progress import bar
 from structmat.errors import SpecError
-from structmat.explorer.answers import answer
-from structmat.explorer.dimension_process import measured
-from structmat.explorer.queries import asked
+from structmat.explorer.answers import answer, dimension_answer, records
+from structmat.explorer.queries import named
+from structmat.explorer.survey import row
 
-# Most families, some with block sizes and depths that show the effect of these options.
+# All families, some with block sizes and depths that show the effect of these options.
 SPECS = (
     "block_diagonal(block=4)",
     "butterfly",
@@ -49,13 +49,37 @@ SPECS = (
     "ramanujan",
     "margulis",
     "chordal_cycle",
+    "hamming(radices=(3, 4))",
+    "product(graphs=('cycle', 'path'), sides=(4, 3))",
+    "cayley_graph(generators=((1, 0, 2), (0, 2, 1)))",
+    "mirror(omega)",
+    "shuffle(block=4) @ butterfly",
 )
-WIDTHS = (8, 12, 13, 16, 32)
+WIDTHS = (6, 8, 12, 13, 16, 32)
+JSON = dict[str, Any]
+
+
+class Saved(NamedTuple):
+    """The answers in a saved page.
+
+    Attributes
+    ----------
+    networks : list of dict
+        The results of `answer`, with the dimension under the key "dimension".
+    atlas : mapping from a width to a list of dict
+        The results of `records`.
+    survey : mapping from a width to a list of dict
+        The rows of a survey of these networks, so that each can be opened.
+    """
+
+    networks: list[JSON]
+    atlas: dict[int, list[JSON]]
+    survey: dict[int, list[JSON]]
 
 
 def precomputed(
     specs: Sequence[str] = SPECS, widths: Sequence[int] = WIDTHS, *, progress: bool = False
-) -> list[dict[str, Any]]:
+) -> Saved:
     """Return the answers for each family at the widths that it accepts, without duplicates.
 
     Parameters
@@ -67,8 +91,8 @@ def precomputed(
 
     Returns
     -------
-    list of dict
-        The results of `answer`, family by family, with the dimension under the key "dimension".
+    Saved
+        The networks family by family.
 
     Raises
     ------
@@ -77,25 +101,25 @@ def precomputed(
 
     Examples
     --------
-    >>> [found["width"] for found in precomputed(["benes"], [8, 12, 16])]
+    >>> [found["width"] for found in precomputed(["benes"], [8, 12, 16]).networks]
     [8, 16]
     """
-    from structmat.explorer.queries import named
-
-    found = []
+    networks: list[JSON] = []
+    survey: dict[int, list[JSON]] = {}
     families = dict.fromkeys(named(spec) for spec in specs)
     pairs = [(family, width) for family in families for width in dict.fromkeys(widths)]
     with bar("explore", len(pairs), unit="network", shown=progress) as steps:
         for family, width in pairs:
             question = {"spec": str(family), "width": width}
             if family.accepts(width):
-                dimension = measured(asked(question).network)
-                found.append(answer(question) | {"dimension": dimension})
+                networks.append(answer(question) | {"dimension": dimension_answer(question)})
+                survey.setdefault(width, []).append(row(question))
             if steps is not None:
                 steps.update()
-    if not found:
+    if not networks:
         raise SpecError(
             f"no network to save: none of {', '.join(specs)} accepts a width of"
             f" {', '.join(map(str, widths))}; see structmat list"
         )
-    return found
+    atlas = {width: records({"width": width}) for width in sorted(survey)}
+    return Saved(networks, atlas, survey)

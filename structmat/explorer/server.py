@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from structmat._util.files import parse_json
 from structmat.errors import FileError, StructmatError, checked_integer
-from structmat.explorer.answers import answer, records, refusal
-from structmat.explorer.dimension_process import SECONDS, Measurer
 from structmat.explorer.html import page
-from structmat.explorer.queries import asked
+from structmat.explorer.queries import LONGEST
+from structmat.explorer.service import NAMES, SECONDS, Service
 
 HOST = "127.0.0.1"
-_LONGEST = 2**18  # maximum length of a question in bytes
+_API = "/api/"
 _DIGITS = 9  # maximum number of digits of a content length
 _WEB = 80  # the default port, omitted from addresses
 _LAST_PORT = 2**16 - 1
@@ -35,7 +34,7 @@ class Server(ThreadingHTTPServer):
     load : sequence of str
         Files and modules with user-defined families, which commands on the page must load.
     seconds : float
-        The time limit for computing a dimension.
+        The time limit of an answer.
 
     Raises
     ------
@@ -69,7 +68,7 @@ class Server(ThreadingHTTPServer):
                 f"port={port}: cannot listen ({error.strerror}); 0 selects a free one"
             ) from None
         self.page = page(first, load=load)
-        self.measurer = Measurer(seconds)
+        self.service = Service(seconds)
 
     @property
     def address(self) -> str:
@@ -84,8 +83,8 @@ class Server(ThreadingHTTPServer):
     def server_close(self) -> None:
         """Stop the server and any computation."""
         super().server_close()
-        if hasattr(self, "measurer"):  # missing if the port was in use
-            self.measurer.stop()
+        if hasattr(self, "service"):  # missing if the port was in use
+            self.service.stop()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -101,31 +100,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, "text/html", self.server.page)
 
     def do_POST(self) -> None:
-        answers: dict[str, Callable[[Any], Any]] = {
-            "/api/network": answer,
-            "/api/atlas": records,
-            "/api/dimension": self._dimension,
-        }
         if not self._is_ours():
             return
-        if self.path not in answers:
+        name = self.path.removeprefix(_API)
+        if self.path == name or name not in NAMES:
             self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path}")
             return
         question = self._question()
         if question is None:
             return
-        try:
-            found = answers[self.path](question)
-        except StructmatError as error:  # also with status 200: browsers log others as errors
-            found = refusal(question, error)
-        self._json(HTTPStatus.OK, found)
+        # An error of the library has status 200, too: browsers log others as errors.
+        self._json(HTTPStatus.OK, self.server.service.answer(name, question))
 
     def do_HEAD(self) -> None:
         self.do_GET()
-
-    def _dimension(self, question: Any) -> Any:
-        net = asked(question).network
-        return self.server.measurer.dimension(net, str(question.get("page", "")))
 
     def _is_ours(self) -> bool:
         """Reject requests from pages of other sites, even via a name that resolves to this host."""
@@ -148,9 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdecimal():
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "Content-Length is required")
             return None
-        if len(length) > _DIGITS or int(length) > _LONGEST:
+        if len(length) > _DIGITS or int(length) > LONGEST:
             self._refuse(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {_LONGEST:,} bytes are accepted"
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LONGEST:,} bytes are accepted"
             )
             return None
         try:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy
 from scipy.sparse.linalg import LinearOperator
 
-from structmat._util.files import make_directory, write_bytes
+from structmat._util.files import make_directory, read_bytes, write_bytes
 from structmat.errors import (
     BlockError,
     FileError,
@@ -25,6 +25,7 @@ from structmat.errors import (
     require,
 )
 from structmat.families.resolution import checked
+from structmat.linalg import angle_file
 from structmat.linalg.block_powers import powers
 from structmat.linalg.blocks import (
     adjoint,
@@ -346,7 +347,10 @@ class Rotation(LinearOperator):
 
     @staticmethod
     def load(path: str | Path) -> Rotation:
-        """Read a rotation from a file that `save` wrote.
+        """Read a rotation from a file that `save` wrote, or from JSON that the explorer exported.
+
+        A path that ends in .json is read as a network with rotation angles
+        (`structmat.linalg.angle_file`), any other as safetensors.
 
         Returns
         -------
@@ -361,8 +365,14 @@ class Rotation(LinearOperator):
         MissingExtraError
             Where safetensors is not installed.
         """
-        library = require("safetensors", "adapters")
         where = Path(path)
+        if where.suffix.lower() == ".json":
+            try:
+                return Rotation(*angle_file.read(read_bytes(where).decode("utf-8")))
+            except (FileError, UnicodeDecodeError) as error:
+                said = str(error)
+                raise FileError(said if str(where) in said else f"{where}: {said}") from None
+        library = require("safetensors", "adapters")
         try:
             with library.safe_open(where, framework="numpy") as file:
                 about = file.metadata() or {}

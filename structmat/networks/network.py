@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from structmat.analysis.report import Report
+    from structmat.explorer.widget import Explorer
 
 
 class Straightened(NamedTuple):
@@ -49,7 +50,6 @@ _HINTS = {  # for attributes that users expect on a network
     "blocks": _VALUES,
     "matrix": _VALUES,
     "factors": _VALUES,
-    "explore": "write net.to_json() to FILE.json, and run structmat explore FILE.json",
     "random": "structmat.Rotation(net, structmat.random_blocks(net, rng=0)) has random values",
     "Rotation": "structmat.Rotation(net, blocks)",
     "certify": "structmat.certify takes a structmat.Rotation(net, blocks)",
@@ -567,6 +567,12 @@ class Network(Value):
         from structmat.viz import grid
 
         return grid(self, **options)
+
+    def explore(self) -> Explorer:
+        """Open the network in the explorer, in a notebook (see `structmat.explore`)."""
+        from structmat.explorer.exploring import explore
+
+        return explore(self)
 
     def __getattr__(self, name: str) -> Any:
         if name in _HINTS:

@@ -40,7 +40,7 @@ def small(tmp_path_factory):
         ("#8=0-x", '"x" is not one of 8 wires'),
         ("#8=0-1,1-2", "joins wire 1 twice"),
         ("#8=1-1", "joins wire 1 twice"),
-        ("#65=0-1", "2 to 64 wires can be drawn"),
+        ("#129=0-1", "2 to 128 wires can be drawn"),
     ],
 )
 def test_an_invalid_link_shows_an_error_and_the_default_network(server, opened, link, words):

@@ -18,6 +18,11 @@ from tests.explorer.test_queries import made_by
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
+def unfolded(page):
+    """Show the records, which are folded at first."""
+    page.locator("section.atlas summary").click()
+
+
 def row(page, purpose, block):
     return page.locator(f'#atlas tr[data-purpose="{purpose}"][data-blocks~="{block}"]')
 
@@ -46,7 +51,7 @@ def test_other_widths_have_no_records(question):
 def test_a_click_opens_a_record(server, opened):
     page = opened(f"{server.address}#16:butterfly(block=4)")
     wait_for(page, "butterfly(block=4)", 16)
-    page.locator("section.atlas").wait_for()
+    unfolded(page)
     assert page.locator("#atlas tr").count() == len(records({"width": 16}))
     assert "meets the bound" in row(page, "mixing", 2).inner_text()
     button = row(page, "universal-depth", 8).get_by_role("button")
@@ -62,6 +67,7 @@ def test_a_click_opens_a_record(server, opened):
 def test_a_part_of_a_family_opens_as_a_drawing(server, opened):
     page = opened(f"{server.address}#7:gossip")
     wait_for(page, "gossip", 7)
+    unfolded(page)
     row(page, "half-dimension", 2).get_by_role("button").click()
     page.locator("#title", has_text="drawn by hand · 7 wires").wait_for()
     assert made_by(page.inner_text("#code-text")) == sm.atlas(7, 2, "half-dimension").best().network
@@ -70,7 +76,7 @@ def test_a_part_of_a_family_opens_as_a_drawing(server, opened):
 def test_the_panel_follows_the_width(server, opened):
     page = opened(f"{server.address}#64:gossip")
     wait_for(page, "gossip", 64)
-    page.locator("section.atlas").wait_for()
+    unfolded(page)
     page.fill("#width", "65")
     page.locator("#title", has_text="· 65 wires").wait_for()
     page.locator("section.atlas").wait_for(state="hidden")
@@ -85,7 +91,7 @@ def test_a_narrow_screen_shows_the_records_without_scrolling_sideways(server, op
         f"{server.address}#24:gossip", viewport={"width": 420, "height": 800}, color_scheme="dark"
     )
     wait_for(page, "gossip", 24)
-    page.locator("section.atlas").wait_for()
+    unfolded(page)
     assert page.evaluate(SIDEWAYS) == 0
 
 
@@ -93,7 +99,7 @@ def test_a_saved_page_lists_records_and_opens_those_that_it_contains(tmp_path, o
     path = tmp_path / "page.html"
     path.write_text(written(saved=precomputed(["gossip", "benes"], [8])), "utf-8")
     page = opened(path.as_uri(), offline=True)
-    page.locator("section.atlas").wait_for()
+    unfolded(page)
     assert row(page, "universal", 2).locator("code").inner_text() == "ruler"
     assert page.locator("#atlas button", has_text=re.compile("^ruler")).count() == 0
     assert row(page, "dense", 2).inner_text().startswith("dense")

@@ -11,6 +11,7 @@ import pytest
 import structmat as sm
 from structmat.errors import StructmatError
 from structmat.explorer.queries import named
+from structmat.explorer.saved_networks import WIDTHS
 from tests.explorer.conftest import running
 from tests.explorer.test_queries import made_by
 from tests.timeouts import PATIENCE
@@ -94,7 +95,7 @@ def test_a_composition_is_typed_as_a_spec(server, opened):
     wait_for(page, "butterfly * 2", 16)  # none of the families of the form
     assert shown(page) == expected(sm.butterfly(16) * 2)
     assert page.input_value("#spec") == "butterfly * 2"
-    assert page.input_value("#family") == ""
+    assert page.input_value("#family") == "butterfly * 2"
     assert page.locator("#options [data-option]").count() == 0
     assert '"butterfly * 2"' in page.inner_text("#shell-text")
     page.fill("#width", "8")
@@ -133,13 +134,13 @@ def test_a_typed_spec_fills_the_form_and_the_numbers(server, opened, spec, width
         assert page.input_value(f"#option-{name}") == repr(value)
     assert shown(page) == expected(family(width))
     assert page.inner_text("#spec-text") == spec
-    assert page.is_hidden("#outline") is (width <= 64)
+    assert page.locator("#bundles").count() == (width > 128)
 
 
 def test_every_family_of_the_form_can_be_selected(server, opened):
     page = opened(server.address)
-    names = page.locator("#family option").all_inner_texts()
-    assert names == [entry.name for entry in sm.catalogue()]
+    names = page.locator("#family optgroup:not([label=compositions]) option").all_inner_texts()
+    assert sorted(names) == sorted(entry.name for entry in sm.catalogue())
     for name in ("waksman", "round_robin", "torus", "ramanujan", "random"):
         page.select_option("#family", name)
         page.locator("#title code", has_text=re.compile(f"^{name}")).wait_for()
@@ -216,15 +217,15 @@ def test_an_address_shows_its_network_after_a_reload(server, opened):
 def test_the_page_does_not_wait_for_the_dimension_and_drops_late_answers(opened, monkeypatch):
     with running() as server:
         asked, free = threading.Event(), threading.Event()
-        measure = server.measurer.dimension
+        answer = server.service.answer
 
-        def slow(net, page):
-            if net.width == 16:
+        def slow(name, question):
+            if name == "dimension" and question["width"] == 16:
                 asked.set()
                 assert free.wait(PATIENCE)
-            return measure(net, page)
+            return answer(name, question)
 
-        monkeypatch.setattr(server.measurer, "dimension", slow)
+        monkeypatch.setattr(server.service, "answer", slow)
         page = opened(server.address)
         assert asked.wait(PATIENCE)
         assert page.inner_text("#dimension .value") == "…"
@@ -269,17 +270,20 @@ def test_two_pages_both_receive_slow_dimensions(server, opened):
     pages = [opened(f"{server.address}#{width}:clos") for width in (94, 92)]
     for page, width in zip(pages, (94, 92), strict=True):
         wait_for(page, "clos", width)
-        known = server.measurer.dimension(sm.families.clos(width))
+        known = server.service.answer("dimension", {"spec": "clos", "width": width})
         assert page.inner_text("#dimension .value") == f"{known['lower']:,}"
 
 
 def test_an_undetermined_dimension_is_reported(opened, monkeypatch):
     with running() as server:
+        answer = server.service.answer
 
-        def fails(net, page):
-            raise StructmatError("no dimension today")
+        def fails(name, question):
+            if name == "dimension":
+                return {"error": "no dimension today", "widths": []}
+            return answer(name, question)
 
-        monkeypatch.setattr(server.measurer, "dimension", fails)
+        monkeypatch.setattr(server.service, "answer", fails)
         page = opened(server.address)
         page.locator("#dimension .more", has_text="no dimension today").wait_for()
         assert page.inner_text("#dimension .value") == "–"
@@ -669,6 +673,7 @@ def saved(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("saved") / "explorer.html"
     assert main(["explore", "--save", str(path)]) == 0
+    assert path.stat().st_size < 1.5e6
     return path
 
 
@@ -679,7 +684,7 @@ def test_a_saved_page_agrees_with_the_library_offline(saved, opened):
     for spec in specs:
         page.select_option("#saved-spec", spec)
         widths = page.locator("#saved-width option").all_inner_texts()
-        assert widths == [str(w) for w in (8, 12, 13, 16, 32) if named(spec).accepts(w)]
+        assert widths == [str(w) for w in WIDTHS if named(spec).accepts(w)]
         for width in widths[: 1 + specs.index(spec) % 2]:  # each takes a while
             page.select_option("#saved-width", width)
             wait_for(page, spec, int(width))
@@ -690,8 +695,8 @@ def test_a_saved_page_agrees_with_the_library_offline(saved, opened):
             assert reached == [set(column.nonzero()[0].tolist()) for column in sm.reach(net).T]
     assert all(address.startswith(("file://", "data:")) for address in opened.requests)
     note = page.inner_text("#saved-note")
-    count = len(json.loads(page.locator("#data").text_content())["saved"])
-    widths = "each at those of the widths 8, 12, 13, 16, 32"
+    count = len(json.loads(page.locator("#structmat-data").text_content())["saved"])
+    widths = f"each at those of the widths {', '.join(map(str, WIDTHS))}"
     assert f"{count} networks of {len(specs)} kinds, {widths}" in note
 
 

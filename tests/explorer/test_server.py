@@ -14,16 +14,15 @@ import pytest
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.explorer import dimension_process
-from structmat.explorer.answers import answer
-from structmat.explorer.dimension_process import Measurer
+from structmat.explorer.answers import answer, records
 from structmat.explorer.html import page
+from structmat.explorer.saved_networks import precomputed
 from structmat.explorer.server import Server
 from tests.explorer.conftest import running
+from tests.explorer.test_worker import SLOW, asking
 from tests.timeouts import PATIENCE
 
 JSON = {"Content-Type": "application/json"}
-SLOW = sm.families.triangle(256)  # a rank of 32,640 dimensions
 
 
 def sent(server, method, path, body=None, headers=None):
@@ -62,6 +61,8 @@ def test_answers_agree_with_the_library(server, spec):
     status, found = asked(server, "/api/dimension", question)
     net = sm.parse(answer(question)["spec"])(16)
     assert (status, found) == (200, sm.dimension(net).to_dict() | {"late": False})
+    status, found = asked(server, "/api/atlas", question)
+    assert (status, found) == (200, records(question))
 
 
 def test_library_errors_are_returned_unchanged(server):
@@ -70,7 +71,7 @@ def test_library_errors_are_returned_unchanged(server):
         with pytest.raises(StructmatError, match="nearest") as caught:
             sm.benes(12)
         assert status == 200
-        assert found == {"error": str(caught.value), "widths": [2, 4, 8, 16, 32, 64]}
+        assert found == {"error": str(caught.value), "widths": [2, 4, 8, 16, 32, 64, 128]}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,8 @@ def test_invalid_json_is_rejected(server, text):
 def test_other_paths_are_not_found(server):
     assert sent(server, "GET", "/../pyproject.toml")[0] == 404
     assert sent(server, "GET", "/api/network")[0] == 404
-    assert asked(server, "/api/other", {})[0] == 404
+    for path in ("/api/other", "/api/row", "/api/", "/network", "/api/network/"):
+        assert asked(server, path, {})[0] == 404
     assert sent(server, "PUT", "/")[0] == 501
 
 
@@ -162,96 +164,10 @@ def test_an_occupied_or_invalid_port_is_rejected(server):
             Server(port)
 
 
-def asking(measurer, net, page, answers):
-    """A thread that requests a dimension, once the computation has started."""
-    thread = threading.Thread(target=lambda: answers.append(measurer.dimension(net, page)))
-    thread.start()
-    while not measurer.is_busy:
-        assert thread.is_alive()
-    return thread
-
-
-def test_a_newer_request_of_a_page_cancels_the_older_one():
-    answers, net = [], sm.butterfly(8)
-    with Measurer(PATIENCE) as measurer:
-        older = asking(measurer, SLOW, "a page", answers)
-        assert measurer.dimension(net, "a page") == sm.dimension(net).to_dict() | {"late": False}
-        older.join(PATIENCE)
-        assert answers == [None]
-        assert not measurer.is_busy
-        assert measurer.dimension(net) == measurer.dimension(sm.butterfly(8))
-
-
-def test_a_cached_dimension_cancels_the_older_request():
-    answers, net = [], sm.butterfly(8)
-    with Measurer(PATIENCE) as measurer:
-        known = measurer.dimension(net)
-        older = asking(measurer, SLOW, "a page", answers)
-        assert measurer.dimension(net, "a page") == known
-        older.join(PATIENCE)
-    assert answers == [None]
-
-
-def test_requests_from_two_pages_are_both_answered():
-    answers, slow = [], sm.parse("clos")(48)
-    with Measurer(PATIENCE) as measurer:
-        one = asking(measurer, slow, "one", answers)
-        other = measurer.dimension(sm.butterfly(8), "other")
-        one.join(PATIENCE)
-    assert other["value"] == sm.dimension(sm.butterfly(8)).value
-    assert [found["value"] for found in answers] == [sm.dimension(slow).value]
-
-
-def test_a_queued_request_is_replaced_by_a_newer_one_of_its_page():
-    answers, net = [], sm.butterfly(8)
-    with Measurer(PATIENCE) as measurer:
-        known = measurer.dimension(net)
-        other = asking(measurer, SLOW, "other", [])
-        slow = sm.families.triangle(255)
-        waits = threading.Thread(target=lambda: answers.append(measurer.dimension(slow, "one")))
-        waits.start()
-        while "one" not in measurer._newest:
-            assert waits.is_alive()
-        assert measurer.dimension(net, "one") == known
-        assert measurer.dimension(net, "other") == known
-        for thread in (other, waits):
-            thread.join(PATIENCE)
-    assert answers == [None]
-
-
-def test_a_request_during_the_answer_to_an_older_one_is_answered(monkeypatch):
-    said, newer, answers = dimension_process._said, [], []
-
-    def late(process, line):
-        found = said(process, line)
-        if not newer:
-            ask = lambda: answers.append(measurer.dimension(sm.butterfly(8), "a page"))  # noqa: E731
-            newer.append(threading.Thread(target=ask))
-            newer[0].start()
-            process.wait(PATIENCE)  # ended for the newer question
-        return found
-
-    monkeypatch.setattr(dimension_process, "_said", late)
-    with Measurer(PATIENCE) as measurer:
-        found = measurer.dimension(sm.butterfly(4), "a page")
-        newer[0].join(PATIENCE)
-    assert found["value"] == sm.dimension(sm.butterfly(4)).value
-    assert [one["value"] for one in answers] == [sm.dimension(sm.butterfly(8)).value]
-
-
-def test_a_timeout_returns_valid_bounds():
-    with Measurer(seconds=0.3) as measurer:
-        found = measurer.dimension(SLOW)
-        assert measurer.dimension(sm.butterfly(4))["late"] in (False, True)  # it goes on
-    assert found["late"]
-    assert not found["proved"]
-    assert (found["lower"], found["upper"]) == (0, 256 * 255 // 2)
-
-
 def test_stopping_the_server_cancels_running_computations():
     answers = []
     server = Server(seconds=PATIENCE)
-    thread = asking(server.measurer, SLOW, "a page", answers)
+    thread = asking(server.service.worker("dimension"), SLOW, "a page", answers)
     server.server_close()
     thread.join(PATIENCE)
     assert not thread.is_alive()
@@ -262,11 +178,11 @@ def test_a_disconnected_browser_is_not_an_error(capfd, monkeypatch):
     with running() as server:
         left = threading.Event()
 
-        def late(net, page):
+        def late(name, question):
             assert left.wait(PATIENCE)
             return {"much": "x" * 10**7}  # more than any buffer takes
 
-        monkeypatch.setattr(server.measurer, "dimension", late)
+        monkeypatch.setattr(server.service, "answer", late)
         body = json.dumps({"spec": "benes", "width": 8}).encode()
         with socket.create_connection(("127.0.0.1", server.server_port)) as one:
             host = f"127.0.0.1:{server.server_port}"
@@ -283,7 +199,7 @@ def test_a_disconnected_browser_is_not_an_error(capfd, monkeypatch):
 def test_the_content_security_policy_allows_only_the_script_of_the_page():
     for text, connects in (
         (page(), "'self'"),
-        (page(saved=[answer({"spec": "benes", "width": 4})]), "'none'"),
+        (page(saved=precomputed(["benes"], [4])), "'none'"),
     ):
         policy = text.split('http-equiv="Content-Security-Policy" content="')[1].split('"')[0]
         rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
