@@ -29,17 +29,18 @@ _MOST = 60  # pictures that are recorded
 _DPI, _SCALE = 100, 1.5  # of the page, and pixels of a picture for each of the page
 _TINTS = 128  # colours of a picture: a third of the size of one with all colours
 
-# In dark mode the lightness of a picture is inverted and its hues are kept.
+# In dark mode the lightness of a plot is inverted and its hues are kept; photographs stay as they
+# are.
 _STYLE = """<style>
+.structmat-slider p {display: inline-flex; gap: .6em; align-items: center; margin: 0 1.5em .3em 0}
 .structmat-slider label {display: inline-flex; gap: .6em; align-items: center}
-.structmat-slider output {display: inline-block; min-width: 3em; margin: 0 1.5em 0 .6em}
-.structmat-slider input {width: 14em; max-width: 40vw}
+.structmat-slider input {width: 12em; max-width: 40vw}
 .structmat-slider img {max-width: 100%; height: auto; background: white}
 .structmat-slider [hidden] {display: none !important}
-body[data-theme=dark] .structmat-slider img, body[data-jp-theme-light=false] .structmat-slider img
-{filter: invert(.93) hue-rotate(180deg)}
-@media (prefers-color-scheme: dark) {body[data-theme=auto] .structmat-slider img
-{filter: invert(.93) hue-rotate(180deg)}}
+body:is([data-theme=dark], [data-jp-theme-light=false])
+.structmat-slider img:not([data-photograph]) {filter: invert(.93) hue-rotate(180deg)}
+@media (prefers-color-scheme: dark) {body[data-theme=auto]
+.structmat-slider img:not([data-photograph]) {filter: invert(.93) hue-rotate(180deg)}}
 </style>"""
 
 # Each slider has a stride: the pictures are in the order of itertools.product.
@@ -80,13 +81,16 @@ class Slider:
         if "matplotlib.pyplot" in sys.modules:  # else notebooks display the figure once more
             sys.modules["matplotlib.pyplot"].close(figure)
         image = require("PIL.Image", "plot")  # a dependency of matplotlib
-        image.open(data).convert("RGB").quantize(_TINTS).save(small, "PNG", optimize=True)
+        limited = image.open(data).convert("RGB").quantize(_TINTS, image.Quantize.MAXCOVERAGE)
+        limited.save(small, "PNG", optimize=True)
         titles = [figure.get_suptitle(), *(ax.get_title() for ax in figure.axes)]
         named = ", ".join(f"{_label(name)} {_written(chosen[name])}" for name in chosen)
         alt = "; ".join(filter(None, titles)).replace("\n", " ") or f"plot for {named}"
         source = base64.b64encode(small.getvalue()).decode()
+        photographs = any(_is_photograph(image) for ax in figure.axes for image in ax.images)
         return (
-            f'<img src="data:image/png;base64,{source}" alt="{escape(alt)}"'
+            f"<img {'data-photograph ' if photographs else ''}"
+            f'src="data:image/png;base64,{source}" alt="{escape(alt)}"'
             f' width="{width}" height="{height}">'
         )
 
@@ -97,10 +101,11 @@ class Slider:
             stride //= len(values)
             texts = [_written(value) for value in values]
             controls.append(
-                f'<label>{escape(_label(name))} <input type="range" min="0" max="{len(values) - 1}"'
-                f' value="0" autocomplete="off" aria-valuetext="{escape(texts[0])}"'
-                f' data-stride="{stride}" data-values="{escape(json.dumps(texts))}">'
-                f"</label><output>{escape(texts[0])}</output>"
+                f'<p><label>{escape(_label(name))} <input type="range" value="0"'
+                f' min="0" max="{len(values) - 1}" autocomplete="off"'
+                f' aria-valuetext="{escape(texts[0])}" data-stride="{stride}"'
+                f' data-values="{escape(json.dumps(texts))}"></label>'
+                f"<output>{escape(texts[0])}</output></p>"
             )
         first, *others = self.pictures()
         hidden = [picture.replace("<img ", "<img hidden ", 1) for picture in others]
@@ -221,6 +226,11 @@ def _label(name: str) -> str:
 def _written(value: Any) -> str:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return written(float(value)).replace("-", "−") if number else str(value)
+
+
+def _is_photograph(image: Any) -> bool:
+    """Return whether an image in a plot is grey or has its own colours."""
+    return image.get_array().ndim == 3 or image.get_cmap().name == "gray"
 
 
 def _has_kernel() -> bool:
