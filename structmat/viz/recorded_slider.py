@@ -230,7 +230,7 @@ def _written(value: Any) -> str:
 
 def _is_photograph(image: Any) -> bool:
     """Return whether an image in a plot is grey or has its own colours."""
-    return image.get_array().ndim == 3 or image.get_cmap().name == "gray"
+    return bool(image.get_array().ndim == 3 or image.get_cmap().name == "gray")
 
 
 def _has_kernel() -> bool:
