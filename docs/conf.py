@@ -46,6 +46,7 @@ def execute(source):
         notebook,
         timeout=600,  # seconds per cell; only stops hangs
         resources={"metadata": {"path": str(NOTEBOOKS)}},
+        store_widget_state=False,  # pages show the recorded sliders
     )
     client.execute()  # raises for a cell that fails
     nbformat.write(notebook, target)
@@ -201,7 +202,8 @@ nb_execution_excludepatterns = ["notebooks/*"]  # those are executed above, two 
 nb_execution_timeout = 600  # seconds per cell; only stops hangs
 nb_execution_raise_on_error = True
 nb_merge_streams = True  # all that a cell prints is one output
-nb_ipywidgets_js = {}  # scripts from the network, for widgets that no notebook has
+nb_ipywidgets_js = {}  # these scripts are on the network, and need a kernel
+nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 
 
 def prepare(_app, what, name, _obj, _options, lines):

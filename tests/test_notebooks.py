@@ -1,4 +1,7 @@
-"""Every notebook runs from top to bottom, draws a plot, and is stored without outputs."""
+"""Every notebook runs from top to bottom, with the answers to its prompts, and draws plots.
+
+The answers are cells of their own, with assertions, so running a notebook checks them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from tests.timeouts import PATIENCE
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+PROMPT = "**Try it.**"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LARGEST = 1_000_000  # characters of the recorded sliders of a page
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +41,21 @@ def test_notebooks_are_stored_without_outputs(path, nbformat):
     assert {cell.execution_count for cell in cells} == {None}
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_prompt_is_followed_by_a_collapsed_answer(path, nbformat):
+    """Jupyter reads `jupyter`, and the documentation `tags` and `mystnb`."""
+    kinds = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "hide-cell" in cell.metadata.get("tags", []):
+            assert cell.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+            assert cell.metadata.mystnb["code_prompt_show"] == "Answer"
+            kinds.append("answer")
+        elif PROMPT in cell.source:
+            kinds.append("prompt")
+    assert kinds
+    assert kinds == ["prompt", "answer"] * (len(kinds) // 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_runs_and_draws_a_plot(path, executed, nbformat):
@@ -42,6 +63,10 @@ def test_every_notebook_runs_and_draws_a_plot(path, executed, nbformat):
     outputs = executed(path) if notebook is None else outputs_of(notebook)
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    shown = [output.get("data", {}) for output in outputs]
+    sliders = [data for data in shown if "structmat-slider" in data.get("text/html", "")]
+    assert all(WIDGET in data for data in sliders)
+    assert sum(len(data["text/html"]) for data in sliders) < LARGEST
 
 
 @pytest.mark.slow

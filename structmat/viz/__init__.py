@@ -12,6 +12,7 @@ from structmat.viz.matrix_patterns import paths, reach, sparsity
 from structmat.viz.meeting_graph import meetings
 from structmat.viz.network_drawing import grid
 from structmat.viz.palette import COLOURS
+from structmat.viz.recorded_slider import Slider, slider
 from structmat.viz.style import save
 from structmat.viz.tradeoffs import frontier, pareto, tradeoff
 
@@ -27,6 +28,8 @@ __all__ = [
     "frontier",
     "curves",
     "bars",
+    "slider",
+    "Slider",
     "save",
     "COLOURS",
 ]
