@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from structmat._util.files import write_bytes
+from structmat._util.files import make_directory, write_bytes
 from structmat.errors import FileError
 from structmat.families.resolution import network
 from structmat.peft import StructmatConfig
@@ -224,10 +224,10 @@ def written(experiment: Experiment, repository: Path) -> Path:
     Raises
     ------
     FileError
-        If the copy does not contain the task.
+        If the copy does not contain the task, or cannot be written to.
     """
     folder = directory(experiment, repository)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     contents = {CONFIG: experiment.config().to_dict()}
     if experiment.training:
         contents[TRAINING] = dict(experiment.training)

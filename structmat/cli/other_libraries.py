@@ -33,7 +33,7 @@ def quiet(say: Callable[[str], object]) -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
 
-    def shown(message: Any, category: Any, filename: str, *_: Any) -> None:
+    def shown(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
         if category.__module__.startswith("structmat") or is_of_user(filename):
             say(f"warning: {' '.join(str(message).split())}")
 
@@ -41,7 +41,7 @@ def quiet(say: Callable[[str], object]) -> Iterator[None]:
         with warnings.catch_warnings():
             if not sys.warnoptions:
                 warnings.simplefilter("default")
-                warnings.showwarning = shown
+                warnings.showwarning = shown  # type: ignore[assignment]
             yield
     finally:
         logging.disable(before)

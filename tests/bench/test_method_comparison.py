@@ -275,6 +275,15 @@ def test_bad_input_raises_an_error_of_one_line(tmp_path, clone, capsys):
     assert "did you mean llama-3.2-3B-default" in capsys.readouterr().err
 
 
+def test_a_clone_that_cannot_be_written_to_is_reported_in_one_line(clone, capsys):
+    blocked = experiments.directory(EXPERIMENTS[0], clone).parents[0]
+    shutil.rmtree(blocked, ignore_errors=True)
+    blocked.parent.mkdir(parents=True, exist_ok=True)
+    blocked.write_text("a file in the place of the directory")
+    assert comparison.main([str(clone), "--write", "--experiment", EXPERIMENTS[0].name]) == 2
+    assert "cannot create the directory" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(
     "STRUCTMAT_PEFT_CLONE" not in os.environ,
     reason="STRUCTMAT_PEFT_CLONE does not name a clone of PEFT's repository",
