@@ -158,6 +158,7 @@ def test_the_core_works_without_optional_packages():
         ("pandas", ["sm.compare('butterfly', 8).to_dataframe()"], "finetune"),
         ("hypothesis", ["from structmat.testing import networks; networks()"], "testing"),
         ("peft", ["from structmat.peft import StructmatConfig"], "peft"),
+        ("anywidget", ["sm.explore()", "sm.butterfly(4).explore()"], "explore"),
         (
             "safetensors",
             [
