@@ -57,7 +57,7 @@ _SCALE = "generator_scale"
 _OPTIONS = [
     f.name for f in fields(Recipe) if f.name not in ("networks", "generator_scaling", "plan")
 ]
-_ADDED = ("untied",)  # options that version 1 does not always contain
+_ADDED = ("field", "untied")  # options that files of version 1 do not always contain
 # The exceptions that an unexpected value in the settings can cause.
 _INVALID = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _EXPECTED = "; expected a directory written by save_adapter"
@@ -306,13 +306,14 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         layers = settings["layers"]
         if not layers or not all(layer["networks"] for layer in layers.values()):
             raise StructmatError("no layer is adapted, or one has no networks; save it again")
+        absent = _ADDED if settings["version"] == 1 else ()
         recipes = {
             str(name): Recipe(
                 {
                     side: networks[checked_integer(k, "network")]
                     for side, k in layer["networks"].items()
                 },
-                **{o: layer[o] for o in _OPTIONS if o in layer or o not in _ADDED},
+                **{o: layer[o] for o in _OPTIONS if o in layer or o not in absent},
                 generator_scaling=_factors(layer, settings["version"]),
             )
             for name, layer in layers.items()

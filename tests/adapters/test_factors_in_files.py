@@ -115,8 +115,8 @@ def test_older_readers_refuse_files_with_factors(tmp_path):
         ({"outputs": 1.0}, "it must contain a factor for each rotated side"),
         ({"inputs": -1.0}, "or a positive factor"),
         ({"inputs": 1e999}, "Infinity is not a JSON number"),
-        ({"inputs": None}, "or a positive factor"),
-        ([0.5], "or a positive factor"),
+        ({"inputs": None}, "it must be a number for each side"),
+        ([0.5], "it must be a number for each side"),
     ],
 )
 def test_invalid_factors_in_files_are_refused(tmp_path, value, message):

@@ -149,14 +149,17 @@ def test_loading_an_adapter_with_a_changed_field_is_refused(tmp_path):
         load_adapter(nn.Sequential(nn.Conv1d(2, 2, 1)), tmp_path)
 
 
-def test_files_without_the_field_setting_still_load(tmp_path):
+def test_files_of_version_1_without_the_field_setting_still_load(tmp_path):
     layer = nn.Conv2d(2, 2, 2)
-    model = adapted(nn.Sequential(layer))
+    model = adapted(nn.Sequential(layer), generator_scaling="none")
     save_adapter(model, tmp_path)
     settings = json.loads((tmp_path / SETTINGS).read_text())
-    del settings["layers"]["0"]["field"]
+    del settings["layers"]["0"]["field"], settings["layers"]["0"]["generator_scale"]
     (tmp_path / SETTINGS).write_text(json.dumps(settings))
     x = torch.randn(1, 2, 4, 4)
+    with pytest.raises(FileError, match="field"):
+        load_adapter(nn.Sequential(copy.deepcopy(layer)), tmp_path)
+    (tmp_path / SETTINGS).write_text(json.dumps(settings | {"version": 1}))
     again = load_adapter(nn.Sequential(copy.deepcopy(layer)), tmp_path)
     assert torch.equal(again(x), model(x))
 
