@@ -193,7 +193,7 @@ def folder() -> Path:
 
 
 def _chosen(package: str) -> Iterator[Document]:
-    """Yield files of a package, ordered by a hash of their paths, up to `_MOST` characters in all."""
+    """Yield files of a package, ordered by the hash of their path, up to `_MOST` characters."""
     root = package_directory(package, needed_by="the study")
     paths = [
         path

@@ -21,7 +21,7 @@ from structmat.finetune.training import tokenized
 
 
 class Step(NamedTuple):
-    """A training step on one batch, with the numbers of trained parameters and tokens, and the dtype."""
+    """A training step on one batch; the numbers of trained parameters and tokens; the dtype."""
 
     run: Callable[[], None]
     parameters: int

@@ -151,9 +151,9 @@ def stratified(
     """Split texts about 70 : 10 : 20, class by class, with each group in a single part.
 
     A group belongs to the class of its most frequent label. Every class needs at least three
-    groups, and each part gets at least one. Groups are ordered by a hash of the seed and their first
-    text, so the split does not depend on the order of the groups. A group with more texts than fit
-    into the test or the validation part is used for training.
+    groups, and each part gets at least one. Groups are ordered by a hash of the seed and their
+    first text, so the split does not depend on the order of the groups. A group with more texts
+    than fit into the test or the validation part is used for training.
 
     Parameters
     ----------
