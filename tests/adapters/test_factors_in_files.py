@@ -38,7 +38,9 @@ def edited(folder, change):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize("scaling", ["step", "sgd", "none", 0.3])
-def test_a_changed_scaling_rule_does_not_affect_saved_adapters(tmp_path, monkeypatch, scaling, dtype):
+def test_a_changed_scaling_rule_does_not_affect_saved_adapters(
+    tmp_path, monkeypatch, scaling, dtype
+):
     side = "both" if dtype == torch.float64 else "inputs"
     one = adapted(dtype, generator_scaling=scaling, side=side)
     save_adapter(one, tmp_path)

@@ -1,8 +1,8 @@
 """One of the processes that train a small adapted model together: see test_distributed.py.
 
 `torchrun --nproc-per-node 2 tests/adapters/worker.py FOLDER RUN ...`: a run is an engine and its
-options, `ddp,scale,bias`, and has a folder of its own. Without an engine, `adapted` and `trained` are
-the run to compare with. Every process sees its part of the same batches.
+options, `ddp,scale,bias`, and has a folder of its own. Without an engine, `adapted` and `trained`
+are the run to compare with. Every process sees its part of the same batches.
 """
 
 import json
