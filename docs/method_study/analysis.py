@@ -2,11 +2,11 @@
 
 On complete data, two analyses yield the same estimates, but different standard errors. The primary
 one models the paired differences of each method from the baseline (`differences.estimated`), which
-allows every method a variance of its own, and corrects for the number of comparisons by Holm's
-procedure and by Bonferroni's intervals. These are valid for any dependence between the comparisons.
-The second is a mixed model of all methods at once (`mixed_model`) with a common variance, from
-which Dunnett's simultaneous intervals follow. They are narrower because all methods contribute to
-the variance, but wrong if the methods differ in theirs. The bootstrap checks both.
+allows every method a variance of its own, and corrects for the number of comparisons: the tests by
+Holm's procedure, the intervals by Bonferroni's. Both are valid for any dependence between the
+comparisons. The second is a mixed model of all methods at once (`mixed_model`) with a common
+variance, from which Dunnett's simultaneous intervals follow. They are narrower because all methods
+contribute to the variance, but wrong if the methods differ in theirs. The bootstrap checks both.
 """
 
 import math
@@ -245,8 +245,8 @@ def bootstrap(
 ) -> dict[str, tuple[float, float]]:
     """Return percentile intervals of the differences from the baseline, each at 1 − level.
 
-    The deviations are widened by √(seeds / (seeds − 1)), since resampling from a few seeds spreads
-    less than the seeds themselves.
+    The deviations are widened by √(seeds / (seeds − 1)), since the mean over seeds resampled from a
+    few varies less than the mean over new seeds.
 
     Examples
     --------
@@ -337,9 +337,9 @@ class RandomEffects(NamedTuple):
 def random_effects(estimates: Sequence[Estimate]) -> RandomEffects:
     """Return the mean effect over tasks like these, by a random-effects model.
 
-    The variance between tasks is Paule and Mandel's, and the interval is Hartung and Knapp's, with
-    Student's t of one degree of freedom less than there are tasks [1]_: wide for few tasks, but
-    with its nominal coverage.
+    The variance between tasks is estimated by Paule and Mandel's method, and the interval by
+    Hartung and Knapp's, with a quantile of Student's t for one degree of freedom fewer than there
+    are tasks [1]_. With few tasks, the interval is wide, but its coverage is close to nominal.
 
     References
     ----------

@@ -117,7 +117,7 @@ def trained_tokenizer(texts: Iterable[str], *, vocabulary: int = VOCABULARY) -> 
     >>> trained.decode(trained.encode("graph π").ids)
     'graph π'
     """
-    # Several threads would count in a varying order, and the machine is shared.
+    # Several threads would count pairs in a varying order.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     found = Tokenizer(models.BPE())
     found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -193,7 +193,7 @@ def folder() -> Path:
 
 
 def _chosen(package: str) -> Iterator[Document]:
-    """Yield the files of a package, by the hash of their path, up to a number of characters."""
+    """Yield files of a package, ordered by the hash of their path, up to `_MOST` characters."""
     root = package_directory(package, needed_by="the study")
     paths = [
         path
@@ -220,7 +220,7 @@ def _text(path: Path) -> str:
 
 
 def _part(path: str) -> str:
-    """Return the part of a file, by a hash of its path."""
+    """Return the part to which a file belongs, determined by a hash of its path."""
     place = int(_hash(f"part {path}"), 16) / 16**64
     if not path.startswith(f"{DOMAIN}/"):
         return "forgetting" if place < _HELD_OUT else "pretraining"

@@ -14,9 +14,10 @@ Outcomes = Mapping[str, Mapping[str, Array]]  # task → method → (seeds,) or 
 
 
 def in_points(differences: Array, task: str) -> Estimate:
-    """Return an estimated difference in loss as the difference in accuracy that it corresponds to.
+    """Estimate a difference in loss, converted to the corresponding difference in accuracy.
 
-    The unit is the percentage point, with the sign of the loss: two points for the task's margin.
+    The unit is the percentage point, and the sign is that of the loss: a loss higher by the task's
+    margin corresponds to +2 points.
     """
     return estimated(differences * (POINTS / TASKS[task].margin))
 
@@ -41,7 +42,7 @@ def over_tasks(outcomes: Outcomes, names: tuple[str, ...], baseline: str) -> lis
 
 
 class Candidate(NamedTuple):
-    """A candidate for the default, with the three conditions under which it replaces it."""
+    """A candidate for the default, and whether it meets each condition for replacing it."""
 
     name: str
     lower: bool
@@ -61,8 +62,8 @@ def candidates(parameters: Outcomes, time: Outcomes) -> list[Candidate]:
     - `lower`: at equal parameters, the mean over the tasks is significantly lower than that of the
       default, by Holm's procedure over the candidates, and not shown to be within the margin.
     - `equal_time`: at equal time, the mean is not significantly higher.
-    - `nowhere_worse`: at equal parameters, there is no task in which the 95 % interval of the
-      candidate alone lies above the margin.
+    - `nowhere_worse`: at equal parameters, there is no task in which the candidate's 95 % interval,
+      uncorrected for the number of candidates, lies above the margin.
     """
     timed = {c.method: c for c in over_tasks(time, CANDIDATES, DEFAULT)}
     found = []
@@ -83,7 +84,7 @@ def candidates(parameters: Outcomes, time: Outcomes) -> list[Candidate]:
 
 
 def decided(found: list[Candidate]) -> str:
-    """Return the default after the study: the candidate with the lowest mean of those that qualify.
+    """Return the qualifying candidate with the lowest mean, or `DEFAULT` if none qualifies.
 
     Examples
     --------

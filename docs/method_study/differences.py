@@ -8,7 +8,7 @@ and the same texts, the difference of their outcomes on text i under seed s is m
 with independent normal effects: a of the seed (initialisation, order and selection of the training
 texts), c of the text, and the residual e. This is the mixed model of Bates and others for crossed
 random effects; on complete data its estimates have the closed form of a two-way analysis of
-variance, so nothing has to be iterated. With one number a run, it is the paired t test.
+variance, so nothing has to be iterated. With one number a run, the analysis is the paired t test.
 """
 
 import math
@@ -64,7 +64,7 @@ class Estimate(NamedTuple):
     def p(self, null: float = 0.0) -> float:
         """Return the two-sided p value of the hypothesis that the difference is `null`.
 
-        Without any spread, it is 1 if the difference is exactly `null`, else 0.
+        If the standard error is zero, p is 1 if the difference is exactly `null`, else 0.
 
         Examples
         --------
@@ -89,7 +89,7 @@ class Estimate(NamedTuple):
 
 
 def components(differences: Array) -> Components:
-    """Return estimates of the variances, of differences (seeds,) or (seeds, texts).
+    """Return estimates of the variances of differences (seeds,) or (seeds, texts).
 
     They are unbiased, except that negative estimates are replaced by zero.
 

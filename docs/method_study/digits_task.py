@@ -1,6 +1,6 @@
 """Adapt a small vision transformer from the digits 0 to 4 to the digits 5 to 9.
 
-The transformer is pretrained for each seed, on scikit-learn's images of 8×8 pixels.
+Each seed has its own transformer, pretrained on scikit-learn's images of 8×8 pixels.
 """
 
 import copy
@@ -19,7 +19,7 @@ from docs.method_study.judging import Judged, judged
 from docs.method_study.language_model import order
 from docs.method_study.tasks import Part, Task
 
-OLD_TESTED, TESTED = 300, 400  # images that measure forgetting, and images of the test
+OLD_TESTED, TESTED = 300, 400  # images that measure forgetting, and test images
 EACH = 40  # training images of each new digit; there are as many validation images
 PRETRAINING = 600  # steps
 
@@ -41,7 +41,7 @@ class VisionTransformer(Body):
 
 
 class Start(NamedTuple):
-    """A pretrained model, with its data and its measures before adaptation."""
+    """The pretrained model of a seed, and its training and validation images of the new digits."""
 
     model: VisionTransformer
     train: Images
@@ -64,7 +64,7 @@ class DigitsTask(Task):
             parts(OLD, OLD_TESTED),
             parts(NEW, TESTED),
         )
-        # Runs are taken seed by seed, so few seeds are needed at a time.
+        # Runs of the study proceed seed by seed, so few seeds are needed at a time.
         self._start = lru_cache(maxsize=4)(self._start)
 
     @property
@@ -123,7 +123,7 @@ class DigitsTask(Task):
 
     @torch.no_grad()
     def old(self, model: nn.Module, seed: int) -> Mapping[str, float]:
-        """Return the loss and accuracy on old digits, with the head of pretraining."""
+        """Return the loss and accuracy on old digits, with the head used in pretraining."""
         images, labels = self._old_test
         return judged(
             self._start(seed).model.classifier(model.eval().features(images)), labels

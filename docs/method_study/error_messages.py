@@ -30,7 +30,7 @@ PACKAGES: Mapping[str, str] = {
     "matplotlib": "matplotlib",
 }
 
-TRAIN, VALIDATION, TEST = 300, 60, 150  # of each label
+TRAIN, VALIDATION, TEST = 300, 60, 150  # messages of each label
 
 VALUE = "…"  # replaces the values that are inserted into a message
 _SHORTEST, _FEWEST, _LONGEST = 25, 4, 300  # characters, words, characters
@@ -43,7 +43,7 @@ _EXCEPTION = re.compile(r"\b\w*(Error|Exception|Warning)\b")
 
 
 def error_task() -> Task:
-    """Return the task, from the cache if the versions of the packages are the same.
+    """Return the task, with its messages from the cache if versions and rules are unchanged.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def messages(package: str) -> Iterator[tuple[str, str]]:
 
 
 def raised(source: str) -> Iterator[tuple[str, str]]:
-    r"""Yield the labels and messages in a source.
+    r"""Yield the labels and messages in a source text.
 
     Examples
     --------

@@ -54,8 +54,8 @@ VERDICTS = {  # colours of the conclusions
 ADAPTERS = tuple(name for name in METHODS if name != FROZEN)
 GROUPS = {  # one colour each
     viz.COLOURS[0]: (BASELINE, "rsLoRA", "DoRA", "MiSS"),  # additive
-    viz.COLOURS[2]: ("OFT", "HRA", "RoAd", "PSOFT"),  # orthogonal or nearly so, of PEFT
-    viz.COLOURS[1]: (*CANDIDATES, DEFAULT, DENSE),  # rotations of structmat
+    viz.COLOURS[2]: ("OFT", "HRA", "RoAd", "PSOFT"),  # PEFT's orthogonal or nearly orthogonal ones
+    viz.COLOURS[1]: (*CANDIDATES, DEFAULT, DENSE),  # structmat's rotations
 }
 STYLES = {
     name: {"color": colour, "marker": marker}
@@ -67,8 +67,8 @@ STYLES = {
 def forest(runs: Sequence[Run], budget: str = "parameters") -> Figure:
     """Plot the differences from the baseline in each task, and their means, with intervals.
 
-    Thick lines are intervals for each comparison alone, thin ones simultaneous. The band is the
-    margin within which a difference does not matter.
+    Thick lines are intervals for each comparison alone, thin lines are simultaneous intervals. The
+    band is the margin within which a difference does not matter.
     """
     outcomes = {task: losses(runs, task, budget) for task in tasks_of(budget)}
     panels: dict[str, tuple[Mapping[str, Comparison], float]] = {}
@@ -218,7 +218,7 @@ def weights(runs: Sequence[Run]) -> Figure:
 
 
 def point(ax: Axes, name: str, x: Estimate, y: Estimate) -> None:
-    """Plot the mean of a method with its 95 % intervals, always in the same colour and shape."""
+    """Plot the mean of a method with its 95 % intervals, in the colour and marker of the method."""
     style = STYLES[name] | {"linestyle": "", "markersize": 5}
     intervals = {"xerr": x.half() or None, "yerr": y.half() or None}
     ax.errorbar(x.value, y.value, label=name, elinewidth=1, **intervals, **style)
@@ -300,7 +300,7 @@ def drawn(runs: Sequence[Run], folder: Path = STATIC) -> dict[str, Path]:
 def sections(runs: Sequence[Run], folder: Path, address: str) -> Iterator[str]:
     """Yield the results of the study in Markdown; figures are written to a folder.
 
-    `address` is that of the folder, seen from the page.
+    `address` is the path of the folder relative to the page.
     """
     if reportable(runs):
         yield "### Figures"

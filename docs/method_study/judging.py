@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 BINS = 15
-SHARE = 0.1  # fraction of W's singular vectors that counts as the first ones
+SHARE = 0.1  # fraction of W's singular vectors that count as the first ones
 
 
 class Judged(NamedTuple):
-    """The losses of items, and the confidence of predictions, of which an item may have several.
+    """The losses of items, and measures of predictions; an item may have several predictions.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = BINS) 
     """Return the expected calibration error with bins of equal numbers of predictions.
 
     It is the mean over the predictions of |accuracy − mean confidence| of their bin (Nixon et al.,
-    Measuring Calibration in Deep Learning, 2019). It is not finite if a confidence is not.
+    Measuring Calibration in Deep Learning, 2019). It is not finite if a confidence is not finite.
 
     Examples
     --------

@@ -71,7 +71,7 @@ def new_model(settings: Settings = Settings()) -> transformers.LlamaForCausalLM:
 def order(rows: int, *, batch: int, steps: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the rows of each batch, (steps, batch): shuffled epochs, one after another.
 
-    A prefix of a longer order is the order of fewer steps.
+    The order for fewer steps is a prefix of the order for more.
 
     Examples
     --------
@@ -171,13 +171,13 @@ def pretrain(
     *,
     every: int = 100,
 ) -> tuple[transformers.LlamaForCausalLM, list[dict[str, float]]]:
-    """Pretrain a model, saving the state every few steps, and resume from that state.
+    """Pretrain a model, saving its state after each `every` steps, or resume from a saved state.
 
     Returns
     -------
     model, history
-        The history has the step, the mean training loss since the last entry, and the results of
-        `measure`, every few steps.
+        Each entry of the history contains the step, the mean training loss since the previous
+        entry, and the results of `measure`.
     """
     model = new_model(settings)
     decayed = [p for p in model.parameters() if p.dim() > 1]

@@ -1,8 +1,9 @@
 """The methods of the study, with nearly equal numbers of parameters where they allow it.
 
 A method has one value for each group of layers: attention (square), up (from the width of the
-model to that of the perceptron) and down (back). With these values the adapters of the whole model
-have `Task.budget` parameters up to 5 %; an integer rank for all layers would often miss that. Two
+model to that of the perceptron) and down (back). With these values, the number of parameters of all
+adapters of a model is within 5 % of `Task.budget`; one integer rank for all layers would often miss
+it. Two
 methods have fewer parameters: `RoAd`, whose largest variant has four per output, and `mixed radix`,
 which `structmat.choose` lists as the next best exactly mixing topology within the budget. PEFT's
 OFT and PSOFT use the exact Cayley transform instead of a Neumann series.
@@ -31,7 +32,7 @@ class Method:
     kind : str
         "head" trains only the head; "rotation" is structmat's method; the others are PEFT's.
     values : task → (attention, up, down), optional
-        Ranks, block sizes or topologies. The method is left out of other tasks.
+        Ranks, block sizes or topologies. The method is left out of tasks that are not listed.
     reduced : bool
         Whether redundant generators are left out; for rotations.
     equal : bool
@@ -101,7 +102,7 @@ def _rotations(method: Method, model: nn.Module, task: Task) -> nn.Module:
 
 
 def _by_peft(config: Callable[[Any], peft.PeftConfig]) -> Callable[..., nn.Module]:
-    """Return a function that adds one adapter of PEFT for each distinct value, all active."""
+    """Return a function that adds and activates one PEFT adapter for each distinct value."""
 
     def prepare(method: Method, model: nn.Module, task: Task) -> nn.Module:
         targets: dict[Any, list[str]] = {}

@@ -41,8 +41,9 @@ class Planned(NamedTuple):
 
     `outcomes` is the number of classes, or of tokens in the vocabulary; `texts` is the name of the
     test items; `accuracy` states whether two points of accuracy mean the same as in a
-    classification; `seeds` is the number of seeds, 0, 1, …; `margin` is the loss that corresponds
-    to two points; and `absent` contains the methods that the task does not have.
+    classification; `seeds` is the number of seeds, which start at 0; `margin` is the difference in
+    loss that corresponds to two points; and `absent` contains the methods that the task does not
+    have.
     """
 
     title: str

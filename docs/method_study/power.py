@@ -53,7 +53,7 @@ def half_widths(estimate: Estimate, level: float) -> Array:
 
 
 def power(difference: float, estimate: Estimate, level: float = LEVEL) -> float:
-    """Return the probability that a difference is significant, two-sided.
+    """Return the probability that a difference is significant in a two-sided test.
 
     With one number a run, this is the power of the paired t test.
 
@@ -76,7 +76,7 @@ def equivalence_power(
 ) -> float:
     """Return the probability that two one-sided tests show a difference to be within ± margin.
 
-    Each of the tests has this level: the interval at 1 − 2 · level must be within the margin.
+    Each of the tests is at the given level: the interval at 1 − 2 · level must be within ± margin.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def equivalence_power(
 def seeds_needed(
     difference: float, at: Callable[[int], Estimate], *, comparisons: int, target: float = POWER
 ) -> int | None:
-    """Return the smallest number of seeds for both aims, or None if 1,000 are not enough.
+    """Return the smallest number of seeds that meets both aims, or None if 1,000 do not.
 
     The aims are to detect `difference`, and to show that equal methods are equivalent up to it,
     both at the Bonferroni level: the first step of Holm's procedure, hence the worst case. `at`
@@ -152,7 +152,7 @@ def simulated(
 ) -> Array:
     """Draw outcomes of a baseline, then of methods at true differences from it.
 
-    Every method has its own effects, with half of the variances of a paired difference, besides
+    Every method has its own effects, with half the variances of a paired difference, in addition to
     effects of the seed and of the text that all methods share.
 
     Returns

@@ -33,11 +33,11 @@ SECONDARY = {  # title → field, factor
 
 
 def studied(runs: Sequence[Run], task: str, budget: str = "parameters") -> list[Run]:
-    """Return the runs of the complete seeds of a task, with uniform prediction if they diverged.
+    """Return the runs of a task with complete seeds, diverged ones as uniform prediction.
 
-    A seed is complete if all methods have been run with it; only planned seeds count. The time of
-    the baseline defines equal time, so its runs are the same as at equal parameters; the frozen
-    model has only those.
+    A seed is complete if all methods have been run with it; only planned seeds count. The training
+    time of the baseline defines equal time, so its runs are those at equal parameters; the frozen
+    model has no others either.
     """
     found = part(runs, task=task, role="study", budget=budget)
     if budget == "time":
@@ -54,7 +54,7 @@ def seeds_of(runs: Sequence[Run], task: str, budget: str) -> int:
 
 
 def progress_table(runs: Sequence[Run]) -> str:
-    """Return the numbers of complete seeds beside those that are planned."""
+    """Return the numbers of planned and of complete seeds of each task."""
     rows = [
         [
             about.title,
@@ -67,7 +67,7 @@ def progress_table(runs: Sequence[Run]) -> str:
 
 
 def reportable(runs: Sequence[Run]) -> bool:
-    """Return whether all planned seeds are complete, so that the results may be looked at."""
+    """Return whether all planned seeds are complete, as required before results are reported."""
     return all(
         seeds_of(runs, task, b) == TASKS[task].seeds for b in BUDGETS for task in tasks_of(b)
     )
@@ -132,7 +132,7 @@ def probability(p: float) -> str:
 
 
 def comparison_table(outcomes: Mapping[str, Array], task: str) -> str:
-    """Return the comparisons with the baseline in one task, by both models and by the bootstrap."""
+    """Return the comparisons with the baseline in one task, by both analyses and the bootstrap."""
     digits = places(TASKS[task].margin)
     found = compared(outcomes, BASELINE, TASKS[task].margin)
     mixed = mixed_model(outcomes, BASELINE)
@@ -171,7 +171,7 @@ def places(margin: float) -> int:
 
 
 def over_tasks_table(outcomes: decision.Outcomes) -> str:
-    """Return the mean differences in points over the tasks, and over a population of such tasks."""
+    """Return mean differences in points: over the tasks, and over a population of such tasks."""
     rows = []
     for c in decision.over_tasks(outcomes, METHODS, BASELINE):
         each = list(decision.by_task(outcomes, c.method, BASELINE).values())
@@ -227,7 +227,10 @@ def step_times(runs: Sequence[Run], task: str) -> dict[str, float]:
 
 
 def by_seed(own: Sequence[Run], name: str, key: str) -> dict[int, float]:
-    """Return the outcomes of a method by seed; runs that diverged have no measure of forgetting."""
+    """Return the outcomes of a method by seed, without the runs that have none.
+
+    A run whose loss stopped being finite has no measure of forgetting.
+    """
     mine = {run["seed"]: run.get(key) for run in own if run["method"] == name}
     return {seed: float(value) for seed, value in mine.items() if value is not None}
 
@@ -271,7 +274,7 @@ def methods_table(runs: Sequence[Run], task: str) -> str:
 
 
 def secondary_table(runs: Sequence[Run], task: str) -> str:
-    """Return paired differences in the other measures, with 95 % intervals for each alone."""
+    """Return paired differences in the other measures, each with a 95 % interval of its own."""
     own = studied(runs, task)
     rows = []
     for name in TASKS[task].methods:
@@ -297,7 +300,7 @@ CHANGES = {
 def changes(own: Sequence[Run], name: str) -> dict[str, float]:
     """Return how a method changed the weights: means over the seeds and over the groups of layers.
 
-    Runs that diverged are left out.
+    Runs with a loss that is not finite are left out.
     """
     found = [
         list(run["change"].values())
@@ -319,7 +322,7 @@ def change_table(runs: Sequence[Run], task: str) -> str:
 
 
 def diverged_table(runs: Sequence[Run]) -> str:
-    """Return the numbers of runs that diverged, or a line that says that there are none."""
+    """Return the numbers of runs that diverged, or a line stating that there are none."""
     rows = []
     for task, planned in TASKS.items():
         for budget, title in BUDGETS.items():

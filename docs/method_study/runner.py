@@ -1,18 +1,18 @@
 """Run the study of finetuning methods: `python -m docs.method_study.runner`.
 
 The results are appended to docs/results/method-study.jsonl, one line of JSON a run. The program may
-be interrupted at any time and resumes at the same command. Several processes share the work,
+be interrupted at any time; the same command resumes it. Several processes share the work,
 whether started by `--workers`, by hand, or by `accelerate launch -m docs.method_study.runner`: each
 takes a run that no other has taken. `--pilot` makes the smaller runs on which the power analysis
 rests, and `--quick` takes seconds and checks that everything works.
 
 The rate of a method is selected for each task by the mean validation loss over the tuning seeds,
 from a grid that is the same for all methods. If the best rate of any method is at an end of the
-grid, a further rate is tried there by all methods, once. Test data play no part in it and are not
-even read in those runs. The study of a task begins when the rates of all its methods are known.
+grid, all methods try one further rate beyond it; the grid is extended only once. Tuning runs are
+not evaluated on test data. The study of a task begins when the rates of all its methods are known.
 All methods then use the same seeds; a seed determines the initial head (and for the digits, the
-pretrained model), the batches and their order, and dropout. Runs at equal time have the rates of
-equal numbers of parameters, and only their test data are evaluated.
+pretrained model), the batches and their order, and dropout. Runs at equal time use the rates that
+were selected at equal numbers of parameters, and are evaluated on test data only.
 
 **The fields of a run.** All losses are means in nats, per text or per predicted token. A field is
 null where a task has no such measure or the number is not finite.
@@ -21,18 +21,19 @@ null where a task has no such measure or the number is not finite.
 - `role`: "tuning", "study", "pilot" or "timing"; `budget`: "parameters" or "time", for runs at
   equal numbers of parameters and steps, or at equal training time. Timing has the budget "time".
 - `seed`: tuning seeds start at 1000, pilot seeds at 2000, and those of the study at 0.
-- `rate`: the maximum learning rate of the adapter; `steps`: the number of training steps.
+- `rate`: the learning rate of the adapter, which the schedule multiplies by at most 1 (see
+  `single_run.train`); `steps`: the number of training steps.
 - `setting`: the rank, block or topology for the layers "attention", "up" and "down".
-- `trained`, `budgeted`: the number of parameters of the adapter, and the number that is equal for
-  all methods up to 5 %, where the method allows it.
+- `trained`, `budgeted`: the number of parameters of the adapter, and the budget of the task, which
+  a method meets within 5 % where it can.
 - `valid_loss`, `valid_accuracy`: on validation data, at the end; absent from runs at equal time.
 - `test_loss` (the primary measure), `test_accuracy`, `test_brier` (the sum of squared errors of all
   probabilities) and `test_ece` (expected calibration error, 15 bins with equal numbers of
   predictions), at the end; absent from tuning runs. Accuracy and calibration are those of the next
   token for "language".
 - `old_loss_before`, `old_loss`, `forgotten`: the loss on the task of pretraining, before and after,
-  and the increase; `old_accuracy_before`, `old_accuracy`: the accuracy. Absent from tuning runs and
-  runs at equal time.
+  and the increase; `old_accuracy_before`, `old_accuracy`: the accuracy. Absent from tuning runs,
+  runs at equal time and runs that diverged.
   The task of pretraining is to recognise the digits 0 to 4, to predict tokens of held-out files of
   the pretraining packages, or to find the rest of a docstring among others from its beginning.
 - `curve`: for the pilot, a list with `step`, `valid_loss`, `valid_accuracy`, `test_loss` and
@@ -46,11 +47,12 @@ null where a task has no such measure or the number is not finite.
   values), `top_inputs` and `top_outputs` (the shares of ‖ΔW‖² in the spaces of the first tenth of
   W's right and left singular vectors), `singular_values` (the relative change of W's singular
   values), and `energy_before` and `energy` (mean of 1/distance between the normalised rows of W,
-  the hyperspherical energy of neurons). Absent from tuning runs and runs at equal time.
+  the hyperspherical energy of neurons). Absent from the same runs as `forgotten`.
 - `step_seconds`: the median time of a step within this run, which depends on what else the machine
   was doing; `seconds`, `cpu_seconds`: the elapsed time and the processor time of the whole run with
   evaluation.
-- `diverged`: whether the training loss stopped being finite, or a loss at the end is not finite.
+- `diverged`: whether the training loss stopped being finite, a matrix could not be inverted, or a
+  loss at the end is not finite.
 - `sizes`: a key of the data and the model of the task and of the versions of libraries; runs with
   another key, or with a `setting` that is no longer that of the method, are ignored.
 
@@ -132,7 +134,7 @@ class Plan:
         return [name for name in of_task(task) if not self.methods or name in self.methods]
 
     def timed(self, task: str) -> list[str]:
-        """Return the methods whose training steps are timed; the language model has no head."""
+        """Return the methods whose steps are timed: the baseline, and all that train an adapter."""
         names = dict.fromkeys([BASELINE, *self.chosen(task)])
         return [name for name in names if name != HEAD_ONLY]
 
@@ -158,7 +160,7 @@ QUICK = Plan(
 )
 
 
-# What is left to do ---------------------------------------------------------------------------
+# Runs left to do ------------------------------------------------------------------------------
 
 
 def pending(plan: Plan, rows: Sequence[Row]) -> Iterator[Run]:
@@ -237,7 +239,7 @@ def selected(plan: Plan, task: str, rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _studied(plan: Plan, task: str, budget: str) -> list[str]:
-    """Return the methods with runs of their own: at equal time, the baseline has the same ones."""
+    """Return the methods to run; at equal time, neither the baseline nor the frozen model."""
     if task not in tasks_of(budget):
         return []
     left_out = (BASELINE, HEAD_ONLY) if budget == "time" else ()
@@ -260,7 +262,8 @@ def _known(plan: Plan, task: str, rows: Sequence[Row]) -> Iterator[Run]:
 def steps_of(plan: Plan, task: str, name: str, budget: str, rows: Sequence[Row]) -> int | None:
     """Return the number of steps of a method, or None if it has yet to be timed.
 
-    At equal training time it is that of the baseline times the ratio of their times per step.
+    At equal training time, it is the baseline's number of steps, divided by the time per step
+    relative to the baseline.
     """
     steps = tasks.task(task, quick=plan.quick).steps
     if budget == "parameters":
@@ -283,8 +286,8 @@ def valid_losses(rows: Sequence[Row]) -> dict[Run, float | None]:
 def best_rate(tried: Sequence[Run], losses: Mapping[Run, float | None]) -> float | None:
     """Return the rate with the lowest mean validation loss, or None if a run is missing.
 
-    Rates at which a run diverged are excluded, unless that is all of them; of equally good rates
-    the smallest is selected.
+    Rates at which a run diverged are excluded, unless a run diverged at every rate; of equally good
+    rates, the smallest is selected.
     """
     if not set(tried) <= losses.keys():
         return None
@@ -303,8 +306,8 @@ def best_rate(tried: Sequence[Run], losses: Mapping[Run, float | None]) -> float
 def work(plan: Plan, path: Path) -> None:
     """Make the runs of a plan that the record does not contain, sharing them with other processes.
 
-    A process holds the lock of a run while it makes it. The operating system releases the lock if
-    the process ends, so an interrupted run is made again by another process or later.
+    A process holds a run's lock while it makes the run. The operating system releases the lock if
+    the process ends, so an interrupted run is made again, by another process or later.
     """
     chosen = {name: tasks.task(name, quick=plan.quick) for name in plan.tasks}
     keys = {name: key(task) for name, task in chosen.items()}
@@ -325,7 +328,7 @@ def work(plan: Plan, path: Path) -> None:
             clocks, runs = timing(plan, rows), list(pending(plan, rows))
             if not clocks and not runs:
                 return
-            # A claim is checked again once it is held: another process may just have finished it.
+            # Checked again with the lock held, since another process may just have finished it.
             for clock in clocks:
                 with _claimed(path, f"timing {clock}") as held:
                     if held and clock in timing(plan, current()):
@@ -348,7 +351,7 @@ def _finished(plan: Plan, rows: Sequence[Row]) -> int:
 
 @contextlib.contextmanager
 def _claimed(path: Path, name: str) -> Iterator[bool]:
-    """Yield whether this process holds the lock of this name; another may hold it."""
+    """Yield whether this process holds the lock of this name, or another process does."""
     claims = make_directory(folder() / "claims")
     digest = hashlib.sha256(f"{path.resolve()} {name}".encode()).hexdigest()[:24]
     lock = filelock.FileLock(claims / f"{digest}.lock")

@@ -16,7 +16,7 @@ Run = Mapping[str, Any]
 
 
 def part(runs: Iterable[Run], *, task: str, role: str, budget: str = "parameters") -> list[Run]:
-    """Return the runs of a task in one role; of each method, those with its newest sizes.
+    """Return the runs of a task in one role, restricted to the newest `sizes` of each method.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def part(runs: Iterable[Run], *, task: str, role: str, budget: str = "parameters
 
 
 def complete(runs: Iterable[Run], methods: Iterable[str]) -> list[Run]:
-    """Return the runs of the seeds with which all these methods have been run.
+    """Return the runs of those seeds with which all the given methods have been run.
 
     Examples
     --------
@@ -51,10 +51,10 @@ def complete(runs: Iterable[Run], methods: Iterable[str]) -> list[Run]:
 
 
 def diverged(run: Run, outcomes: int) -> bool:
-    """Return whether a run diverged: a loss is not finite, or worse than uniform prediction.
+    """Return whether a run diverged: a loss is not finite, or the test loss exceeds log(outcomes).
 
-    `outcomes` is the number of classes, or of tokens in the vocabulary; uniform prediction has the
-    cross-entropy log(outcomes). A loss that is not finite is None, or absent.
+    `outcomes` is the number of classes, or of tokens in the vocabulary, so log(outcomes) is the
+    cross-entropy of uniform prediction. A loss that is not finite is None, or absent.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def diverged(run: Run, outcomes: int) -> bool:
 
 
 def capped(runs: Sequence[Run], outcomes: int) -> list[Run]:
-    """Return runs of a task, with uniform prediction in place of the predictions that diverged.
+    """Return runs of a task, with the measures of uniform prediction for runs that diverged.
 
     Examples
     --------
@@ -93,8 +93,8 @@ def outcomes_of(runs: Iterable[Run], key: str, methods: Sequence[str]) -> dict[s
     Raises
     ------
     StructmatError
-        If a run is missing, is there twice, has no finite outcome, or has another number of texts
-        than the others.
+        If a run is missing or occurs twice, has no finite outcome, or has a different number of
+        texts from the others.
 
     Examples
     --------

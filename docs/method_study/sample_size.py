@@ -28,7 +28,7 @@ from docs.studies import markdown
 from structmat.errors import StructmatError
 
 PATH = Path(__file__).parents[1] / "results" / "method-study-pilot.jsonl"
-CONFIDENCE = 0.8  # that the variances are not larger than assumed
+CONFIDENCE = 0.8  # that the mean square of the seeds is not larger than assumed
 SEEDS = (5, 10, 20, 40)
 
 
@@ -55,8 +55,9 @@ def pooled(outcomes: Mapping[str, Array], baseline: str) -> tuple[Components, fl
 def cautious(parts: Components, df: float, texts: float = math.inf) -> Components:
     """Return the variances with the mean square of the seeds at its upper confidence limit of 80 %.
 
-    A pilot of a few seeds determines them poorly; with the estimate itself, the power would be less
-    than planned in about half of all studies [1]_. Those of the texts rest on hundreds of texts.
+    A pilot with few seeds determines this mean square poorly; with the estimate itself, the power
+    would be less than planned in about half of all studies [1]_. The other variances are estimated
+    from hundreds of texts.
 
     References
     ----------
@@ -74,7 +75,7 @@ def cautious(parts: Components, df: float, texts: float = math.inf) -> Component
 
 
 class Scale(NamedTuple):
-    """The gain from adaptation in a task: losses and accuracies without it and by the best method.
+    """Losses and accuracies in a task: without adaptation, and with the best method.
 
     The best method of the pilot is the one with the lowest loss.
     """
@@ -89,7 +90,7 @@ class Scale(NamedTuple):
 
     @property
     def fraction(self) -> float | None:
-        """The fraction of the gain in accuracy that two points are, if there are accuracies.
+        """Two points as a fraction of the gain in accuracy, or None without accuracies.
 
         Examples
         --------
@@ -102,9 +103,9 @@ class Scale(NamedTuple):
 def margins(scales: Mapping[str, Scale]) -> dict[str, float]:
     """Return for each task the difference in loss that corresponds to two points of accuracy.
 
-    In a classification task, two points are a fraction of what the best method gains in accuracy
-    over the frozen model; the margin is the same fraction of what it gains in loss. A task without
-    accuracies has the smallest of these fractions.
+    In a classification task, two points are a fraction of the best method's gain in accuracy
+    over the frozen model; the margin is the same fraction of the decrease in loss. For a task
+    without accuracies, the smallest of these fractions is used.
 
     Examples
     --------
@@ -268,11 +269,11 @@ def variance_table(found: Mapping[str, Pilot]) -> str:
 
 
 def seeds_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
-    """Return the seeds needed, and the power and the detectable difference at some numbers.
+    """Return the seeds needed, and the power and detectable difference for some numbers of seeds.
 
     Either the test items are the same in every repetition of the study, and its conclusions are
-    limited to them, or they are a sample, of this size or four times as large. The last row is for
-    means over the tasks, with samples of this size.
+    limited to them, or they are a sample, of the pilot's size or four times as large. The last row
+    is for means over the tasks, with samples of the pilot's size.
     """
     rows = []
     for task, pilot in found.items():
@@ -312,9 +313,9 @@ def shared_comparisons(tasks: Iterable[str]) -> int:
 
 
 def planned_seeds(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> int | None:
-    """Return the number of seeds that the mean over the tasks needs, a multiple of five.
+    """Return the number of seeds that the mean over the tasks needs, rounded up to a multiple of 5.
 
-    None if 1,000 are not enough.
+    The number is None if 1,000 seeds are not enough.
     """
     many = shared_comparisons(found)
     needed = seeds_needed(POINTS, expected_mean(found, margin), comparisons=many)
@@ -322,7 +323,7 @@ def planned_seeds(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> in
 
 
 def powers(at: Callable[[int], Estimate], comparisons: int) -> list[str]:
-    """Return the seeds needed for two points, and the power and detectable points by seeds."""
+    """Return the seeds needed for two points, then power and detectable points for `SEEDS`."""
     level = LEVEL / comparisons
     cells = [needed_text(seeds_needed(POINTS, at, comparisons=comparisons))]
     for estimate in map(at, SEEDS):
@@ -348,7 +349,7 @@ def needed_text(seeds: int | None) -> str:
 
 
 def steps_table(found: Mapping[str, Pilot], margin: Mapping[str, float]) -> str:
-    """Return the gain, the spread and the seeds needed after a part of the steps."""
+    """Return the gain, the spread and the seeds needed after parts of the training."""
     rows = []
     for task, pilot in found.items():
         many = TASKS[task].comparisons

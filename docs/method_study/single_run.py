@@ -1,4 +1,4 @@
-"""One run of the study: training by a method, and its measures."""
+"""One run of the study: training by a method, and the measures of the result."""
 
 import copy
 import hashlib
@@ -25,7 +25,7 @@ from docs.method_study.tasks import Task
 from structmat.adapters import adapt
 from structmat.bench.interleaved import interleaved
 
-CHECKS = (0.25, 0.5)  # fractions of the steps after which a pilot run is judged as well
+CHECKS = (0.25, 0.5)  # fractions of the steps after which a pilot run is also evaluated
 WARMUP = 0.1  # fraction of the steps in which the rate rises
 
 
@@ -48,7 +48,7 @@ class Run:
 
 
 def key(task: Task) -> str:
-    """Return a key of all that runs of a task depend on, besides their fields."""
+    """Return a key of the data, model and library versions on which the runs of a task depend."""
     modules = (np, peft, sklearn, sm, torch, transformers)
     about = [
         task.fingerprint,
@@ -121,8 +121,10 @@ def train(
 ) -> list[float]:
     """Train a model and return the seconds of each step.
 
-    The rate rises for a tenth of the steps, then falls linearly to zero. `check` is called with the
-    number of steps after each of them.
+    In step k = 0, 1, …, the rate is multiplied by the smaller of (k + 1) / w and
+    (steps − k) / steps, where w is a tenth of the steps, rounded up: it rises, then falls linearly
+    towards zero.
+    `check` is called after each step with the number of steps made.
 
     Raises
     ------
@@ -131,7 +133,7 @@ def train(
     """
     step = Stepper.of(task, model, run.rate, run.steps)
     batches = task.batches(run.seed, run.steps)
-    torch.manual_seed(10_000 + run.seed)  # the same dropout, whatever the method has drawn
+    torch.manual_seed(10_000 + run.seed)  # dropout is independent of what the method has drawn
     seconds = []
     for number, batch in enumerate(batches, 1):
         model.train()
@@ -157,7 +159,7 @@ class Stepper(NamedTuple):
 
     @classmethod
     def of(cls, task: Task, model: nn.Module, rate: float, steps: int) -> "Stepper":
-        """Return the step for a model, with the head's own rate."""
+        """Return the training step of a model whose head has its own rate."""
         parts: dict[bool, list[nn.Parameter]] = {False: [], True: []}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -240,7 +242,7 @@ def _rounded(value: float, digits: int = 7) -> float:
 
 
 def _kept(task: Task, model: nn.Module, seed: int) -> Row:
-    """Return the measures of forgetting and of the change of the weights."""
+    """Return the measures of forgetting and of the change in the weights."""
     start = task.before(seed)
     before, after = start.old, task.old(model, seed)
     found = {

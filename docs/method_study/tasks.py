@@ -29,7 +29,7 @@ class Task(ABC):
     head : tuple of str
         The names of the modules that are trained in full.
     budget : int
-        The number of parameters that every method is given, up to 5 %.
+        The number of adapter parameters, which methods of equal size meet within 5 %.
     """
 
     name: ClassVar[str]
@@ -77,7 +77,7 @@ class Task(ABC):
         """Return the `loss` and the `accuracy` on the task of pretraining."""
 
     def before(self, seed: int) -> "Before":
-        """Return the state before adaptation; that of the last seed is cached."""
+        """Return the state before adaptation; only the latest state is cached."""
         own = seed if self.per_seed else 0
         if own not in self._before:
             model = self.model(own).eval()
@@ -99,7 +99,7 @@ class Before(NamedTuple):
 
 @cache
 def task(name: str, *, quick: bool = False) -> Task:
-    """Return a task by name; `quick` has little data and a few steps.
+    """Return a task by name; `quick` selects a version with little data and few steps.
 
     Raises
     ------
@@ -113,7 +113,7 @@ NAMES = ("digits", "language", "docstrings", "errors")
 
 
 def _made(name: str, *, quick: bool) -> Task:
-    # Each imports what only it needs, and reads its data when it is made.
+    # A task's module is imported only if needed; the constructor reads the data.
     if name == "digits":
         from docs.method_study.digits_task import DigitsTask
 

@@ -40,7 +40,7 @@ from structmat.finetune.task import Example, balanced
 
 LENGTH = 32  # tokens of a text that are read
 ADAPTED = 2  # blocks, the last of six
-PAIRS = 30  # docstrings of each library that measure forgetting
+PAIRS = 30  # docstrings of each library, which measure forgetting
 TEMPERATURE = 0.05  # of the similarities, as in the training of the pretrained model
 QUICK = {"train": 24, "validation": 12, "test": 12}
 
@@ -48,7 +48,7 @@ QUICK = {"train": 24, "validation": 12, "test": 12}
 class TextTask(Task):
     """A classification of texts by MiniLM, whose last blocks are adapted.
 
-    Its models take the outputs of the frozen blocks, as a text's `inputs_embeds`.
+    Its models take the frozen blocks' outputs for a text as `inputs_embeds`.
     """
 
     steps, batch, budget = 60, 16, ADAPTED * 25_300
@@ -76,7 +76,7 @@ class TextTask(Task):
 
     @abstractmethod
     def few(self) -> texts.Task:
-        """Return texts that are read in a few seconds."""
+        """Return a small task, whose texts are read in a few seconds."""
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
@@ -160,7 +160,7 @@ class TextTask(Task):
         return {**padded(self.frozen_outputs([e.text for e in examples])), "labels": labels}
 
     def _embedded(self, body: nn.Module, parts: Sequence[str]) -> Tensor:
-        """Return the normalised mean outputs over the tokens, as the model was pretrained."""
+        """Return the normalised means of the outputs over the tokens, as in pretraining."""
         rows = []
         for first in range(0, len(parts), 64):
             batch = padded(self.frozen_outputs(parts[first : first + 64]))
@@ -179,7 +179,7 @@ class Given(nn.Module):
 
 
 def first_blocks(model: Any) -> nn.Module:
-    """Return the blocks of a classifier that are not adapted, with the embeddings, in place."""
+    """Return a classifier's embeddings and the blocks that are not adapted; changes the model."""
     body = model.base_model.eval()
     body.encoder.layer = body.encoder.layer[:-ADAPTED]
     body.pooler = None
@@ -187,7 +187,7 @@ def first_blocks(model: Any) -> nn.Module:
 
 
 def last_blocks(model: Any) -> nn.Module:
-    """Return a classifier without its embeddings and the blocks before the last ones, in place."""
+    """Return a classifier reduced to its last blocks and its head; changes the model."""
     body = model.base_model
     body.encoder.layer = body.encoder.layer[-ADAPTED:]
     body.embeddings = Given()
@@ -211,7 +211,7 @@ def padded(outputs: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 class DocstringsTask(TextTask):
-    """Predict the library of a docstring: the task of `structmat finetune`, with six labels."""
+    """Predict the library of a docstring, one of six: the task of `structmat finetune`."""
 
     name = "docstrings"
 
@@ -229,7 +229,7 @@ class DocstringsTask(TextTask):
 
 
 class ErrorsTask(TextTask):
-    """Predict the type of exception of an error message, with four labels."""
+    """Predict the exception type of an error message, one of four."""
 
     name = "errors"
 

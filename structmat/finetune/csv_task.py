@@ -34,10 +34,10 @@ def csv_task(
     """Read a task from a UTF-8 CSV file whose first row contains the column names.
 
     Of several near-duplicate texts only one is used, and none if their labels differ, so that no
-    test text occurs in training. Rows without text or label, rows with more fields than columns,
-    and classes with fewer than ten distinct texts are also dropped. `Task.selection` contains the
-    numbers of dropped rows, the reasons and the remedies. Each class is split 70 : 10 : 20 into the
-    three parts.
+    test text has a near duplicate in training. Rows without text or label, rows with more fields
+    than columns, and classes with fewer than ten distinct texts are also dropped. `Task.selection`
+    contains the numbers of dropped rows, the reasons and the remedies. Each class is split about
+    70 : 10 : 20 into the three parts.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def csv_task(
     text, label : str
         The names of the two columns.
     keep_duplicates : bool
-        Whether to use all near duplicates, with whatever labels they have. All texts of a group are
-        then in the same part, so that still no test text has a near duplicate in training.
+        Whether to use all near duplicates, whatever their labels. All texts of a group are then in
+        the same part, so no test text has a near duplicate in training.
     seed : int
         The seed of the split.
 

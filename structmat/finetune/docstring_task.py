@@ -187,7 +187,7 @@ def package_directory(package: str, *, needed_by: str = "the docstring task") ->
     Raises
     ------
     MissingExtraError
-        If the package is not installed; the message says what it is `needed_by`.
+        If the package is not installed; the message states what needs it (`needed_by`).
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

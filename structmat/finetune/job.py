@@ -41,7 +41,7 @@ def run(
     command: str = "",
     say: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Finetune the model by every method, and write the results to a directory.
+    """Finetune the model with every method, and write the results to a directory.
 
     Each finished training run is saved immediately under `runs`; after an interruption, a repeated
     call resumes from there.
@@ -138,7 +138,7 @@ def _checked(
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Check the settings before any work starts.
 
-    Return the networks at the model's widths, and the largest number of tokens of a text.
+    Return the networks at the model's widths, and the largest number of tokens that it supports.
     """
     classifier = source.classifier(task.labels)
     most = getattr(classifier.model.config, "max_position_embeddings", None)
@@ -179,7 +179,7 @@ class _Job:
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
     def progress(self, what: str, total: int, *, done: int = 0) -> AbstractContextManager[Steps]:
-        """Show a progress bar over steps and the remaining time."""
+        """Show a progress bar that counts steps and estimates the remaining time."""
         return bar(what, total, unit="step", done=done, shown=self.is_main)
 
 
@@ -194,7 +194,7 @@ def _tuned(job: _Job, say: Callable[[str], object]) -> dict[str, Any]:
     about = results.circumstances(part, job.source, job.command)
     record = learning_rates.record_at(path, key=key, about=about)
     if path.exists() and not record["methods"]:
-        say(f"{path}: this search used other settings or versions, so it is started again")
+        say(f"{path}: this search used other texts or versions, so it is started again")
     each = learning_rates.HYPERPARAMETERS.steps(len(part.train), processes=processes())
     total = len(methods) * len(learning_rates.GRID) * each
     with job.progress("search", total, done=learning_rates.trials(record) * each) as counter:

@@ -91,7 +91,7 @@ def search(
 
 
 def best_rate(accuracy: Mapping[str, float]) -> float:
-    """Return the rate with the best accuracy, or the smallest such rate.
+    """Return the rate with the highest accuracy; of several, the smallest.
 
     Examples
     --------

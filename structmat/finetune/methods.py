@@ -43,8 +43,8 @@ class Method:
     kind : "head", "lora", "dora", "hra", "oft" or "rotation"
         "head" trains no adapter, "rotation" is structmat's method, and the others are PEFT's.
     rate : float
-        The learning rate. For `METHODS` without rotations, it was found by the same search (see
-        `structmat.finetune.learning_rates`); all rotations have the same rate.
+        The learning rate. The rates of those `METHODS` that are not rotations were found by the
+        search of `structmat.finetune.learning_rates`; all rotations have the same rate.
     topology : str or callable, optional
         For rotations: a spec, or a function width → Network.
     generator_scaling : "step" or "none"
@@ -108,7 +108,7 @@ class Settings:
     ------
     StructmatError
         If a number is not a positive integer, the rate is not a positive number or is given
-        together with `tune`, or there is no method or one method twice.
+        together with `tune`, there is no method, or a method occurs twice.
     """
 
     methods: tuple[Method, ...]
@@ -169,7 +169,7 @@ def ruler_prefix(width: int, *, stages: int = 15) -> Network:
 
     Examples
     --------
-    >>> ruler_prefix(384)   # 384 = 3·128: three side by side
+    >>> ruler_prefix(384)   # three copies of width 128
     Network(width=384, depth=15, parameters=2880)
     """
     power = width & -width
@@ -193,7 +193,7 @@ METHODS: tuple[Method, ...] = (
     Method("torus", "torus, drawn by hand", "rotation", ROTATION_RATE, torus),
 )
 
-# Methods outside the search and the table of `--full`, with rates from the docstring study.
+# Methods outside the search and the table of `--full`; PEFT's have rates from the docstring study.
 MORE: tuple[Method, ...] = (
     Method("dora", "DoRA r=3, 4 (PEFT)", "dora", 1e-2),
     Method("hra", "HRA r=8 (PEFT)", "hra", 1e-2),
@@ -303,7 +303,7 @@ def _dora_rank(layer: Any) -> int:
 
 
 def _hra(_: Method, classifier: Classifier) -> Any:
-    # The same number of parameters as rank-4 LoRA for square layers.
+    # For square layers, rank 8 has the same number of parameters as rank-4 LoRA.
     peft = require("peft", "finetune")
     config = peft.HRAConfig(r=8, **_peft_options(classifier))
     return peft.get_peft_model(classifier.model, config)

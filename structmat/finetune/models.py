@@ -171,7 +171,7 @@ def _state() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress deprecation warnings of transformers, peft and accelerate, and log messages.
+    """Suppress log messages, and deprecation warnings from transformers, peft and accelerate.
 
     Errors are still logged.
     """

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 NEAR = 0.8  # Jaccard similarity of word sets from which texts count as near duplicates
 
-_ROUNDING = 1e-9  # since 0.7 · 10 is slightly more than 7
+_ROUNDING = 1e-9  # since 0.56 · 25 is slightly more than 14
 
 
 def normalised(text: str) -> str:

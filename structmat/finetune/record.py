@@ -88,8 +88,8 @@ def summary(
 ) -> dict[str, Any]:
     """Return the record as a JSON-serialisable dict.
 
-    Until every method has been trained with every seed, the ranking is None, and there are no
-    examples on which methods disagree.
+    Until every method has been trained with every seed, the ranking and the agreement are None, and
+    there are no examples on which methods disagree.
     """
     labels = np.array([label for _, label in task.test])
     groups = task.test_groups
@@ -127,7 +127,7 @@ def summary(
 
 
 def selection(task: Task) -> dict[str, Any] | None:
-    """Return the numbers of a file's rows, used and dropped, as a JSON-serialisable dict."""
+    """Return the numbers of a file's rows and of those dropped, as a JSON-serialisable dict."""
     if task.selection is None:
         return None
     dropped = [each._asdict() for each in task.selection.dropped]

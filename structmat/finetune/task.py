@@ -23,7 +23,7 @@ class Example(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """A number of rows that a task does not contain, the reason, and what the user can do."""
+    """A number of rows that a task does not contain, the reason, and the remedy for the user."""
 
     rows: int
     reason: str
@@ -55,7 +55,7 @@ class Task:
     notes : tuple of str
         Notes about the texts.
     selection : Selection, optional
-        For a task read from a file: the numbers of its rows, used and dropped.
+        For a task read from a file: the numbers of the file's rows and of those dropped.
     """
 
     name: str
@@ -150,10 +150,10 @@ def stratified(
 ) -> Task:
     """Split texts about 70 : 10 : 20, class by class, with each group in a single part.
 
-    A group counts as a text of its most frequent label. Every class needs at least three such
-    groups, and each part gets one. Groups are ordered by a hash of the seed and their first text,
-    so the split does not depend on the order of the groups. A group with more texts than fit into
-    the test or the validation part is used for training.
+    A group belongs to the class of its most frequent label. Every class needs at least three
+    groups, and each part gets at least one. Groups are ordered by a hash of the seed and their
+    first text, so the split does not depend on the order of the groups. A group with more texts
+    than fit into the test or the validation part is used for training.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _split(groups: Sequence[list[Example]], seed: int) -> tuple[list[list[Exampl
             room[fitting] -= len(group)
             parts[fitting + 1].append(group)
     for part in parts:
-        if not part:  # as when all groups are large
+        if not part:  # for example, if all groups are large
             largest = max(parts, key=len)
             part.append(largest.pop(min(range(len(largest)), key=lambda k: len(largest[k]))))
     return parts

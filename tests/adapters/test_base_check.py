@@ -148,7 +148,7 @@ def test_an_embedding_with_added_rows_is_compared_in_its_former_rows(tmp_path):
     one = fingerprint(small)
     assert difference(one, large) is None
     assert difference(one, torch.flip(large, [0])) > 0.5
-    assert difference(fingerprint(large), small) is None  # rows are missing, so it is unknown
+    assert difference(fingerprint(large), small) is None  # unknown, since rows are missing
 
 
 def test_weights_without_values_are_not_compared(tmp_path):

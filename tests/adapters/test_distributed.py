@@ -29,7 +29,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 def launched(command, folder, runs):
-    """Do some runs in two processes that a module starts; show their output if they fail."""
+    """Make runs in two processes that a module starts; show the output if they fail."""
     path = os.pathsep.join([str(Path(worker.__file__).parents[2]), *sys.path])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", *command, str(folder), *runs],
@@ -48,7 +48,7 @@ def said_in(folder):
 
 
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]  # on a free port
-# With --cpu it would start the processes by MPI only; the script says that it wants the CPU.
+# With --cpu, accelerate would start processes by MPI only; the script itself requests the CPU.
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 ACCELERATE += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
 ACCELERATE += ["--main_process_port", "0"]
@@ -95,9 +95,9 @@ FSDP = ["fsdp,scale,bias,exp", "fsdp,each,reduced"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The folder of the runs, which share two processes: starting them is slow.
+    """Return the folder of the runs, which share two processes, because starting them is slow.
 
-    They are started by accelerate, which uses torchrun, or without it by torchrun itself.
+    accelerate, which uses torchrun, starts the processes; without accelerate, torchrun does.
     """
     folder, every = tmp_path_factory.mktemp("runs"), [DDP, REMERGED, *FSDP, FSDP1]
     if importlib.util.find_spec("accelerate") is None:
@@ -124,14 +124,14 @@ def test_fsdp_training_equals_training_in_one_process(runs, run):
     options = run.split(",")
     found = check_like_one(runs / run, options)
     size = sum(p.numel() for p in worker.adapted(options).parameters())
-    assert sum(said["parts"] for said in found) == size  # each held a part
+    assert sum(said["parts"] for said in found) == size  # each process held a part
     for said in found:
-        assert said["there"] == sorted([SETTINGS, TENSORS])  # nobody goes on before
+        assert said["there"] == sorted([SETTINGS, TENSORS])  # both, whichever process returns
         assert "sharded across several processes: merge the model before" in said["merge"]
         assert "sharded across several processes: adapt the model before" in said["adapt"]
         assert "sharded across several processes: adapt the model before" in said["load"]
         assert said["again"] < 1e-5
-        assert "contains NaN or infinity" in said["broken"]  # in the process with sound parts, too
+        assert "contains NaN or infinity" in said["broken"]  # also where all parts are finite
     assert not (runs / run / "broken").exists()
 
 

@@ -38,7 +38,9 @@ def edited(folder, change):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize("scaling", ["step", "sgd", "none", 0.3])
-def test_a_later_rule_changes_no_saved_adapter(tmp_path, monkeypatch, scaling, dtype):
+def test_a_changed_scaling_rule_does_not_affect_saved_adapters(
+    tmp_path, monkeypatch, scaling, dtype
+):
     side = "both" if dtype == torch.float64 else "inputs"
     one = adapted(dtype, generator_scaling=scaling, side=side)
     save_adapter(one, tmp_path)
@@ -73,7 +75,7 @@ def test_the_weight_equals_that_of_scaled_plain_generators():
 
 
 def test_files_without_factors_are_loaded_with_the_factor_one(tmp_path):
-    """Such files were written before there were factors; weights and training are the same."""
+    """Such files precede the factors; the loaded weights and their training are unchanged."""
     net = load_adapter(old_adapters.model(), old_adapters.write(tmp_path / "old"))
     assert net[0].rotation.generator_scale == 1
     weight = torch.tensor(old_adapters.WEIGHT, dtype=torch.float64)

@@ -121,7 +121,7 @@ def test_topology_pattern_chooses_the_topology_by_name():
     assert depths["bert.encoder.layer.0.attention.self.value"] == 4
     assert depths["bert.encoder.layer.0.intermediate.dense"] == 2
     assert depths["bert.encoder.layer.1.output.dense"] == 2
-    assert depths["bert.encoder.layer.1.attention.output.dense"] == 2  # "output.dense" fits it too
+    assert depths["bert.encoder.layer.1.attention.output.dense"] == 2  # also matches "output.dense"
     assert depths["bert.pooler.dense"] == 7
 
 

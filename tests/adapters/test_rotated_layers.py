@@ -281,7 +281,7 @@ def test_bad_arguments_are_refused():
         unrotate(adapt(rotate_activations(perceptron()), "mixed_radix"))
 
 
-def test_a_weight_that_was_quantised_since_is_not_restored():
+def test_a_weight_that_was_replaced_after_the_rotation_is_not_restored():
     model = rotate_activations(perceptron())
     model[0].base_layer = nn.Identity()
     with pytest.raises(StructmatError, match="0 is a Identity"):

@@ -1,8 +1,8 @@
 """One of the processes that train a small adapted model together: see test_distributed.py.
 
 `torchrun --nproc-per-node 2 tests/adapters/worker.py FOLDER RUN ...`: a run is an engine and its
-options, `ddp,scale,bias`, and has a folder of its own. `adapted` and `trained` alone are the run to
-compare with. Every process sees its part of the same batches.
+options, `ddp,scale,bias`, and has a folder of its own. Without an engine, `adapted` and `trained`
+are the run to compare with. Every process sees its part of the same batches.
 """
 
 import json
@@ -65,7 +65,7 @@ def adapted(options=()):
         reduced="reduced" in options,
         parametrization="exp" if "exp" in options else "cayley",
     )
-    # before DDP, because its first round replaces parameters
+    # before DDP, because Remerge replaces parameters in its first round
     model.remerge = Remerge(model, random_rounds(4), every=2) if "remerge" in options else None
     return model
 
@@ -133,7 +133,7 @@ def in_accelerate(model, folder, said):
     said["kind"] = str(accelerator.distributed_type)
     rank, processes = accelerator.process_index, accelerator.num_processes
     said["losses"] = trained(model, rank=rank, processes=processes, backward=accelerator.backward)
-    if accelerator.is_main_process:  # as one does; the others need not take part
+    if accelerator.is_main_process:  # as is usual; the other processes need not take part
         save_adapter(accelerator.unwrap_model(model), folder / "adapter")
 
 
@@ -145,7 +145,7 @@ def in_zero(model, folder, stage, said):
     weights = [p for p in model.parameters() if p.requires_grad]
     config = {
         "train_micro_batch_size_per_gpu": BATCH // processes,
-        "gradient_clipping": 0.0,  # there is some by default
+        "gradient_clipping": 0.0,  # clipped by default
         # with stage 3, small parameters are split as well
         "zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0},
         "zero_allow_untested_optimizer": True,
@@ -213,13 +213,13 @@ def in_torch(engine, model, folder, options, said):
         said["merge"] = refusal(merge, model)
         said["adapt"] = refusal(adapt, sharded(plain(), ()), "mixed_radix")
         said["load"] = refusal(load_adapter, sharded(plain(), ()), saved)
-        # loaded first and sharded then, training goes on from there
+        # an adapter loaded before sharding has the trained state
         again = sharded(load_adapter(plain(), saved), ())
         x = next(batches())[0]
         with torch.no_grad():
             said["again"] = float((again(x) - model(x)).abs().max())
         broken = next(p for p in again.parameters() if p.requires_grad)
-        if rank == processes - 1:  # only there is it seen before the parts are put together
+        if rank == processes - 1:  # only this process can see it before gathering
             broken.detach().to_local().fill_(float("nan"))
         said["broken"] = refusal(save_adapter, again, folder / "broken")
 

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 peft.utils.infer_device = lambda: "cuda"  # utils.py refuses to be imported without one
-import utils  # noqa: E402 (of the task, which is the working directory)
+import utils  # noqa: E402 (PEFT's, in the working directory)
 
 WIDTH, STEPS = 3072, 4  # the true width, but few steps
 _WORDS = ["the", "answer", "is", "one", "two", "three", "four", "####", "1", "2", "3", "4", "."]
@@ -66,7 +66,7 @@ def _load_dataset(name, *_, **__):
 
 
 def _base_model(**_):
-    """Return a model that has read the texts, because PEFT's program checks its first loss."""
+    """Return a model trained briefly on the texts, because PEFT's program checks its first loss."""
     torch.manual_seed(0)
     tokenizer = _tokenizer()
     model = transformers.LlamaForCausalLM(

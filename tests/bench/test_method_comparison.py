@@ -197,7 +197,7 @@ def test_result_of_other_settings_is_not_reused(clone, in_this_process):
         ),
     ):
         assert comparison.result(changed, clone) is None
-    # Nor is a damaged file.
+    # A damaged file is not reused, either.
     next((_task(clone) / "results").glob("*.json")).write_text("{")
     assert comparison.result(FIRST, clone) is None
 

@@ -1,4 +1,4 @@
-"""Tiny U-Nets of diffusers and text encoders, saved as pipelines, and published merge formulas."""
+"""Tiny diffusers U-Nets and text encoders, saved as pipelines, and published merge formulas."""
 
 import json
 

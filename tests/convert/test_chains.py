@@ -30,7 +30,7 @@ def make():
 
 @st.composite
 def chains(draw):
-    """Draw a side, and formats for it, at the start possibly one with two stages."""
+    """Draw a side, and formats that support it, possibly preceded by one with two stages."""
     side = draw(st.sampled_from(sorted(FORMATS)))
     chain = draw(st.lists(st.sampled_from(FORMATS[side]), min_size=1, max_size=4))
     starts_long = side == "inputs" and draw(st.booleans())

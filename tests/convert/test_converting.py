@@ -308,7 +308,7 @@ def test_a_rotation_by_180_degrees_has_a_logarithm_but_no_cayley_transform(halve
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 8), seeds())
-def test_truncate_gives_the_best_approximation_of_the_rank(rows, columns, rank, seed):
+def test_truncate_returns_the_best_approximation_of_the_rank(rows, columns, rank, seed):
     matrix = torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, columns)))
     found = truncate(matrix, torch.float64, Limits(rank))
     values = torch.linalg.svdvals(matrix)
@@ -318,7 +318,7 @@ def test_truncate_gives_the_best_approximation_of_the_rank(rows, columns, rank, 
     torch.testing.assert_close(found.b.norm(dim=0), found.a.norm(dim=1))
 
 
-def test_truncating_a_zero_matrix_gives_zero_factors():
+def test_truncating_a_zero_matrix_yields_zero_factors():
     found = truncate(torch.zeros(3, 2, dtype=torch.float64), torch.float64, Limits(2))
     assert found.error == 0.0
     assert not found.a.any()
@@ -441,7 +441,7 @@ def test_a_grouped_convolution_can_be_merged_but_not_converted_to_lora(tmp_path)
 def test_existing_files_are_not_overwritten(tmp_path):
     saved(tmp_path / "ours", target_modules=["up"])
     (tmp_path / "out").mkdir()
-    convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")  # an empty directory will do
+    convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")  # an empty directory is accepted
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     with pytest.raises(FileError, match="already exists; remove it first"):
         convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")

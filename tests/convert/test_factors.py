@@ -1,4 +1,4 @@
-"""Conversion reads files with any factors of generators and writes the default factors."""
+"""Conversion reads files with any generator factors and writes the default factors."""
 
 import json
 
@@ -55,7 +55,7 @@ def test_round_trips_preserve_weights(tmp_path, kind, scaling):
         step = generator_scale(rotation.network, rotation.parametrization)
         assert rotation.generator_scale == step
         assert (rotation.parametrization == "cayley_neumann") == (kind == "cayley_neumann")
-    if scaling == "step" and kind != "exp":  # whose blocks are written as Cayley transforms
+    if scaling == "step" and kind != "exp":  # blocks of exp become Cayley transforms
         a, c = (from_bytes((tmp_path / f / TENSORS).read_bytes()) for f in "ac")
         for name in a:
             torch.testing.assert_close(c[name], a[name], rtol=1e-13, atol=1e-13)
@@ -73,7 +73,7 @@ def test_adapters_of_other_formats_get_the_default_factor(tmp_path, to):
     assert rotation.generator_scale == generator_scale(rotation.network)
 
 
-def test_a_later_rule_reads_the_same_weights(tmp_path, monkeypatch):
+def test_conversion_with_a_changed_scaling_rule_preserves_weights(tmp_path, monkeypatch):
     one = randomised(adapt(old_adapters.model(), "butterfly", target_modules=["0"]), 0)
     save_adapter(one, tmp_path / "a")
     for start, end, to, rule in (("a", "b", "peft", 3.0), ("b", "c", "structmat", 5.0)):

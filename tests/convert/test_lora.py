@@ -72,7 +72,7 @@ def test_rounding_can_require_a_higher_rank_or_exceed_the_tolerance():
 
 
 def adapted(folder):
-    """Save an adapter with small rotations in one layer, large ones in another and none in one."""
+    """Save an adapter of which one layer is unchanged and one has a change of low rank."""
     one = ours(linears(), "shuffle(block=4)", size=0.02)
     with torch.no_grad():
         for g in one[0]["down"].rotation.generators:
@@ -109,7 +109,7 @@ def test_peft_loads_layers_of_different_ranks_with_the_reported_errors(tmp_path)
 
 
 def test_the_ranks_are_those_of_pefts_own_conversion(tmp_path):
-    """PEFT takes the part of the squared change to keep, 1 − tolerance², as a fractional rank."""
+    """PEFT takes the fraction of the squared change to keep, 1 − tolerance², as its rank."""
     peft = pytest.importorskip("peft")
     structmat_peft = pytest.importorskip("structmat.peft")
     torch.manual_seed(0)

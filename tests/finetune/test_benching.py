@@ -73,7 +73,7 @@ def test_the_output_has_the_table_the_machine_and_the_plot_path(capsys, tmp_path
 
 
 @pytest.mark.parametrize("form", [(), ("--json",), ("--rotation",)])
-def test_networks_that_were_all_refused_are_an_error_after_the_references(capsys, form):
+def test_if_every_network_is_refused_an_error_follows_the_references(capsys, form):
     against = "copy" if form == ("--rotation",) else "frozen"
     options = ("--width", "12", *QUICK[2:], "--against", against)
     code, out, err = run(capsys, "benes", *options, *form)
@@ -85,7 +85,7 @@ def test_networks_that_were_all_refused_are_an_error_after_the_references(capsys
     assert (code, err) == (0, "")
 
 
-def test_missing_libraries_are_noted_or_an_error_if_requested(capsys, monkeypatch):
+def test_a_missing_library_is_noted_or_if_requested_an_error(capsys, monkeypatch):
     absent = candidates.Candidate("lora", "LoRA", lambda layer: layer, "no_such_library")
     few = {"frozen": AGAINST["frozen"], "lora": absent}
     monkeypatch.setattr(candidates, "AGAINST", few)

@@ -113,7 +113,7 @@ def test_every_row_is_used_or_counted_and_no_group_is_divided(tmp_path_factory, 
     path = write(tmp_path_factory.mktemp("csv") / "data.csv", lines)
     try:
         task = read(path, keep_duplicates=keep)
-    except FileError as error:  # a class has too few texts that are not mostly the other one's
+    except FileError as error:  # too few groups with mostly this label are left
         event("refused")
         assert "1 class with at least" in str(error) or "0 classes" in str(error)  # noqa: PT017
         return

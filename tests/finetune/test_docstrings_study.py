@@ -74,7 +74,7 @@ def test_the_record_counts_the_trainable_parameters(record, name):
 
 
 def apart(plan, record, names, key, comparisons):
-    """The methods that differ from the baseline, with the sign."""
+    """Return the methods that differ significantly from the baseline; True if theirs is higher."""
     found = {}
     for name in names:
         gaps = studies.gaps(plan, record, name, key)
@@ -138,7 +138,7 @@ def test_the_forgetting_data_are_not_in_the_task(texts):
     rests = [normalised(pair.goes_on) for pair in pairs]
     assert not learned & set(begins)
     assert len(set(begins)) == 180
-    assert len(set(rests)) == 178  # two come twice, as the page says
+    assert len(set(rests)) == 178  # two occur twice, as the page states
     assert min(len(pair.goes_on) for pair in pairs) >= docstring_pairs.SHORTEST
 
 

@@ -91,8 +91,8 @@ def test_oft_learns_the_same_as_pefts_oft(source, task):
         )
         losses.append([loss for _, loss in trained.history.loss])
         assert method.orthogonality_error(trained.model) < 1e-5
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # Adam multiplies float32 rounding
-    assert losses[0][-1] < 0.9 * losses[0][0]  # a model that does not move shows nothing
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # Adam amplifies rounding
+    assert losses[0][-1] < 0.9 * losses[0][0]  # the losses of untrained models would be equal, too
 
 
 def test_the_best_rotation_is_selected_on_validation_texts(done):

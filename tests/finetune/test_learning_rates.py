@@ -15,8 +15,8 @@ from structmat.finetune.models import pretrained
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "tuning.json"
 
 
-def test_the_default_rates_are_those_of_the_record_and_one_for_rotations():
-    """The record was made before the generators had factors."""
+def test_default_rates_are_the_recorded_ones_and_rotations_have_that_of_lora():
+    """The record precedes the scaling of generators, so its rates for rotations are not used."""
     found = rates(json.loads(RECORD.read_text("utf-8")))
     assert found.keys() == {method.name for method in METHODS}
     for method in METHODS:

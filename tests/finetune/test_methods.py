@@ -95,7 +95,7 @@ def test_a_trained_model_merges_into_a_plain_model(tiny_model, name):
     ids = torch.arange(100, 120)[None]
     with torch.no_grad():
         before = plain(ids).logits
-        assert torch.allclose(model(ids).logits, before, atol=1e-5)  # it starts where the model is
+        assert torch.allclose(model(ids).logits, before, atol=1e-5)  # before training, equal
         torch.manual_seed(0)
         for parameter in model.parameters():
             if parameter.requires_grad:

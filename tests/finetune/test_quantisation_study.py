@@ -115,7 +115,7 @@ def test_retrieval_is_measured_by_the_rank_of_the_right_text():
 
 
 def test_learning_reduces_the_error():
-    """On average: a single run depends on rounding, because quantised values jump."""
+    """The mean is tested, because a single run depends on rounding: quantised values jump."""
     outlier = torch.tensor([9.0, *[1.0] * 11])
     before, after = [], []
     for seed in range(8):

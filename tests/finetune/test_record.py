@@ -46,7 +46,7 @@ def test_the_report_of_the_record_draws_every_network(record):
 
 
 def test_the_intervals_of_the_record_cover_texts_and_seeds(record):
-    """The record has no answers to single texts, so the variance between texts is its bound."""
+    """The record has no answers to single texts, so the variance between texts is p(1 − p)/n."""
     texts, seeds = record["task"]["sizes"]["test"], record["seeds"]
     for row in record["methods"]:
         p = row["accuracy"]

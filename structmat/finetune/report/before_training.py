@@ -68,7 +68,7 @@ def classes(task: Task) -> list[dict[str, Any]]:
 
 
 def class_rows(sizes: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
-    """Return the header and the rows of a table of classes, with columns for the rows of a file."""
+    """Return the header and the rows of a table of classes; numbers of a file's rows, if known."""
     full = all(each["rows"] is not None for each in sizes)
     header = CLASSES if full else CLASSES[:1] + CLASSES[3:]
     table: list[Row] = []
@@ -80,7 +80,7 @@ def class_rows(sizes: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
 
 
 def class_table(sizes: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table of classes as text, without the last ones if there are many."""
+    """Return the table of the classes as text, with at most the first 20 classes."""
     header, rows = class_rows(sizes)
     cut = [(shortened(name, _LONGEST_LABEL), *numbers) for name, *numbers in rows[:_MOST_CLASSES]]
     more = len(rows) - len(cut)

@@ -16,8 +16,8 @@ Answers = Mapping[str, Sequence[Sequence[int]]]  # method → seed → text → 
 def agreement(test: Sequence[Example], answers: Answers) -> dict[str, int]:
     """Return the number of texts on which all methods are right, all are wrong, or they disagree.
 
-    The answer of a method is the one that it gives with most seeds; the first seed decides a tie.
-    All methods are wrong if all give the same wrong label.
+    The answer of a method is the label that it gives with the most seeds or, in a tie, the tied
+    label that it gives first. Different wrong answers are a disagreement.
 
     Examples
     --------
@@ -42,8 +42,7 @@ def disagreements(
     """Return the texts on which the methods disagree most, as JSON-serialisable dicts.
 
     Texts for which the numbers of right and wrong methods are closest come first. The labels take
-    turns, so that frequent ones do not displace the others, and of near duplicates only one is
-    returned.
+    turns, so frequent labels do not displace the others. Of near duplicates, only one is returned.
 
     Examples
     --------

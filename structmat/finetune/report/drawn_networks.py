@@ -12,7 +12,7 @@ from structmat.finetune.methods import Topology
 from structmat.networks.network import Network
 
 _SMALL = (24, 32, 16, 36, 48, 64)  # widths at which every wire is drawn, in order of preference
-_SHARE = 0.5  # of the wires: no more may be influenced by an input if the drawing is not dense
+_SHARE = 0.5  # maximum share of the wires that an input influences, if the drawing is not dense
 
 
 class Structure(NamedTuple):
@@ -39,13 +39,14 @@ def drawn(topology: Topology, widths: Sequence[int]) -> Network:
     """Return the network to draw for a topology that is used at given widths.
 
     This is a small network if, at a small width, the topology has the same structure as at the
-    first of the given widths; otherwise, it is the network of that first width.
+    first of the given widths and, where it is not dense, the drawing shows this clearly. Otherwise,
+    it is the network of that first width.
 
     Examples
     --------
     >>> drawn("butterfly(block=8, depth=2)", [384, 1536]).width  # not dense at either width
     32
-    >>> drawn("shuffle(block=4)", [384]).width  # 5 stages; fewer if narrower
+    >>> drawn("shuffle(block=4)", [384]).width  # 5 stages; fewer at small widths
     384
     """
     build = parse(topology) if isinstance(topology, str) else topology
@@ -62,7 +63,7 @@ def drawn(topology: Topology, widths: Sequence[int]) -> Network:
 
 
 def caption(label: str, net: Network, used: Sequence[Network]) -> str:
-    """Return the caption of a drawing, with the widths shown and used.
+    """Return the caption of a drawing, which states the widths drawn and used.
 
     Examples
     --------

@@ -350,7 +350,7 @@ def _paragraph(text: str, kind: str = "") -> str:
 
 
 def _text(text: str) -> str:
-    """Return text as HTML, with the options of the command as code, which is not broken."""
+    """Return text as HTML, with command-line options as code, inside which no line breaks."""
     return _OPTION.sub(r"<code>\g<0></code>", html.escape(text))
 
 

@@ -58,7 +58,7 @@ def svg(axes: Any, *, name: str, about: str, width: int | None = None) -> str:
     head, _, body = text.partition(">")
     box = re.search(r'viewBox="([^"]*)"', head)
     if box is None:
-        raise AssertionError("matplotlib writes a viewBox")
+        raise AssertionError("matplotlib wrote no viewBox")
     size = float(box[1].split()[2]) * 4 / 3 if width is None else width  # points to pixels
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     body = re.sub(r"(?<= d=\")[^\"]*", lambda path: _DECIMALS.sub(r"\1", path[0]), body)
@@ -114,7 +114,7 @@ def network_drawing(net: Network) -> Any:
 def history_chart(
     histories: Mapping[str, Series], *, order: Sequence[str], x: str, y: str, log: str = ""
 ) -> Any:
-    """Return axes with curves in the styles of the key, where `order` contains all its labels."""
+    """Return axes with curves in the styles of the key, whose labels are `order`."""
     ax: Any = curves(histories, x=x, y=y, log=log, ax=_axes())
     for line, label in zip(ax.lines, histories, strict=True):
         line.set(**look(order.index(label)))
@@ -164,7 +164,7 @@ def _variable(colour: str) -> str:
 
 
 def _themed(match: re.Match[str]) -> str:
-    """Return a declaration whose colour follows the page; greys are mixed of ink and paper."""
+    """Return a declaration whose colour follows the page; greys mix its ink and card colours."""
     what, colour = match.groups()
     if colour.upper() in COLOURS:
         return f"{what}: {_variable(colour)}"

@@ -41,7 +41,7 @@ def results(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
 
 
 def as_html(header: Row, body: Sequence[Row], *, caption: str) -> str:
-    """Return a table with a caption as HTML; it scrolls by itself if the page is too narrow.
+    """Return a table with a caption as HTML; only the table scrolls if the page is too narrow.
 
     The first cell of each row is its header.
 

@@ -1,4 +1,4 @@
-"""The results in sentences, for the terminal and the report."""
+"""Sentences that state the results, for the terminal and the report."""
 
 from __future__ import annotations
 

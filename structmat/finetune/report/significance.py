@@ -74,7 +74,9 @@ def accuracy_interval(correct: Correct, groups: Sequence[int]) -> tuple[float, f
 
 
 def wilson(accuracy: float, texts: float, freedom: float = math.inf) -> tuple[float, float]:
-    """Return Wilson's limits of a proportion, with a quantile of Student's distribution.
+    """Return Wilson's limits of a proportion, with a quantile of Student's t distribution.
+
+    With infinite `freedom`, the default, this is the normal distribution.
 
     Examples
     --------
@@ -94,8 +96,8 @@ def paired(first: Correct, second: Correct, groups: Sequence[int]) -> Paired:
     With one seed, p is exact: the probability that random exchanges of the two methods' answers,
     group by group, lead to a difference at least as large. For distinct texts, this is McNemar's
     exact test. With several seeds, p is that of a t test with the variance between texts and
-    between seeds. The interval has Agresti's and Min's correction: one unit is added in favour of
-    each method.
+    between seeds. The interval and the t test include Agresti and Min's correction: one unit is
+    added in favour of each method.
 
     References
     ----------
@@ -173,9 +175,10 @@ def _units(values: Floats, groups: Sequence[int]) -> Floats:
 
 
 def mean_squares(values: Floats) -> tuple[float, float, float]:
-    """Return the mean squares of seeds, of texts and of the rest, of values (seeds, texts).
+    """Return the mean squares of values (seeds, texts): between seeds, between texts, residual.
 
-    Their expectations are texts · seed + rest, seeds · text + rest, and rest.
+    In terms of the variances of these effects, their expectations are texts · seed + residual,
+    seeds · text + residual, and residual.
 
     Examples
     --------
@@ -196,14 +199,14 @@ def mean_squares(values: Floats) -> tuple[float, float, float]:
 def _variance(units: Floats) -> tuple[float, float]:
     """Return the variance of the mean of a crossed sample, and its degrees of freedom.
 
-    For one seed, it is the variance of the mean over texts, without a correction for small samples,
-    and infinity.
+    For one seed, the variance is that of the mean over texts, without a correction for small
+    samples, and the number of degrees of freedom is infinite.
     """
     seeds, texts = units.shape
     if seeds == 1:
         return float(units.mean(axis=0).var()) / texts, math.inf
     by_seed, by_text, both = (square / (seeds * texts) for square in mean_squares(units))
-    variance = max(by_text + by_seed - both, by_text, by_seed)  # an estimate, so it may be smaller
+    variance = max(by_text + by_seed - both, by_text, by_seed)  # the estimated sum may be smaller
     if variance == 0:
         return 0.0, float(seeds - 1)
     # Satterthwaite's approximation

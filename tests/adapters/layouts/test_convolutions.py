@@ -20,7 +20,7 @@ pytest.importorskip("transformers")
 
 from tests.adapters.layouts.layers import CONVOLUTIONS, MODES, adapted, convolutions, flags, plainly
 
-# torch says so of the plain layer as well
+# torch warns about the plain layer, too
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
 
@@ -39,7 +39,7 @@ FIELDS = ["receptive", "channels"]
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_a_new_adapter_changes_no_output_for_any_options(kind, mode, field):
-    """Each mode and field has every seventh combination; together they have all of them."""
+    """Each mode and field covers every seventh combination; together they cover all of them."""
     torch.manual_seed(0)
     axes = CONVOLUTIONS.index(kind) + 1
     x = torch.randn(2, 4, *(6, 5, 4)[:axes])
@@ -87,8 +87,8 @@ def test_channel_rotation_equals_rotating_the_input_channels(drawn, seed):
     adapter = adapted(layer, seed=seed, field="channels")
     r = adapter.rotation.matrix().detach()
     axis = x.ndim - layer.weight.ndim + 1
-    turned = torch.einsum("ij,i...->j...", r, x.movedim(axis, 0)).movedim(0, axis)  # Rᵀ x
-    expected = plainly(layer, turned, layer.weight, adapter.bias)
+    rotated = torch.einsum("ij,i...->j...", r, x.movedim(axis, 0)).movedim(0, axis)  # Rᵀ x
+    expected = plainly(layer, rotated, layer.weight, adapter.bias)
     torch.testing.assert_close(adapter(x), expected, rtol=1e-9, atol=1e-9)
 
 

@@ -341,7 +341,7 @@ def test_compiled_models_follow_the_rounds():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_training_goes_on_exactly_from_a_saved_directory(tmp_path, dtype):
+def test_training_continues_exactly_from_a_saved_directory(tmp_path, dtype):
     def start():
         model = adapt(plain(dtype), random_rounds(4)(0), side="both", scale=True)
         optimizer = torch.optim.Adam(trained(model), lr=0.02)

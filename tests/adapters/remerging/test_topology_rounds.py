@@ -33,7 +33,7 @@ def test_all_pairs_of_wires_meet_in_planned_rounds(width, block, depth):
     assert all(net.depth == depth for net in nets)
 
 
-def test_random_rounds_are_several_times_as_many_as_planned_ones():
+def test_planned_rounds_cover_all_pairs_and_as_many_random_rounds_do_not():
     schedule = random_rounds(16, seed=1)
     nets = [sm.network(schedule(number), 128) for number in range(9)]
     assert nx.density(met(nets)) < 0.75  # 1 − (1 − 15/127)⁹ = 0.68 on average

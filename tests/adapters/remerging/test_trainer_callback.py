@@ -42,7 +42,7 @@ def trainer(model, remerge, folder, **options):
 
 
 def shaped(number):
-    """Return topologies whose generators have other shapes in each round."""
+    """Return the topology of a round; generators of successive rounds differ in shape."""
     return ["block_diagonal(block=4)", "butterfly(block=2, depth=2)", "monarch"][number % 3]
 
 

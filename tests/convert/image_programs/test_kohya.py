@@ -91,7 +91,7 @@ def test_an_imported_series_has_the_weights_of_sd_scripts_and_onetrainer(
     exact(imported(path), expected)
 
 
-def test_dotted_names_need_the_program_of_a_convolution(tmp_path):
+def test_convolutions_with_dotted_names_need_a_convention(tmp_path):
     tensors = {
         f"unet.{name}.oft_R.weight": series_file()[f"{flat(name)}.oft_R.weight"] for name in LAYERS
     }
@@ -283,7 +283,7 @@ def test_malformed_files_are_rejected(tmp_path, tensors, message):
     assert not (tmp_path / "ours").exists()
 
 
-def test_layers_that_sd_scripts_lacks_are_refused(tmp_path):
+def test_adapters_that_sd_scripts_cannot_represent_are_refused(tmp_path):
     adapted = ours(
         make(), "block_diagonal(block=2)", side="outputs", target_modules=[LINEAR], scale=True
     )

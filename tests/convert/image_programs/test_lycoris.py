@@ -23,7 +23,7 @@ def images():
 def trained(model, algo, path, *, size=0.2, dtype=torch.float32, **options):
     """Let LyCORIS adapt a model with random parameters and save it; return its merged weights."""
     torch.manual_seed(1)
-    block = 6 if algo.startswith("odd") else 4  # the quotients of 48 and 96 must be powers of two
+    block = 6 if algo.startswith("odd") else 4  # 48 and 96 must be block · 2^k
     network = lycoris.create_lycoris(
         model, 1.0, linear_dim=block, conv_dim=4, algo=algo.split()[-1], **options
     )

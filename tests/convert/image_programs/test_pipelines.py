@@ -57,7 +57,7 @@ def merged_pipeline(tmp_path, path, name, **options):
 def lycoris_file(tmp_path, monkeypatch, algo):
     """Let LyCORIS's network for sd-scripts save rotations of a U-Net and its text encoder."""
     kohya = pytest.importorskip("lycoris.kohya")
-    names = ["conv_in"]  # by default, it adapts the layers of time embeddings twice, and stops
+    names = ["conv_in"]  # by default, it adapts time-embedding layers twice, which fails
     monkeypatch.setattr(kohya.LycorisNetworkKohya, "UNET_TARGET_REPLACE_NAME", names)
     model, text = unet(), text_encoder()
     saved_pipeline(tmp_path / "pipeline", unet=model, text_encoder=text)

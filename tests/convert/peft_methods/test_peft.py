@@ -147,7 +147,7 @@ def test_a_neumann_series_is_kept_or_replaced_by_the_nearest_rotation(tmp_path, 
         float((effective(loaded)[name] - theirs[f"{name}.weight"]).abs().max())
         for name in effective(loaded)
     )
-    assert deviation <= 8 * said + 1e-6  # eight entries of a block meet a weight below 1
+    assert deviation <= 8 * said + 1e-6  # sums of eight block entries, times weights below 1
 
 
 @given(seeds(), floats(0.05, 0.95))
@@ -229,7 +229,7 @@ def test_an_exported_adapter_has_the_same_outputs_in_peft(tmp_path, to, make, bi
     convert(tmp_path / "ours", tmp_path / "theirs", to=to, **extra)
     loaded = peft.PeftModel.from_pretrained(make(), tmp_path / "theirs").eval()
     x = torch.randn(3, 4, 4, 4) if make is images else torch.randn(3, 32)
-    if make is images and to == "peft-oft":  # its unmerged convolution has a bug
+    if make is images and to == "peft-oft":  # PEFT's unmerged convolution has a bug
         loaded = loaded.merge_and_unload()
     run = (lambda m: m(x)) if make is images else (lambda m: m[1](m[0]["down"](m[0]["up"](x))))
     inner = loaded.base_model.model if hasattr(loaded, "base_model") else loaded
@@ -405,7 +405,7 @@ def test_boft_factors_agree_with_pefts_permutations(tmp_path, depth):
     )
     settings = {"peft_type": "BOFT", "boft_n_butterfly_factor": depth, "boft_block_size": 8}
     (tmp_path / "theirs" / "adapter_config.json").write_text(json.dumps(settings))
-    done = convert(tmp_path / "theirs", tmp_path / "ours")  # needs no model: s has the outputs
+    done = convert(tmp_path / "theirs", tmp_path / "ours")  # needs no model: len(s) outputs
     assert done.notes == []
     expected = (model[0].weight.double() @ peft_rotation(x.double()).T) * s
     got = merged_weights(model, tmp_path / "ours")["0.weight"]

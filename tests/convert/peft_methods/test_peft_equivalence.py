@@ -1,4 +1,4 @@
-"""The same skew-symmetric parameters give the same rotation in structmat and in PEFT."""
+"""The same skew-symmetric parameters yield the same rotation in structmat and in PEFT."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_an_adapted_layer_agrees_with_pefts_formula(m):
 def test_an_adapted_layer_agrees_with_a_boft_layer_of_peft(monkeypatch):
     """Without its compiled extension, PEFT supports only m = 1."""
     peft = pytest.importorskip("peft")
-    monkeypatch.setattr(peft_layer, "get_fbd_cuda", lambda: None)  # it would try to compile it
+    monkeypatch.setattr(peft_layer, "get_fbd_cuda", lambda: None)  # it would try to compile
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(32, 5))
     base = torch.nn.Linear(32, 5)

@@ -59,7 +59,7 @@ def run(weights, x):
     return model(x).detach()
 
 
-def test_rotated_outputs_of_an_embedding_are_those_of_oft(tmp_path):
+def test_rotated_outputs_of_an_embedding_are_written_as_oft(tmp_path):
     one = ours(tokens(), "block_diagonal(block=4)", target_modules=["0"], side="outputs")
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "theirs", to="peft-oft")
@@ -108,7 +108,7 @@ def test_psoft_has_pefts_merged_weights(tmp_path, name):
         assert not (tmp_path / "ours").exists()
 
 
-def test_psoft_of_a_low_rank_svd_is_read_only_if_its_vectors_are_singular(tmp_path):
+def test_psoft_of_a_low_rank_svd_is_read_only_if_its_vectors_are_singular_vectors(tmp_path):
     options = {"psoft_mag_a": False, "psoft_mag_b": False, "psoft_svd": "lowrank"}
 
     def make(seed=0):
@@ -166,7 +166,7 @@ def test_road_has_pefts_merged_weights_and_biases(tmp_path, variant, targets):
 
 @given(st.integers(1, 6), seeds(), st.booleans())
 def test_the_factors_of_pairs_multiply_to_their_coefficients(count, seed, with_zeros):
-    """Pairs of `road_2` whose angles agree up to half turns are rotations with scales."""
+    """Pairs of `road_2` whose angles agree modulo 180° are rotations with scales."""
     rng = np.random.default_rng(seed)
     angle = rng.uniform(-4, 4, count)
     scales = rng.normal(size=(count, 2)) * (rng.random((count, 2)) < (0.5 if with_zeros else 1))

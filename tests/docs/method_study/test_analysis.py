@@ -83,7 +83,7 @@ def test_a_simultaneous_interval_excludes_zero_only_if_the_test_rejects(rng, met
     found = a.compared(named(rng.standard_normal(shape)), "LoRA", margin=0.1)
     for comparison in found:
         low, high = comparison.interval
-        if low > 0 or high < 0:  # Bonferroni's intervals; Holm's test rejects more
+        if low > 0 or high < 0:  # Holm's test rejects whenever Bonferroni's does
             assert comparison.p < 0.05 * (1 + 1e-9)
         assert comparison.estimate.value == pytest.approx((low + high) / 2)
 
@@ -149,7 +149,7 @@ def test_a_variance_between_seeds_of_zero_is_no_error():
 
 
 @pytest.mark.parametrize(("comparisons", "degrees"), [(1, 4), (2, 6), (5, 12), (12, 99)])
-def test_the_quantile_of_dunnett_is_that_of_a_multivariate_t(comparisons, degrees):
+def test_dunnetts_quantile_is_that_of_a_multivariate_t(comparisons, degrees):
     limit = a.dunnett_quantile(comparisons, degrees)
     shape = np.full((comparisons, comparisons), 0.5) + 0.5 * np.eye(comparisons)
     inside = scipy.stats.multivariate_t.cdf(
@@ -218,13 +218,13 @@ estimates = st.lists(
 @given(estimates)
 def test_random_effects_are_those_of_statsmodels(found):
     values = np.array([e.value for e in found])
-    assume(np.ptp(values) > 1e-3)  # it divides by Cochran's Q
+    assume(np.ptp(values) > 1e-3)  # statsmodels divides by Cochran's Q
     oracle = combine_effects(
         values, np.array([e.error**2 for e in found]), method_re="iterated", use_t=True
     )
     half = scipy.stats.t.isf(0.025, len(values) - 1) * oracle.sd_eff_w_re_hksj
     pooled = a.random_effects(found)
-    # Its iteration stops within 1e-5 of the equation.
+    # statsmodels solves the equation only to within 1e-5.
     assert pooled.spread == pytest.approx(math.sqrt(max(0, oracle.tau2)), abs=5e-3)
     wanted = oracle.mean_effect_re, oracle.mean_effect_re - half, oracle.mean_effect_re + half
     assert pooled[:3] == pytest.approx(wanted, abs=1e-3)
@@ -263,7 +263,7 @@ def test_the_mean_of_tasks_has_the_variance_of_a_mean(found):
     assert mean.degrees <= sum(e.degrees for e in found) * (1 + 1e-9)
 
 
-def test_one_task_has_no_spread():
+def test_random_effects_need_two_tasks():
     with pytest.raises(StructmatError, match="one task"):
         a.random_effects([Estimate(0.0, 1.0, 3)])
 

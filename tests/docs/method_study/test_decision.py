@@ -54,7 +54,7 @@ def test_a_candidate_that_is_lower_everywhere_becomes_the_default():
     assert d.decided(list(found.values())) == "shuffle"
 
 
-def test_of_two_that_qualify_the_lower_one_becomes_the_default():
+def test_of_two_qualifying_candidates_the_lower_one_becomes_the_default():
     found = judged({"shuffle": everywhere(-4.0), "mixed radix": everywhere(-5.0)})
     assert d.decided(list(found.values())) == "mixed radix"
 

@@ -46,7 +46,9 @@ def test_with_one_number_a_run_the_test_is_the_paired_t_test(rng, seeds):
 
 
 @given(numbers, st.floats(-2, 2), st.integers(1, 30), st.floats(0.1, 3))
-def test_the_two_sided_p_value_is_the_level_at_which_the_interval_ends(rng, value, df, error):
+def test_the_two_sided_p_value_is_the_level_at_which_the_interval_ends_at_the_null(
+    rng, value, df, error
+):
     found = d.Estimate(value, error, df)
     p = found.p(null=0.5)
     assert found.half(p) == pytest.approx(abs(value - 0.5), abs=1e-6)

@@ -98,7 +98,7 @@ def test_a_change_along_the_first_singular_vectors_lies_in_their_spaces(seed):
     assert found["top_outputs"] == pytest.approx(0, abs=1e-12)
 
 
-def test_no_change_is_zero():
+def test_the_measures_of_an_unchanged_weight_are_zero():
     found = j.changed(j.decomposed(weight(0)), weight(0))
     for name in ("relative", "spectral", "effective_rank", "top_inputs", "top_outputs"):
         assert found[name] == 0

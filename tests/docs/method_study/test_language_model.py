@@ -23,7 +23,7 @@ def rows():
     return torch.from_numpy(np.random.default_rng(0).integers(0, 32, (20, 12)))
 
 
-def test_the_loss_is_the_mean_surprise_of_the_next_token(rows):
+def test_the_loss_is_the_mean_surprisal_of_the_next_token(rows):
     model = lm.new_model(TINY).eval()
     with torch.no_grad():
         logits = model(input_ids=rows[:3]).logits.double().softmax(-1)
@@ -62,7 +62,7 @@ def test_the_rate_rises_to_its_maximum_and_falls_to_a_tenth():
     assert rates[-1] == pytest.approx(lm.Settings().rate / 10)
 
 
-def test_interrupted_pretraining_gives_the_same_weights(rows, tmp_path):
+def test_interrupted_pretraining_yields_the_same_weights(rows, tmp_path):
     def pretrain(name, measure=lambda _: {}):
         return lm.pretrain(TINY, rows, tmp_path / name, measure, every=3)
 
@@ -82,7 +82,7 @@ def test_interrupted_pretraining_gives_the_same_weights(rows, tmp_path):
         assert torch.equal(one, two)
 
 
-def test_the_checkpoint_is_named_after_the_settings(monkeypatch, tmp_path):
+def test_the_checkpoint_is_named_after_the_settings_and_the_tokens(monkeypatch, tmp_path):
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     monkeypatch.setattr(lm, "tokens_key", lambda: "tokens")
     names = {lm.checkpoint(TINY), lm.checkpoint(replace(TINY, seed=1))}

@@ -68,7 +68,7 @@ def test_at_equal_time_the_baseline_is_that_of_equal_parameters(runs):
         assert list(timed) == [name for name in plan.TASKS[task].methods if name != plan.FROZEN]
 
 
-def test_the_report_has_a_section_for_everything(runs):
+def test_the_report_has_its_sections_in_order(runs):
     text = "\n\n".join(r.tables(runs))
     titles = re.findall(r"^### (.+)", text, re.M)
     means = [f"Means over the tasks, {title}" for title in r.BUDGETS.values()]

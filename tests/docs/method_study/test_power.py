@@ -20,7 +20,7 @@ parts_of_variance = st.builds(Components, variances, variances, variances)
 
 
 def near(found, wanted, repetitions, *, extra=0.0):
-    """Assert that a frequency is a probability, up to three standard errors."""
+    """Assert that a frequency agrees with a probability, within three standard errors."""
     assert abs(found - wanted) <= 3 * math.sqrt(wanted * (1 - wanted) / repetitions) + extra
 
 
@@ -88,7 +88,7 @@ def test_holm_keeps_the_family_wise_level_although_the_comparisons_share_a_basel
         base, *others = p.simulated([0.0] * 8, Components(1.0), seeds=6, texts=None, rng=rng)
         wrong += holm([estimated(other - base).p() for other in others]).min() < 0.05
     assert wrong / repetitions <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / repetitions)
-    assert wrong / repetitions >= 0.02  # and not by being far too cautious
+    assert wrong / repetitions >= 0.02  # the procedure is not far too cautious
 
 
 @settings(max_examples=25)
@@ -163,4 +163,4 @@ def test_power_for_a_mean_over_tasks_agrees_with_simulated_studies():
         pairs = [p.simulated([effect], c, seeds=seeds, texts=None, rng=rng) for c in tasks]
         mean = mean_of_tasks([estimated(other - base) for base, other in pairs])
         significant += mean.p() < level
-    near(significant / repetitions, 0.8, repetitions, extra=0.02)  # Satterthwaite, again
+    near(significant / repetitions, 0.8, repetitions, extra=0.02)  # an approximation

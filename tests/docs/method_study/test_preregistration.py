@@ -84,8 +84,8 @@ def test_the_planned_margins_are_those_of_the_pilot(pilots):
         assert plan.TASKS[task].margin == pytest.approx(margin, rel=0.02)  # rounded
 
 
-def test_no_run_of_the_study_precedes_the_planned_number_of_seeds(pilots):
-    """The pilot must be complete, and the plan agree with it, before the study begins."""
+def test_the_study_begins_only_after_the_plan_agrees_with_a_complete_pilot(pilots):
+    """Before the study begins, the pilot must be complete and agree with the plan."""
     begun = [row for row in read(report.PATH) if row["role"] == "study"]
     if begun:
         margins = sample_size.margins({task: pilot.scale for task, pilot in pilots.items()})

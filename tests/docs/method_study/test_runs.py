@@ -1,4 +1,4 @@
-"""Runs of the study: read, capped where they diverged, and arranged for paired comparisons."""
+"""Runs of the study: selected, capped where they diverged, arranged for paired comparisons."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ def test_runs_of_other_roles_budgets_and_sizes_are_left_out():
         {**about, **other}
         for other in ({"sizes": "old"}, {"role": "pilot"}, {"budget": "time"}, {"task": "errors"})
     ]
-    lora = {**about, "method": "LoRA", "sizes": "old"}  # of its own
+    lora = {**about, "method": "LoRA", "sizes": "old"}  # LoRA's newest
     assert r.part([*others, lora, about], task="digits", role="study") == [lora, about]
     assert r.part([], task="digits", role="study") == []

@@ -27,7 +27,7 @@ def test_the_pooled_variance_has_the_stated_degrees_of_freedom():
         parts, df = p.pooled(dict(enumerate(rows)), 0)
         found.append(parts.seed)
     assert df == pytest.approx(methods / (1 + (methods - 1) / 4) * (seeds - 1))
-    assert np.mean(found) == pytest.approx(2, rel=0.03)  # of a difference of two
+    assert np.mean(found) == pytest.approx(2, rel=0.03)  # the variance of a difference
     assert np.var(found) == pytest.approx(2 * 2**2 / df, rel=0.15)
 
 
@@ -88,7 +88,7 @@ def test_the_components_of_a_simulated_pilot_are_recovered():
     assert found["digits"].scale.fraction == pytest.approx(2 / 21, rel=0.1)
 
 
-def test_a_pilot_without_items_has_seeds_only():
+def test_a_pilot_without_items_has_no_variance_between_texts():
     runs = [{k: v for k, v in run.items() if k != "items"} for run in pilot()]
     for one in p.pilots(runs).values():
         assert one.texts == math.inf
@@ -158,7 +158,7 @@ def test_the_planned_seeds_are_enough_for_the_mean_of_the_tasks():
     assert power(2.0, at(max(2, seeds - 5)), level) < power(2.0, at(seeds), level)
 
 
-def test_without_a_pilot_the_page_says_so():
+def test_without_a_pilot_the_page_states_that_there_is_none():
     assert list(p.tables([])) == ["*The pilot has not been run.*"]
     assert list(p.tables(simulated_runs("digits", EFFECTS, seeds=2))) == [
         "*The pilot has not been run.*"

@@ -90,7 +90,7 @@ def test_all_adapted_layers_and_the_head_are_trained_and_nothing_else(name, meth
     if method == m.HEAD_ONLY:
         layers = set()
     expected = head | {f"{layer}.weight" for layer in layers}
-    if method == "RoAd":  # it rotates outputs, with the bias
+    if method == "RoAd":  # RoAd rotates outputs, and therefore the bias
         expected |= {f"{layer}.bias" for layer in layers if f"{layer}.bias" in after}
     assert changed == expected
 
@@ -126,7 +126,7 @@ def tensors(value):
 
 
 @pytest.mark.parametrize("name", ["digits", "language"])
-def test_other_seeds_have_other_batches_and_fewer_steps_the_first_ones(name):
+def test_batches_depend_on_the_seed_and_a_shorter_run_has_the_first_ones(name):
     task = tasks.task(name, quick=True)
     long, short, other = task.batches(0, 4), task.batches(0, 2), task.batches(1, 2)
     for one, two in zip(tensors(long[:2]), tensors(short), strict=True):
@@ -152,7 +152,7 @@ LAYERS = {"digits": ([64] * 5 + [128], 3232), "language": ([128] * 6 + [384], 83
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_choose_lists_the_mixing_network_first_and_the_mixed_radix_network(name):
+def test_choose_lists_the_mixing_network_first_and_includes_the_mixed_radix_network(name):
     widths, budget = LAYERS[name]
     layers = {f"layer {k}": width for k, width in enumerate(widths)}
     listed = [row.spec for row in choose(layers, budget=int(1.05 * budget)).rows]

@@ -1,4 +1,4 @@
-"""The runner of the study: what is left to do, and records that survive interruption."""
+"""The runner of the study: pending runs, and records that survive interruption."""
 
 import json
 import math
@@ -127,7 +127,7 @@ def test_the_selected_rate_has_the_lowest_validation_loss(record):
         ({1e-3: [2.0], 1e-2: [1.0, 2.0]}, None),
     ],
 )
-def test_rates_are_selected_by_the_mean_when_all_runs_are_there(losses, best):
+def test_rates_are_selected_by_the_mean_once_all_runs_are_recorded(losses, best):
     def tuned(rate, seed):
         return Run("digits", "LoRA", "tuning", "parameters", rate, seed, 4)
 
@@ -260,7 +260,7 @@ def started(path, *more):
         env={**os.environ, "PYTHONPATH": str(runner.ROOT)},
         stderr=subprocess.PIPE,
         text=True,
-        # A shell ignores this signal in programs that it starts in the background.
+        # A shell starts background programs with this signal ignored.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
