@@ -24,6 +24,7 @@ from structmat.families import Rule
 from structmat.networks.network import Network
 
 _BITS = 2**34  # maximum of width² × stages for which the reachability is computed
+_ROUNDS = 2**26  # maximum of width × radices: wires of large switches are visited one by one
 _COUNTED = 4096  # maximum width at which all pairs of an input and an output are counted
 _SMALL = 512  # maximum width at which `mixing` computes all singular values
 _VISITS = 2**25  # maximum number of wires × stages visited by the products of a Lanczos iteration
@@ -64,7 +65,8 @@ def density(net: Network, rule: Rule | None = None) -> tuple[JSON, dict[str, str
     """
     width = net.width
     pairs = width**2
-    if pairs * net.depth <= _BITS:
+    rounds = sum(bank.radix for bank in net.banks) * width
+    if pairs * net.depth <= _BITS and rounds <= _ROUNDS:
         depth = leading_dense_depth(net)
         if depth is not None:
             return _dense(pairs, depth), {}

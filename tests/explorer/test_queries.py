@@ -240,11 +240,17 @@ def test_a_wide_network_without_a_family_is_undecided_unless_an_output_is_missin
     net = sm.butterfly(65_536)
     numbers, reasons = density(net)
     assert numbers["dense"] is numbers["reached"] is numbers["dense_depth"] is None
-    assert "512 inputs tried, of 65,536, influence every output" in reasons["dense"]
+    assert "512 of 65,536 inputs were tried, and influence every output" in reasons["dense"]
     numbers, _ = density(sm.butterfly(4096))
     assert numbers == {
         "reached": 4096**2, "dense": True, "dense_depth": 12, "why_not_dense": None,
     }  # fmt: skip
+
+
+def test_a_switch_on_all_of_many_wires_is_dense_by_the_claims_of_its_family():
+    rule = named("mixed_radix")
+    numbers, reasons = density(rule(65_521), rule)  # a prime
+    assert (numbers["dense"], numbers["dense_depth"], reasons) == (True, 1, {})
 
 
 @given(networks(screens=True))
