@@ -52,7 +52,7 @@ class Names:
         self._other: Mapping[str, str] = {}
         self.is_renamed = False
         known = [key.removesuffix(".weight") for key in weights.keys if key.endswith(".weight")]
-        if not known:
+        if not known and "weight" not in weights.keys:  # a single layer has this one
             raise FileError(
                 "the tensors of the model are not the weights of layers, but"
                 f" {listed(sorted(weights.keys), _SHOWN)}; give the pretrained model, not an"

@@ -11,8 +11,9 @@ import pytest
 
 import structmat as sm
 from structmat import cli
-from structmat.cli import catalogue, explore, finetune, main
+from structmat.cli import catalogue, finetune, main
 from structmat.cli.compare import FAMILIES, WIDTHS
+from structmat.explorer.exploring import opening
 from structmat.families import unregister
 from structmat.finetune import methods
 
@@ -297,12 +298,9 @@ def test_a_file_is_accepted_in_place_of_a_network(capsys, tmp_path):
     assert one == other | {"network": str(path)}
     method = methods.rotation(str(path))
     assert method.topology(8) == sm.butterfly(8)
-    assert explore._drawn(str(path), None)["stages"][0] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert opening(str(path))["stages"][0] == [[0, 1], [2, 3], [4, 5], [6, 7]]
     path.write_text(sm.butterfly(128).to_json(), encoding="utf-8")
     assert str(methods.rotation(str(path)).topology) != str(method.topology)  # a resumed run sees
-    code, _, err = run(capsys, "explore", str(path))
-    assert code == 2
-    assert "straight networks of up to 64 wires" in err
 
 
 def test_show_explains_why_a_network_can_never_be_dense(capsys):

@@ -418,7 +418,6 @@ def test_truncated_json_is_refused(net, data):
             "matrix",
             r"it has no values; structmat\.Rotation\(net, blocks\) is a network with blocks",
         ),
-        ("explore", r"write net\.to_json\(\) to FILE\.json, and run structmat explore FILE\.json"),
         ("dimension", r"it is a function: structmat\.dimension\(net\)$"),
         ("dense_depth", r"it is a function: structmat\.dense_depth\(net\)$"),
         ("fit", r"it is a function: structmat\.fit\(net, target\)$"),
