@@ -90,7 +90,11 @@ def test_save_writes_a_single_file(capsys, tmp_path):
     assert [(one["spec"], one["width"]) for one in found["networks"]] == expected
     assert path.read_text("utf-8").startswith("<!doctype html>")
     assert list(tmp_path.iterdir()) == [path]
-    code, out, _ = run(capsys, "benes", "--width", "4", "8", "--save", str(path))
+    again = ["benes", "--width", "4", "8", "--save", str(path)]
+    code, _, err = run(capsys, *again)
+    assert code == 2
+    assert "it exists already; add --force" in err
+    code, out, _ = run(capsys, *again, "--force")
     assert code == 0
     assert "2 networks of widths 4, 8" in out
 

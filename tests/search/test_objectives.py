@@ -169,7 +169,7 @@ def raises(net):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (raises, r"^objective raises: KeyError: 'a'$"),
+        (raises, r"^objective raises: KeyError: 'a'; .*test_objectives\.py, line \d+: raise Key"),
         (lambda _: math.nan, r"^objective <lambda> returned nan: it must return a finite num"),
         (lambda _: -math.inf, r"^objective <lambda> returned -inf: it must return a finite num"),
         (lambda _: 10**400, r"^objective <lambda> returned an integer of 1,329 bits: it must"),
@@ -204,7 +204,7 @@ def test_messages_of_any_form_become_a_short_line():
         objective(failing(UnprintableError())).measure(sm.butterfly(4))
     with pytest.raises(ObjectiveError, match="MemoryError: x") as raised:
         objective(failing(MemoryError("x" * 10**6))).measure(sm.butterfly(4))
-    assert len(str(raised.value)) < 1100
+    assert len(str(raised.value)) < 1100 + len(__file__)
     with pytest.raises(ObjectiveError, match="returned an integer of 1,329 bits"):
         requirement(lambda _: 10**400).violation(sm.butterfly(4))
 
@@ -213,7 +213,9 @@ def test_the_cause_of_a_failure_is_kept():
     with pytest.raises(ObjectiveError, match="raises") as caught:
         objective(raises).measure(NET)
     assert isinstance(caught.value.__cause__, KeyError)
-    with pytest.raises(ObjectiveError, match=r"^requirement raises: KeyError: 'a'$"):
+    with pytest.raises(
+        ObjectiveError, match=r"^requirement raises: KeyError: 'a'; .*: raise KeyError"
+    ):
         requirement(raises).satisfied(NET)
     with pytest.raises(ObjectiveError, match=r"^requirement <lambda> returned nan: it must"):
         requirement(lambda _: math.nan).satisfied(NET)
