@@ -151,11 +151,11 @@ def test_two_networks_are_shown_and_shared(server, opened):
     page.select_option("#family", "shuffle")
     wait_for(page, "shuffle(block=4)", 16)
     assert page.inner_text("#second h3") == f"{FIRST} · 16 wires, 3 stages"
-    assert page.inner_text("#parameters .beside") == "beside: 72"
+    assert page.inner_text("#parameters .beside") == "compared with 72"
     assert page.evaluate("decodeURIComponent(location.hash)") == f"#16:shuffle(block=4)&16:{FIRST}"
     page.reload()
     wait_for(page, "shuffle(block=4)", 16)
-    page.locator("#dimension .beside", has_text="beside: 56").wait_for()
+    page.locator("#dimension .beside", has_text="compared with 56").wait_for()
     page.click("#swap")
     wait_for(page, FIRST, 16)
     assert page.inner_text("#second h3") == "shuffle(block=4) · 16 wires, 2 stages"
@@ -178,7 +178,7 @@ def test_the_schedule_moves_every_wire(server, opened):
 
 def test_every_point_opens_its_network(server, opened):
     page = opened(f"{server.address}#6:gossip&view=families")
-    page.locator(".survey [role=status]", has_text="not dense.").wait_for()
+    page.locator(".survey [role=status]", has_text="not known to be dense.").wait_for()
     page.wait_for_function("() => !document.body.innerText.includes('being measured')")
     points = page.locator(".point")
     assert points.count() > 10
