@@ -24,7 +24,7 @@ def middle(place):
 
 
 def drag(page, start, end):
-    """Drag from one wire to another, as a hand does: in several movements."""
+    """Drag from one wire to another in several movements, as users do."""
     page.mouse.move(*middle(node(page, *start)))
     page.mouse.down()
     page.mouse.move(*middle(node(page, *end)), steps=4)
@@ -42,7 +42,7 @@ def saved_file(page, name):
 # The animation --------------------------------------------------------------------------------
 
 
-def test_steps_show_the_spreading_stage_by_stage(server, opened):
+def test_steps_show_information_spread_stage_by_stage(server, opened):
     page = opened(server.address)
     wait_for(page, FIRST, 16)
     net = sm.butterfly(16, block=4)

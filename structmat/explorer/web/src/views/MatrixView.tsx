@@ -15,7 +15,11 @@ export function MatrixView() {
   const one = net.value;
   if (!one) return null;
   if (!one.stages) {
-    return <p class="hint">The matrix is shown only for networks that are drawn wire by wire, of up to 128 wires.</p>;
+    return (
+      <p class="hint">
+        The matrix is shown only for networks that are drawn wire by wire, of up to 128 wires.
+      </p>
+    );
   }
   const other = second.value?.net;
   return (

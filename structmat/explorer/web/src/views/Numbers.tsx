@@ -63,7 +63,9 @@ function Tile({ id, name, value, more, share, beside, isWaiting, isWrong }: Tile
     <div id={ids(id)}>
       <dt>{name}</dt>
       <dd class={isWaiting ? "value waiting" : "value"}>{value}</dd>
-      {beside !== undefined && beside !== null && <dd class="beside">{`compared with ${beside}`}</dd>}
+      {beside !== undefined && beside !== null && (
+        <dd class="beside">{`compared with ${beside}`}</dd>
+      )}
       {share !== undefined && (
         <dd class="share">
           <svg

@@ -41,7 +41,8 @@ export function Survey() {
       <Scatter rows={rows} x={x} y={y} width={width} />
       <p class="hint" role="status">
         {`${counted(rows.length, "network")} of width ${width}; hollow points are networks not known to be dense. Points that would coincide are drawn next to each other.`}
-        {missing > 0 && ` Not shown, for lack of one of these numbers: ${counted(missing, "network")}.`}
+        {missing > 0 &&
+          ` Not shown, for lack of one of these numbers: ${counted(missing, "network")}.`}
         {isWaiting && " Others are being measured…"}
         {found.error && ` ${found.error}`}
       </p>
