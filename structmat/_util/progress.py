@@ -1,4 +1,4 @@
-"""Progress bars by rich, for terminals and notebooks."""
+"""Progress bars with rich, for terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-_DELAY = 1  # seconds of work without a bar
+_DELAY = 1  # seconds of work before a bar appears
 _PAUSE = 0.1  # minimum number of seconds between updates of the display
 
 
@@ -59,9 +59,9 @@ class Steps:
 
 @contextmanager
 def bar(what: str, total: int, *, unit: str, shown: bool, done: int = 0) -> Iterator[Steps]:
-    """Yield a counter of steps, which shows a progress bar if one is wanted and somebody sees it.
+    """Yield a counter of steps, which shows a progress bar if one is wanted and can be seen.
 
-    The bar is written to standard error, only if this is a terminal or a notebook, and only if the
+    The bar is written to standard error if that is a terminal, or in a notebook, and only if the
     work takes more than a second; it is removed at the end.
 
     Examples

@@ -1,4 +1,4 @@
-"""Where in a file of the user an error is: the file, the line, and its text."""
+"""The place of an error in a user's file: the file, the line number and the text of the line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST = 80  # maximum length of the text of a line in a message
 
 
 def quoted(text: str, line: int, column: int = 1) -> str:
-    r"""Return the number and the text of a line, of a long one only the part around a column.
+    r"""Return the number and the text of a line, shortened around a column if it is long.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def quoted(text: str, line: int, column: int = 1) -> str:
 
 
 def undecodable(data: bytes) -> str:
-    r"""Return the first line of a text that is not in UTF-8, as `quoted` does.
+    r"""Return the first line of a text that is not in UTF-8, in the form of `quoted`.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def undecodable(data: bytes) -> str:
 
 
 def of_error(error: BaseException) -> str:
-    """Return the file, the number and the text of the user's line that fails, or "".
+    """Return the file, the number and the text of the user's line that failed, or "".
 
     This is the innermost line that belongs neither to this package nor to an installed library.
     """

@@ -13,7 +13,7 @@ Row = Sequence[str]
 
 @dataclass(frozen=True)
 class Table:
-    """A table, which prints as plain text, and with rich as a table that fits into the terminal.
+    """A table that prints as plain text or, with rich, fitted to the terminal.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A text that is broken into lines: of 96 characters, or with rich as long as the terminal.
+    """A text that is wrapped at 96 characters or, with rich, at the width of the terminal.
 
     Examples
     --------
@@ -105,10 +105,10 @@ class Paragraph:
 
 
 class Printed:
-    """A base class of results: they print as plain text, and with rich in colour."""
+    """A base class for results that print as plain text or, with rich, in colour."""
 
     def _parts(self) -> Iterable[object]:
-        """Return lines, paragraphs and tables, and other results; an empty line separates them."""
+        """Return lines, which may be empty, paragraphs, tables and other results, in order."""
         raise NotImplementedError
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of wide networks: edges and reachability, counted between bins of adjacent wires."""
+"""Densities of wide networks: edges and reachability between bins of adjacent wires."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bins_of(width: int, bins: int) -> Index:
     """
     count = checked_integer(bins, "bins", 1)
     if count > width:
-        raise StructmatError(f"bins={bins}: there must be at most as many bins as wires, {width}")
+        raise StructmatError(f"bins={bins}: it must be at most the number of wires, {width}")
     return np.arange(width, dtype=np.int64) * count // width
 
 
@@ -91,8 +91,8 @@ def _edges(stage: Stage, place: Index, bins: int) -> npt.NDArray[np.int64]:
 def sampled_inputs(width: int, bins: int) -> tuple[Index, Index]:
     """Return the inputs from which `reach_densities` propagates, and the bin of each.
 
-    They are all inputs up to a width of 2,048, and eight of each bin at larger widths, drawn with a
-    fixed seed.
+    These are all inputs up to a width of 2,048, and eight of each bin at larger widths, drawn with
+    a fixed seed.
 
     Examples
     --------
@@ -126,8 +126,8 @@ def reach_densities(net: Network, bins: int) -> npt.NDArray[np.float64]:
     (depth + 1, bins, bins)
         Entry [t, i, j] is the fraction of the pairs of a wire in bin i and an input in bin j for
         which the input influences the wire after t stages. Above a width of 2,048, it is
-        estimated without bias from the inputs of `sampled_inputs`; if it is below 1 in any case,
-        the first t stages are not dense.
+        estimated without bias from the inputs of `sampled_inputs`. An estimate below 1 also proves
+        that the first t stages are not dense.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def reach_densities(net: Network, bins: int) -> npt.NDArray[np.float64]:
 
 
 def _ones_in_bytes(bits: Words) -> npt.NDArray[np.uint8]:
-    """Return the number of bits set in each byte, by adding neighbouring fields of 1, 2, 4 bits."""
+    """Return the number of bits set in each byte, by adding adjacent fields of 1, 2 and 4 bits."""
     pairs = bits - ((bits >> _ONE) & np.uint64(0x5555555555555555))
     fours = (pairs & _TWO_OF_FOUR) + ((pairs >> np.uint64(2)) & _TWO_OF_FOUR)
     eights = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)

@@ -1,7 +1,7 @@
-"""Output to terminals and pipes: in colour where it is seen, and in any encoding.
+"""Output to terminals and pipes: in colour where that is displayed, and in any encoding.
 
 Terminals get tables and colour from rich; pipes and files get the plain text of the results. rich
-is imported only if it is used, because this takes a tenth of a second.
+is imported only if it is used, because the import takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def every_character() -> Iterator[None]:
 
 
 def show(*parts: object) -> None:
-    """Print lines, as they are, and results: in a terminal with colour, and as wide as it is."""
+    """Print lines as they are, and results in colour and fitted to the width of a terminal."""
     for part in parts:
         if isinstance(part, str) or not is_styled(sys.stdout):
             print(part)
@@ -45,7 +45,7 @@ def show(*parts: object) -> None:
 
 
 def complain(name: str, message: str) -> None:
-    """Print an error in one line to standard error, with the name of the command in colour."""
+    """Print an error on one line to standard error, with the name of the command in colour."""
     line = f"{name}: {' '.join(message.split())}"
     if is_styled(sys.stderr):
         from rich.text import Text
@@ -58,13 +58,13 @@ def complain(name: str, message: str) -> None:
 
 
 def is_styled(stream: TextIO) -> bool:
-    """Return whether output is styled: in terminals, and elsewhere if FORCE_COLOR is set."""
+    """Return whether output is styled: in terminals, and elsewhere if FORCE_COLOR is set alone."""
     forced = os.environ.get("FORCE_COLOR") and not os.environ.get("NO_COLOR")
     return bool(forced) or is_terminal(stream)
 
 
 def _styled(part: object, stream: TextIO, *, wrap: bool = True) -> str:
-    """Return what rich would print: rich itself ends the program if a pipe is closed."""
+    """Return the text that rich would print: rich itself ends the program if a pipe is closed."""
     from rich.console import Console
 
     console = Console(file=stream, force_terminal=True)

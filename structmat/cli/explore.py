@@ -33,8 +33,8 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="the family shown first; with --save, the families to save (default: at least one of"
-        " each kind)",
+        help="the family or file shown first; with --save, the families to save (default: at least"
+        " one of each kind)",
     )
     parser.add_argument(
         "--width",

@@ -131,7 +131,7 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _saved(output: Path) -> str:
-    """Return which work an interrupted command has saved in its output directory."""
+    """Describe the work that an interrupted command has saved in its output directory."""
     runs = len(list((output / "runs").glob("*.json")))
     found = [counted(runs, "finished training run")] if runs else []
     if (output / "tuning.json").exists():

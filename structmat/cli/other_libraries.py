@@ -12,10 +12,10 @@ from typing import Any
 
 from structmat._util.text_location import is_of_user
 
-# Read by the libraries when they are imported; a value of the user is kept.
+# Environment variables that the libraries read on import; values set by the user are kept.
 _SETTINGS = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",  # otherwise warned about after a fork
+    "TOKENIZERS_PARALLELISM": "false",  # otherwise a fork causes a warning
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
@@ -24,8 +24,8 @@ _SETTINGS = {
 def quiet(say: Callable[[str], object]) -> Iterator[None]:
     """Suppress warnings and log messages of other libraries.
 
-    Warnings of structmat and of the user's files are printed in one line each. Log messages of
-    errors are kept, and so are all warnings if the user sets Python's option `-W` or
+    Warnings from structmat and from the user's files are printed on one line each. Log messages at
+    the level of errors are kept, and so are all warnings if the user sets Python's option `-W` or
     PYTHONWARNINGS.
     """
     for name, value in _SETTINGS.items():

@@ -1,4 +1,4 @@
-"""Output files: the check of their paths, and the consent to replace those that exist."""
+"""Output files: checks of their paths, and consent to replacing existing ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RULE = "the suffix must be .svg or .png"
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
-    """Add the option that permits the replacement of output that exists."""
+    """Add the option that permits replacing existing output."""
     parser.add_argument(
         "--force",
         action="store_true",
@@ -37,7 +37,7 @@ def check_target(
     ------
     FileError
         If the suffix is none of `endings`, where there are any; the path is a directory, a device
-        or a pipe; its parent directory does not exist; or the file exists and is to be kept.
+        or a pipe; its parent directory does not exist; or the file exists and must be kept.
     """
     if endings and path.suffix.lower() not in endings:
         raise FileError(f"{option} {path}: {rule}")

@@ -1,22 +1,23 @@
 """Answers to the questions of the page, as JSON-serialisable values.
 
-The page sends a question by its name, and every home of the page (the server, the data of a saved
-page, the widget) returns the same answer. TypeScript types of all of them are in
+The page sends each question under a name, and every source of answers (the server, the data of a
+saved page, the widget) returns the same answer. TypeScript types of all of them are in
 `web/src/types.ts`.
 
-A network is asked for as ``{"width", "spec"}``, as ``{"width", "stages"}`` (lists of switches,
-which are lists of wires), or as ``{"width", "network"}``, where the network is the JSON object of
+A question about a network is ``{"width", "spec"}``, ``{"width", "stages"}`` (lists of switches,
+which are lists of wires), or ``{"width", "network"}``, where the network is the JSON object of
 `Network.to_json`; the page sends the last form back as it received it.
 
-- "network" (of such a question): see `answer`. A number that would take too long is None, and
-  `reasons` states why, by the name of the entry.
-- "dimension" (of such a question): lower, upper, parameters, ranked, value (None without a rank),
-  proved, redundant, late; None if a newer question of the same page has replaced this one.
-- "atlas" (of ``{"width"}``): the records of the atlas, see `records`.
-- "survey" (of ``{"width", "start"}``): ``{"rows", "next", "refused"}``. The rows from number
-  `start` on (0 if it is missing), as many as about a second allows; `next` is the start of the
-  next question, or None after the last row. `refused` lists the families without a network of
-  this width, as ``{"family", "reason"}``. None as for "dimension".
+- "network" (for such a question): see `answer`. A number that would take too long to compute is
+  None, and `reasons` states why, by the name of the entry.
+- "dimension" (for such a question): lower, upper, parameters, ranked, value (None if only bounds
+  are known), proved, redundant, late; the answer is None if a newer question of the same page has
+  replaced this one.
+- "atlas" (for ``{"width"}``): the records of the atlas, see `records`.
+- "survey" (for ``{"width", "start"}``): ``{"rows", "next", "refused"}``. The rows begin with number
+  `start` (0 if it is missing), and are as many as can be computed in about a second; `next` is the
+  start of the next question, or None after the last row. `refused` lists the families without a
+  network of this width, as ``{"family", "reason"}``. The answer is None as for "dimension".
 
 A question that the library refuses is answered by ``{"error", "widths"}``: see `refusal`. The
 questions "dimension" and "survey" may have a key "page", which identifies the page that asks.
@@ -63,11 +64,11 @@ _FEW = 10
 _ENOUGH = 5
 
 Answer = dict[str, Any]
-RANK = 4000  # `largest` of `dimension`: larger ranks take too long for an interactive page
+RANK = 4000  # argument `largest` of `dimension`: larger ranks take too long for a page
 
 
 def answer(question: Any) -> Answer:
-    """Return the properties of a network that take about a second at most.
+    """Return the properties of a network that can be computed within about a second.
 
     Returns
     -------
@@ -102,7 +103,7 @@ def answer(question: Any) -> Answer:
     numbers, reasons = density(net, rule)
     mixing = mixing_value(net, separate=components["count"] > 1)
     if mixing is None:
-        reasons["mixing"] = "a Lanczos iteration takes long at this width; use sm.mixing(net)"
+        reasons["mixing"] = "a Lanczos iteration takes too long at this width; use sm.mixing(net)"
     drawable = is_drawable(net)
     coarse = None if drawable else bundles(net)
     if not (drawable or coarse):

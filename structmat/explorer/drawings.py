@@ -16,7 +16,7 @@ from structmat.networks.stage import Stage
 _EDGES = 50_000  # maximum number of edges that a browser can draw quickly
 _BINS = (128, 64, 32, 16)  # numbers of bins; the largest whose densities are small enough is used
 _CELLS = 2**17  # maximum number of cells of the densities of all stages
-_DIGITS = 4  # of the fractions of a density
+_DIGITS = 4  # decimal places of the fractions in a density
 
 JSON = dict[str, Any]
 
@@ -35,7 +35,7 @@ def is_drawable(net: Network) -> bool:
 def wires(net: Network) -> list[JSON]:
     """Return the stages of a network: switches as [reads] or [reads, writes], and moves.
 
-    The switches are listed bank by bank; `banks` has the number of switches of each.
+    The switches are listed bank by bank; `banks` lists the number of switches in each bank.
 
     Examples
     --------
@@ -63,10 +63,11 @@ def bundles(net: Network) -> tuple[list[JSON], list[JSON]] | None:
     Returns
     -------
     (edges, reach) or None
-        Edges has the number of edges from bin to bin for each stage, and reach the fraction of
-        pairs for which an input influences a wire, for each of depth + 1 columns. A density is
-        ``{"rows", "columns", "values"}`` in row-major order; rows are bins of wires after the
-        stages, and columns bins of wires before them. None if there are too many stages.
+        `edges` contains the number of edges from bin to bin for each stage; `reach` contains, for
+        each of the depth + 1 columns, the fraction of (input, wire) pairs in which the input
+        influences the wire. A density is ``{"rows", "columns", "values"}`` in row-major order; rows
+        are bins of wires after the stages, and columns bins of wires before them. The result is
+        None if there are too many stages.
 
     Examples
     --------
@@ -89,7 +90,7 @@ def _density(values: list[Any], bins: int) -> JSON:
 
 
 def _fractions(cells: npt.NDArray[np.float64]) -> list[float | int]:
-    """Return fractions with few digits; only those equal to 0 or 1 become 0 or 1."""
+    """Round fractions to a few digits, but to 0 or 1 only those that are equal to it."""
     least = 10.0**-_DIGITS
     rounded = np.where(
         (cells > 0) & (cells < 1), cells.round(_DIGITS).clip(least, 1 - least), cells
@@ -103,10 +104,10 @@ def steps(net: Network) -> list[JSON]:
     Returns
     -------
     list of dict
-        A permutation is ``{"kind": "gather", "order", "text"}``: position k after the step has the
-        wire at position order[k] before it; the order is None for more than 128 wires. A product is
-        ``{"kind": "blocks", "stage", "start", "radix", "count", "text"}`` for each run of blocks of
-        one radix, which act on consecutive positions from `start` on.
+        A permutation is ``{"kind": "gather", "order", "text"}``: position k after the step holds
+        the wire at position order[k] before it; the order is None for more than 128 wires. Each run
+        of blocks of one radix, which act on consecutive positions from `start` on, is
+        ``{"kind": "blocks", "stage", "start", "radix", "count", "text"}``.
 
     Examples
     --------

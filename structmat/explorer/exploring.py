@@ -31,12 +31,12 @@ def explore(topology: Any = None, width: int | None = None) -> Explorer:
     Returns
     -------
     Explorer
-        A widget of anywidget, which notebooks display.
+        An anywidget widget, which notebooks display.
 
     Raises
     ------
     MissingExtraError
-        Where anywidget is not installed.
+        If anywidget is not installed.
     StructmatError
         If the topology cannot be resolved, or its network is too large for the explorer.
 

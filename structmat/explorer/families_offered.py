@@ -1,4 +1,4 @@
-"""The families that the page offers: groups, options, and an example of each that works."""
+"""The families that the page offers: their groups and options, and a working example of each."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def ordered() -> list[Entry]:
 def example(known: Entry) -> Description | None:
     """Return the question about an example of a family.
 
-    For a user's family it is the smallest width above 1 that it accepts, with default options; None
-    if it needs an option, or accepts no width up to 64.
+    The example of a user's family has default options and the smallest width above 1 that the
+    family accepts; it is None if the family needs an option, or accepts no width from 2 to 64.
 
     Examples
     --------

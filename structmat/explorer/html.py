@@ -58,7 +58,7 @@ def page(
     Parameters
     ----------
     first : mapping, optional
-        The question of the network shown first.
+        The question about the network shown first.
     saved : Saved, optional
         Precomputed answers, with which the page needs no server.
     load : sequence of str

@@ -1,4 +1,4 @@
-"""The numbers of a network, within a fixed amount of work at every width."""
+"""The numbers shown for a network, computed with a bounded amount of work at every width."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from structmat.families import Rule
 from structmat.networks.network import Network
 
 _BITS = 2**34  # maximum of width² × stages for which the reachability is computed
-_ROUNDS = 2**26  # maximum of width × radices: wires of large switches are visited one by one
+_ROUNDS = 2**26  # maximum of width × radices of all banks: wires of a switch are visited in turn
 _COUNTED = 4096  # maximum width at which all pairs of an input and an output are counted
 _SMALL = 512  # maximum width at which `mixing` computes all singular values
 _VISITS = 2**25  # maximum number of wires × stages visited by the products of a Lanczos iteration
-_FEWEST = 40  # products without which a Lanczos iteration does not converge
+_FEWEST = 40  # a Lanczos iteration needs at least about as many products to converge
 _PAIRS = 2**22  # maximum number of pairs of wires in switches that are compared
 _SWITCHES = 2**16  # maximum number of switches whose gauge redundancy is computed
 _BINS = 64
@@ -38,7 +38,7 @@ Vectors = npt.NDArray[np.float64]
 
 
 class _UnconvergedError(Exception):
-    """A Lanczos iteration has used all products that are allowed."""
+    """A Lanczos iteration needs more products than are allowed."""
 
 
 def density(net: Network, rule: Rule | None = None) -> tuple[JSON, dict[str, str]]:
@@ -87,11 +87,13 @@ def _dense(pairs: int, depth: int | None) -> JSON:
 
 
 def _claimed(net: Network, rule: Rule | None) -> tuple[JSON, dict[str, str]]:
-    """Return what a family claims about a network in which all sampled inputs reach all outputs."""
+    """Return what a family claims about a network whose sampled inputs influence every output."""
     claims = None if rule is None else rule.claims(net.width)
     if claims is not None and claims.dense:
         known = claims.dense_at is not None
-        reasons = {} if known else {"dense_depth": "finding it takes long; use sm.report(net)"}
+        reasons = (
+            {} if known else {"dense_depth": "computing it takes too long here; use sm.report(net)"}
+        )
         return _dense(net.width**2, claims.dense_at), reasons
     count = len(sampled_inputs(net.width, _BINS)[0])
     why = (
@@ -128,7 +130,7 @@ def mixing_value(net: Network, *, separate: bool) -> JSON | None:
     {'value': 0.0, 'method': 'from all singular values'}
     """
     if separate:
-        return {"value": 1.0, "method": "several components do not exchange any signal"}
+        return {"value": 1.0, "method": "no signal passes between the components"}
     if net.width <= _SMALL:
         return {"value": mixing(net), "method": "from all singular values"}
     allowed = _VISITS // max(1, net.width * net.depth)
@@ -138,7 +140,7 @@ def mixing_value(net: Network, *, separate: bool) -> JSON | None:
         def product(x: Vectors) -> Vectors:
             nonlocal used
             used += 1
-            if used > 1 and allowed < max(used, _FEWEST):  # the first finds perfect mixing
+            if used > 1 and allowed < max(used, _FEWEST):  # one product detects perfect mixing
                 raise _UnconvergedError
             return averaged(network(), x)
 
@@ -152,10 +154,10 @@ def mixing_value(net: Network, *, separate: bool) -> JSON | None:
 
 
 def dimension_bounds(net: Network) -> JSON:
-    """Return bounds on the dimension that take little time at every width.
+    """Return bounds on the dimension that are computed quickly at every width.
 
-    The lower bound is the rank of the derivative at the identity, the number of pairs of wires that
-    share a switch, or 0 if there are very many pairs.
+    The lower bound is the rank of the derivative at the identity, which is the number of pairs of
+    wires that share a switch; it is 0 if there are too many pairs to compare.
 
     Examples
     --------
@@ -174,7 +176,7 @@ def dimension_bounds(net: Network) -> JSON:
 
 
 def dimension_value(net: Network, *, largest: int | None) -> JSON:
-    """Return the dimension, or bounds that require no rank if `largest` excludes the rank.
+    """Return the dimension, or bounds on it if `largest` does not permit computing the rank.
 
     Without `largest`, or with very many switches, the bounds are those of `dimension_bounds`.
 

@@ -23,7 +23,7 @@ _LARGEST = 1024  # maximum number in an option; a huge depth would exhaust memor
 
 
 class Asked(NamedTuple):
-    """A network, and its rule, a family or composition, unless the network was drawn."""
+    """A network, with its rule (a family or a composition) if the question has a spec."""
 
     network: Network
     rule: Rule | None
@@ -102,7 +102,7 @@ def _seeded(family: Family) -> Family:
 
 
 def _check_counts(rule: Rule) -> None:
-    """Check the numbers of repetitions, whose product may exceed the limit."""
+    """Check each number of repetitions; their product is limited by `check_size`."""
     if isinstance(rule, Composition):
         if rule.count > _LARGEST:
             raise StructmatError(

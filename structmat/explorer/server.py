@@ -30,7 +30,7 @@ class Server(ThreadingHTTPServer):
     port : int
         The port; 0 for any free one.
     first : mapping, optional
-        The question of the network shown first.
+        The question about the network shown first.
     load : sequence of str
         Files and modules with user-defined families, which commands on the page must load.
     seconds : float
@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         question = self._question()
         if question is None:
             return
-        # An error of the library has status 200, too: browsers log others as errors.
+        # Errors of the library have status 200, too, because browsers log other statuses as errors.
         self._json(HTTPStatus.OK, self.server.service.answer(name, question))
 
     def do_HEAD(self) -> None:

@@ -28,7 +28,7 @@ JSON = dict[str, Any]
 class Service:
     """Answers the questions of pages, for a server or a widget.
 
-    Each kind of question has a process of its own, which is started when it is first needed. Only
+    Networks, dimensions and the rows of surveys are each computed in a process of their own. Only
     networks of a user's own families, which other processes do not know, are built in this one.
 
     Parameters
@@ -106,7 +106,7 @@ class Service:
         except Late as error:
             raise StructmatError(
                 f"{_named(question)}: {error}; choose a smaller width, or use Python, where there"
-                " is no limit"
+                " is no time limit"
             ) from None
 
     def _dimension(self, question: Any) -> Any:

@@ -23,23 +23,23 @@ from structmat.networks.network import Network
 
 _BLOCKS = (2, 4, 8, 16, 32)
 _MOST = 6  # variants of a family
-_RANK = 600  # `largest` of `dimension`, which takes a fraction of a second
+_RANK = 600  # argument `largest` of `dimension`, which then takes a fraction of a second
 _GATES = 2000  # maximum number of switches whose gauge redundancy is computed
 _BLOCK_NUMBERS = 2**22  # maximum number of entries of the blocks that are multiplied
-_NUMBERS = 2**19  # of the vectors that are multiplied
+_NUMBERS = 2**19  # maximum number of entries of more than 8 vectors that are multiplied
 _RUNS = 5
 
 JSON = dict[str, Any]
 
 
 def candidates(width: int) -> tuple[list[str], list[JSON]]:
-    """Return the specs of the networks of a survey, and why other families are left out.
+    """Return the specs of the networks in a survey, and why other families are left out.
 
     Returns
     -------
     (specs, refused)
-        For each family the example that the page offers, if it has this width, and some of the
-        variants that accept the width; then some compositions. The rest is refused, as
+        For each family, the example that the page offers, if it accepts this width, and some of
+        the variants that do; then some compositions. `refused` lists the other families, as
         ``{"family", "reason"}``.
 
     Examples
@@ -106,15 +106,15 @@ def row(question: Any) -> JSON:
     Parameters
     ----------
     question : mapping
-        As for `asked`, with the spec and the kin of a user's family, whose network is given.
+        As for `asked`; with the network of a user's family, also its spec, family and kin.
 
     Returns
     -------
     dict
         spec, family (None for a composition), kin, parameters, depth, dense (None if unknown),
-        flops (of one vector), dimension (lower, upper, and value or None), mixing (None if it takes
-        long), and seconds: the median time per vector of applying the network to a block of vectors
-        in numpy, in float32 (None for large blocks).
+        flops (of one vector), dimension (lower, upper, and value or None), mixing (None if it would
+        take too long), and seconds: the median time per vector of applying the network to a block
+        of float32 vectors in numpy (None for large blocks).
 
     Raises
     ------
@@ -165,8 +165,9 @@ def origin(question: Any, rule: Rule | None) -> JSON:
 def seconds(net: Network) -> float | None:
     """Return the median time per vector of applying a network to a block of vectors in numpy.
 
-    The block has about half a million numbers, at least 8 and at most 64 vectors, in float32. The
-    values of the blocks of the network do not affect the time. None if they have too many entries.
+    The block consists of 64 float32 vectors, or of fewer, but at least 8, above a width of 8,192.
+    The values in the network's blocks do not affect the time. The result is None if they have too
+    many entries.
 
     Examples
     --------

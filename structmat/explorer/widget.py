@@ -1,4 +1,4 @@
-"""The explorer as a widget of notebooks."""
+"""The explorer as a notebook widget."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _services: list[Service] = []
 class Explorer(anywidget.AnyWidget):
     """The explorer in a notebook.
 
-    Questions of the page are answered in threads, so that they are answered while a cell runs, and
-    computed in separate processes, which all explorers of a kernel share.
+    Each question of the page is answered in a thread, so that cells can run meanwhile, and computed
+    in separate processes, which all explorers of a kernel share.
 
     Attributes
     ----------
@@ -69,17 +69,17 @@ class Explorer(anywidget.AnyWidget):
 
     @traitlets.observe("question")
     def _shown(self, change: Any) -> None:
-        if self.trait_has_value("network"):  # not while the widget is made
+        if self.trait_has_value("network"):  # not while the widget is being constructed
             net = asked(change["new"]).network
             if net != self.network:
                 self.network = net
 
     def _receive(self, _: Any, content: Any, __: Any) -> None:
-        """Answer a message of the page."""
+        """Answer a message from the page."""
         threading.Thread(target=self.reply, args=[content], daemon=True).start()
 
     def reply(self, message: Any) -> None:
-        """Send the answer to a message ``{"id", "name", "question"}`` of the page.
+        """Send the answer to a message ``{"id", "name", "question"}`` from the page.
 
         The answer is ``{"id", "answer"}`` or, if the question is refused, ``{"id", "error",
         "widths"}``.

@@ -138,8 +138,9 @@ class Worker:
         if is_over:
             return None
         raise StructmatError(
-            f"the answer was not computed: its process was terminated, as by the system if it runs"
-            f" out of memory ({_MEMORY >> 30} GiB are allowed); ask about a smaller network"
+            f"the answer was not computed: its process was terminated, for example by the"
+            f" system when memory ran out ({_MEMORY >> 30} GiB are allowed); ask about a smaller"
+            " network"
         )
 
     def _is_over(self, page: str | None, mine: object) -> bool:
@@ -163,7 +164,7 @@ class Worker:
 
 
 def _started() -> Process:
-    found = os.pathsep.join(path for path in sys.path if path)  # it imports the same modules
+    found = os.pathsep.join(path for path in sys.path if path)  # for the same modules
     return subprocess.Popen(
         [sys.executable, "-P", "-m", __name__],
         env=os.environ | {"PYTHONPATH": found},
@@ -230,7 +231,7 @@ any width
     except StructmatError as error:
         return refusal(question, error)
     except MemoryError:
-        return refusal(question, StructmatError("memory does not suffice; use a smaller network"))
+        return refusal(question, StructmatError("not enough memory; use a smaller network"))
 
 
 def _limit_memory() -> None:

@@ -67,7 +67,7 @@ def blocks_of(net: Network, angles: Angles) -> list[Array]:
 def _check_count(values: Any, count: int, name: str, of: str) -> None:
     if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
         raise BlockError(
-            f"{name}={abbreviated(values)}: give a list with an entry for each of {of}"
+            f"{name}={abbreviated(values)}: give a list with one entry for each of the {of}"
         )
     if len(values) != count:
         raise BlockError(f"{name}: {len(values)} entries, but there are {count} {of}")

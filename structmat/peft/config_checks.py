@@ -8,7 +8,7 @@ from typing import Any
 from structmat.adapters.base_fingerprint import read_fingerprints
 from structmat.errors import StructmatError, abbreviated, checked_integer, suggest
 
-_SAVED = "it is set when layers are adapted; omit it, or save the adapter again"
+_SAVED = "the field is set when layers are adapted; omit it, or save the adapter again"
 
 
 def checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
@@ -85,7 +85,7 @@ def checked_layer_numbers(value: Any) -> Any:
 
 
 def checked_patterns(pairs: Any) -> dict[str, Any]:
-    """Return the topologies in a mapping or a list of pairs by regular expression.
+    """Return topologies by regular expression, from a mapping or a list of pairs.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def recorded_factors(value: Any) -> dict[str, float]:
     found = _mapping("generator_scales", value)
     for key, factor in found.items():
         number = isinstance(factor, int | float) and not isinstance(factor, bool)
-        if not number or not 1e-30 <= factor <= 1e30:  # nor is NaN
+        if not number or not 1e-30 <= factor <= 1e30:  # this also rejects NaN
             raise StructmatError(
                 f"generator_scales={{{key!r}: {abbreviated(factor)}}}: a factor must be a number"
                 f" from 1e-30 to 1e30; {_SAVED}"
@@ -151,7 +151,7 @@ def recorded_fingerprints(value: Any) -> dict[str, Any]:
     FileError
         If a fingerprint is invalid.
     StructmatError
-        If the value is not a mapping from str.
+        If the value is not a mapping whose keys are str.
     """
     found = _mapping("fingerprints", value)
     read_fingerprints(found)

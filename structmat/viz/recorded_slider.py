@@ -1,4 +1,4 @@
-"""Plots with sliders: live in Jupyter, and recorded, without a kernel, on web pages."""
+"""Plots with sliders: live in Jupyter, and recorded for web pages, which have no kernel."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Drawing = Callable[..., "Axes | Figure"]
 
 _MOST = 60  # pictures that are recorded
-_DPI, _SCALE = 100, 1.5  # of the page, and pixels of a picture for each of the page
-_TINTS = 128  # colours of a picture: a third of the size of one with all colours
+_DPI, _SCALE = 100, 1.5  # CSS pixels per inch, and picture pixels per CSS pixel
+_TINTS = 128  # colours of a picture, which reduce its size to a third
 
 # In dark mode the lightness of a plot is inverted and its hues are kept; photographs stay as they
 # are.
@@ -57,7 +57,7 @@ _SCRIPT = (
 class Slider:
     """Plots of a function for all combinations of the values of its sliders.
 
-    A notebook displays it: with sliders that call the function if ipywidgets is installed, and with
+    Notebooks display it with sliders that call the function if ipywidgets is installed, and with
     recorded pictures where there is no kernel, as on a page of documentation.
     """
 
@@ -78,7 +78,7 @@ class Slider:
         width, height = (round(_DPI * inches) for inches in figure.get_size_inches())
         data, small = io.BytesIO(), io.BytesIO()
         figure.savefig(data, format="png", dpi=_SCALE * _DPI)
-        if "matplotlib.pyplot" in sys.modules:  # else notebooks display the figure once more
+        if "matplotlib.pyplot" in sys.modules:  # otherwise notebooks display the figure twice
             sys.modules["matplotlib.pyplot"].close(figure)
         image = require("PIL.Image", "plot")  # a dependency of matplotlib
         limited = image.open(data).convert("RGB").quantize(_TINTS, image.Quantize.MAXCOVERAGE)
@@ -95,7 +95,7 @@ class Slider:
         )
 
     def _repr_html_(self) -> str:
-        """Return a group of sliders and all pictures; it needs no kernel, and no network."""
+        """Return sliders and all pictures, which need neither a kernel nor a network connection."""
         stride, controls = math.prod(map(len, self.values.values())), []
         for name, values in self.values.items():
             stride //= len(values)
@@ -168,12 +168,12 @@ def slider(draw: Drawing, /, **values: Iterable[Any]) -> Slider:
 
     In Jupyter, moving a slider calls the function with the new value (this needs the extra
     `notebooks`). The output also contains the plots for all combinations of the values, so that
-    a page made from the notebook has the same sliders without a kernel and without a network.
+    a page made from the notebook has the same sliders without a kernel or a network connection.
 
     Parameters
     ----------
     draw : function of keywords that returns matplotlib Axes or a Figure
-        The title of its plot is read to users of screen readers.
+        Screen readers read the title of its plot.
     **values : iterable of numbers or str
         The values of each keyword, in the order of the slider; the first is shown at the start.
 

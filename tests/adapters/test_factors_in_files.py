@@ -155,6 +155,6 @@ def test_a_recipe_has_one_scaling_or_one_for_each_side():
         Recipe(both, generator_scaling=0)
 
 
-def test_a_factor_for_each_side_is_no_option_of_adapt():
+def test_adapt_rejects_a_mapping_of_factors_by_side():
     with pytest.raises(StructmatError, match='it must be "step", "sgd", "none" or a positive'):
         adapt(model(), "mixed_radix", generator_scaling={"inputs": 0.5})

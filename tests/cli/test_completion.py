@@ -72,7 +72,7 @@ def test_bash_completes_files(completed, tmp_path):
 
 
 FAMILIES = {entry.name for entry in sm.catalogue()}
-MORE = {  # what fish and zsh complete, and bash in the tests above
+MORE = {  # completed by fish and zsh; the tests above cover bash
     "structmat co": {"compare", "convert", "completion"},
     "structmat convert --to peft-": {"peft-boft", "peft-oft"},
     "structmat show benes --fo": {"--force"},

@@ -1,4 +1,4 @@
-"""What the commands write to terminals, pipes and existing files."""
+"""The output of commands to terminals, pipes and existing files."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def test_a_terminal_without_colour_gets_none(environment, plain):
     assert (text == f"{sm.compare(COMPARE[1:3], 64)}\n") == plain
 
 
-def test_columns_sets_the_width_of_a_terminal():
+def test_the_variable_columns_sets_the_width_of_a_terminal():
     code, text = structmat(*COMPARE, columns=120, COLUMNS="44")
     assert code == 0
     assert max(map(len, ESCAPE.sub("", text).splitlines())) <= 44
@@ -126,7 +126,7 @@ def test_an_existing_file_is_kept_without_force(capsys, tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("command", ["bench", "audit"])
-def test_slow_commands_refuse_an_existing_file_before_they_work(capsys, tmp_path, command):
+def test_slow_commands_refuse_an_existing_file_before_any_work(capsys, tmp_path, command):
     path = tmp_path / "a.svg"
     path.write_text("precious", encoding="utf-8")
     option = {"bench": "--save", "audit": "--html"}[command]

@@ -1,4 +1,4 @@
-"""The matrices that the page computes: its tests compare them with those recorded here."""
+"""The matrices recorded for the tests of the page agree with the library."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def recorded(spec, width, seed):
 
 
 @pytest.mark.parametrize("place", range(len(SPECS)))
-def test_recorded_matrices_are_those_of_the_library(place):
+def test_recorded_matrices_agree_with_the_library(place):
     ours = recorded(*SPECS[place], place)
     theirs = json.loads(PATH.read_text("utf-8"))[place]
     assert {**ours, "matrix": None} == {**theirs, "matrix": None}

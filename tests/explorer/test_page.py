@@ -697,7 +697,7 @@ def test_a_saved_page_agrees_with_the_library_offline(saved, opened):
     note = page.inner_text("#saved-note")
     count = len(json.loads(page.locator("#structmat-data").text_content())["saved"])
     widths = f"each at those of the widths {', '.join(map(str, WIDTHS))}"
-    assert f"{count} networks of {len(specs)} kinds, {widths}" in note
+    assert f"{count} networks of {len(specs)} specs, {widths}" in note
 
 
 def test_a_network_can_be_drawn_on_a_saved_page(saved, opened):

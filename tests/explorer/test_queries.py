@@ -59,7 +59,7 @@ def test_every_network_has_a_question_and_code_that_reproduce_it(net):
     assert made_by(answer(question)["code"]) == net
 
 
-def test_labels_are_a_part_of_the_question():
+def test_labels_are_part_of_the_question():
     net = sm.from_graph(nx.grid_2d_graph(2, 3))
     assert asked(question_of(net)).network.labels == net.labels
 
@@ -204,7 +204,7 @@ def test_a_network_too_wide_to_draw_is_shown_by_densities(spec):
         assert np.array_equal(reached == 0, ~after.any(axis=(1, 3)))
 
 
-def test_many_stages_are_described_by_a_text():
+def test_many_stages_are_described_as_text():
     found = answer({"spec": "brickwall", "width": 600})
     assert found["bundles"] is found["reach"] is found["stages"] is None
     assert "600 stages" in found["reasons"]["bundles"]
@@ -247,14 +247,14 @@ def test_a_wide_network_without_a_family_is_undecided_unless_an_output_is_missin
     }  # fmt: skip
 
 
-def test_a_switch_on_all_of_many_wires_is_dense_by_the_claims_of_its_family():
+def test_a_single_very_wide_switch_is_dense_by_the_claims_of_its_family():
     rule = named("mixed_radix")
     numbers, reasons = density(rule(65_521), rule)  # a prime
     assert (numbers["dense"], numbers["dense_depth"], reasons) == (True, 1, {})
 
 
 @given(networks(screens=True))
-def test_components_are_those_of_networkx(net):
+def test_components_agree_with_networkx(net):
     found = answer(question_of(net))["components"]
     graph = nx.Graph()
     straight = net.straightened().network
@@ -395,7 +395,7 @@ def test_families_are_grouped_by_kin():
     assert all(kin(known) == form["kin"] for known, form in zip(ordered(), offered(), strict=True))
 
 
-def test_every_family_has_an_example_that_works():
+def test_every_family_has_a_working_example():
     assert set(EXAMPLES) == {known.name for known in sm.catalogue()}
     for known in sm.catalogue():
         question = example(known)
@@ -444,7 +444,7 @@ def test_every_example_is_in_the_survey_of_its_width():
 
 
 @pytest.mark.parametrize("width", [1, 2, 12, 127, 4096, 65_536])
-def test_a_survey_lists_each_family_or_says_why_not(width):
+def test_a_survey_lists_each_family_or_states_why_it_does_not(width):
     specs, refused = candidates(width)
     listed = {family.name for spec in specs for family in named(spec).families}
     assert {one["family"] for one in refused} | listed == {e.name for e in sm.catalogue()}

@@ -1,4 +1,4 @@
-"""The service answers all questions of pages, also about a user's own families."""
+"""The service answers all questions from pages, including those about a user's own families."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_survey_has_a_row_for_each_candidate(service):
     rows, reasons = surveyed(service, 6, "a page")
     assert [row["spec"] for row in rows] == specs
     assert reasons == refused
-    assert surveyed(service, 6) == (rows, reasons)  # remembered, also the times
+    assert surveyed(service, 6) == (rows, reasons)  # from the cache, including the times
 
 
 def test_rows_that_fail_are_refused_with_a_reason(monkeypatch):

@@ -24,7 +24,7 @@ def middle(place):
 
 
 def drag(page, start, end):
-    """Drag from one wire to another, as a hand does: in several movements."""
+    """Drag from one wire to another in several movements, as users do."""
     page.mouse.move(*middle(node(page, *start)))
     page.mouse.down()
     page.mouse.move(*middle(node(page, *end)), steps=4)
@@ -42,7 +42,7 @@ def saved_file(page, name):
 # The animation --------------------------------------------------------------------------------
 
 
-def test_steps_show_the_spreading_stage_by_stage(server, opened):
+def test_steps_show_information_spread_stage_by_stage(server, opened):
     page = opened(server.address)
     wait_for(page, FIRST, 16)
     net = sm.butterfly(16, block=4)
@@ -151,11 +151,11 @@ def test_two_networks_are_shown_and_shared(server, opened):
     page.select_option("#family", "shuffle")
     wait_for(page, "shuffle(block=4)", 16)
     assert page.inner_text("#second h3") == f"{FIRST} · 16 wires, 3 stages"
-    assert page.inner_text("#parameters .beside") == "beside: 72"
+    assert page.inner_text("#parameters .beside") == "compared with 72"
     assert page.evaluate("decodeURIComponent(location.hash)") == f"#16:shuffle(block=4)&16:{FIRST}"
     page.reload()
     wait_for(page, "shuffle(block=4)", 16)
-    page.locator("#dimension .beside", has_text="beside: 56").wait_for()
+    page.locator("#dimension .beside", has_text="compared with 56").wait_for()
     page.click("#swap")
     wait_for(page, FIRST, 16)
     assert page.inner_text("#second h3") == "shuffle(block=4) · 16 wires, 2 stages"
@@ -178,7 +178,7 @@ def test_the_schedule_moves_every_wire(server, opened):
 
 def test_every_point_opens_its_network(server, opened):
     page = opened(f"{server.address}#6:gossip&view=families")
-    page.locator(".survey [role=status]", has_text="not dense.").wait_for()
+    page.locator(".survey [role=status]", has_text="not known to be dense.").wait_for()
     page.wait_for_function("() => !document.body.innerText.includes('being measured')")
     points = page.locator(".point")
     assert points.count() > 10

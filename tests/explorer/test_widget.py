@@ -26,14 +26,14 @@ def explorer():
 
 
 def replied(explorer, message, monkeypatch):
-    """The messages that the kernel sends in reply to one of the page."""
+    """The messages that the kernel sends in reply to one from the page."""
     sent = []
     monkeypatch.setattr(explorer, "send", sent.append)
     explorer.reply(message)
     return json.loads(json.dumps(sent))
 
 
-def test_the_page_of_a_widget_is_that_of_the_server(explorer):
+def test_a_widget_has_the_same_page_as_the_server(explorer):
     assert explorer.data == page_data({"spec": "benes", "width": 8})
     assert "export" in explorer._esm
     assert explorer.network == sm.benes(8)
@@ -176,7 +176,7 @@ widget.render({ model: window.model, el: document.getElementById("here") });
 
 
 def test_the_page_and_the_kernel_share_a_network(explorer, context):
-    """A host that does for the page what the widget manager of a notebook does."""
+    """A host that stands in for the widget manager of a notebook."""
     page = context(viewport={"width": 1100, "height": 900}).new_page()
     faults, replies = [], []
     page.on("pageerror", lambda error: faults.append(str(error)))

@@ -31,7 +31,7 @@ def asking(worker, question, page, answers):
     return thread
 
 
-def test_answers_are_those_of_the_functions():
+def test_answers_equal_the_results_of_the_functions():
     with Worker(PATIENCE) as worker:
         assert worker.answer("network", QUICK) == answer(QUICK)
         assert worker.answer("dimension", QUICK) == dimension_answer(QUICK)
@@ -42,7 +42,7 @@ def test_answers_are_those_of_the_functions():
         assert worker.answer("row", wrong)["error"] == str(caught.value)
 
 
-def test_a_newer_request_of_a_page_cancels_the_older_one():
+def test_a_newer_request_from_a_page_cancels_the_older_one():
     answers = []
     with Worker(PATIENCE) as worker:
         older = asking(worker, SLOW, "a page", answers)
@@ -62,7 +62,7 @@ def test_a_cached_answer_cancels_the_older_request():
     assert answers == [None]
 
 
-def test_requests_without_a_page_and_of_other_pages_are_all_answered():
+def test_requests_without_a_page_and_from_other_pages_are_all_answered():
     answers, slow = [], {"spec": "clos", "width": 48}
     with Worker(PATIENCE) as worker:
         one = asking(worker, slow, None, answers)
@@ -101,7 +101,7 @@ def test_a_request_during_the_answer_to_an_older_one_is_answered(monkeypatch):
             ask = lambda: answers.append(worker.answer("dimension", QUICK, "a page"))  # noqa: E731
             newer.append(threading.Thread(target=ask))
             newer[0].start()
-            process.wait(PATIENCE)  # ended for the newer question
+            process.wait(PATIENCE)  # terminated for the newer question
         return found
 
     monkeypatch.setattr(worker_module, "_said", late)
@@ -120,7 +120,7 @@ def test_a_time_limit_ends_an_answer_and_the_next_is_computed():
         assert worker.answer("dimension", QUICK)["value"] == 12
 
 
-def test_a_process_that_ends_is_an_error_and_is_replaced():
+def test_a_terminated_process_causes_an_error_and_is_replaced():
     errors = []
 
     def ask():
@@ -145,7 +145,7 @@ def test_memory_is_limited():
     with Worker(PATIENCE) as worker:
         found = worker.answer("dimension", huge)
         if "error" in found:
-            assert "memory does not suffice" in found["error"]
+            assert "not enough memory" in found["error"]
         else:
             assert found["upper"] == 65_521 * 65_520 // 2
         assert worker.answer("dimension", QUICK)["value"] == 12

@@ -70,7 +70,7 @@ def test_an_edited_file_loads_as_before_or_is_refused(saved, data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"generator_scales": 5}, "generator_scales=5: it must be a mapping; it is set when"),
+        ({"generator_scales": 5}, "generator_scales=5: it must be a mapping; the field is set"),
         ({"generator_scales": ["ab", 3]}, "it must be a mapping"),
         ({"generator_scales": {"a": "x"}}, "{'a': 'x'}: a factor must be a number"),
         ({"generator_scales": {"a": float("nan")}}, "{'a': nan}: a factor must be"),

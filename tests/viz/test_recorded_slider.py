@@ -67,7 +67,7 @@ def test_every_movement_of_a_live_slider_calls_the_function():
         assert slider.pictures()[k] in plot.value
 
 
-def test_pictures_leave_no_open_figure_of_pyplot():
+def test_pictures_leave_no_pyplot_figure_open():
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()
@@ -135,7 +135,7 @@ def test_sliders_need_neither_ipywidgets_nor_pyplot():
 
 
 def test_keys_move_a_recorded_slider(context, tmp_path):
-    """In a browser, without network: pictures, values and the text for screen readers follow."""
+    """In a browser without network access, pictures, values and screen-reader text follow."""
     slider = viz.slider(drawn, a=(1, 2), b=(-1, 0.5, 7))
     path = tmp_path / "page.html"
     path.write_text(f"<!doctype html><body>{slider._repr_html_()}", encoding="utf-8")

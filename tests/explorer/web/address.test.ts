@@ -29,7 +29,7 @@ test("a drawing is read stage by stage", () => {
   });
 });
 
-test("an empty address names nothing", () => {
+test("an empty address is null", () => {
   expect(read("", DRAWN)).toBeNull();
   expect(read("#", DRAWN)).toBeNull();
 });

@@ -14,7 +14,7 @@ test("undo and redo return to every value in turn", () => {
   }
 });
 
-test("a change discards what was undone, and keeps what is before", () => {
+test("a change discards undone values and keeps earlier ones", () => {
   const before = undone(changed(changed(begun("a"), "b"), "c"));
   const after = changed(before, "d");
   expect(redone(after)).toBe(after);

@@ -29,7 +29,7 @@ test.each(recorded)("the matrix of network $# is that of the library", (one) => 
   });
 });
 
-test.each([2, 3, 4, 5, 8])("angles of a block of radix %i give the block back", (radix) => {
+test.each([2, 3, 4, 5, 8])("angles of a block of radix %i reproduce the block", (radix) => {
   const net = unmeasured(radix, [[Array.from({ length: radix }, (_, k) => k)]], "");
   for (let seed = 0; seed < 20; seed += 1) {
     const block = givens(randomAngles(net, seed)[0]![0]!, radix);

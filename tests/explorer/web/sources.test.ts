@@ -41,7 +41,7 @@ test("without its server the page still shows drawings", async () => {
 test("a saved page answers from its data", async () => {
   const source = saved(data);
   expect(await source.network({ spec: "benes", width: 4 })).toBe(net);
-  await expect(source.network({ spec: "benes", width: 8 })).rejects.toThrow("not in this page");
+  await expect(source.network({ spec: "benes", width: 8 })).rejects.toThrow("not on this page");
   expect((await source.network({ width: 4, stages: [[[2, 3]]] })).parameters).toBe(1);
   expect((await source.survey(8, 0))?.rows).toEqual([]);
 });

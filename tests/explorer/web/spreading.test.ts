@@ -6,12 +6,12 @@ const stages: Stage[] = [
   { switches: [[[1, 3], [3, 1]]], moves: [[0, 2], [2, 0]] }, // biome-ignore format: two wirings
 ];
 
-test("a wire influences those that its switches write", () => {
+test("a wire influences the wires that its switches write", () => {
   const columns = spreader(stages, 4)({ column: 0, wire: 0 });
   expect(columns.map((set) => [...set].sort())).toEqual([[0], [0, 1], [1, 2, 3]]);
 });
 
-test("a wire depends on those that its switches read", () => {
+test("a wire depends on the wires that its switches read", () => {
   const columns = spreader(stages, 4)({ column: 2, wire: 0 });
   expect(columns.map((set) => [...set].sort())).toEqual([[2, 3], [2], [0]]);
 });

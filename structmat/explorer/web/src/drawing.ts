@@ -1,4 +1,4 @@
-/** A network drawn by hand: immutable stages of switches, and what gestures make of them. */
+/** A network drawn by hand: immutable stages of switches, and the effects of gestures. */
 
 import type { Network } from "@/types";
 
@@ -15,7 +15,7 @@ export interface Selection {
   wires: readonly number[];
 }
 
-/** What a gesture did: the new drawing, or null if it did not change, and a message. */
+/** The effect of a gesture: the new drawing, or null if nothing changed, and a message. */
 export interface Outcome {
   drawing: Drawing | null;
   selected: Selection | null;
@@ -25,7 +25,7 @@ export interface Outcome {
 const listed = (wires: readonly number[]) => wires.join(", ");
 const sorted = (wires: readonly number[]) => [...wires].sort((a, b) => a - b);
 
-/** Return the stages for the library: without the one that is being filled. */
+/** Return the stages for the library, without one that is still empty. */
 export const filled = (stages: Stages): number[][][] =>
   stages.filter((stage) => stage.length).map((stage) => stage.map((wires) => [...wires]));
 
@@ -64,9 +64,9 @@ export function drag(
 ): Outcome {
   const nothing = (said: string): Outcome => ({ drawing: null, selected: null, said });
   if (Math.abs(from.column - to.column) > 1) {
-    return nothing("Drag to a wire of the same column or of the next one.");
+    return nothing("Drag to a wire in the same column or in an adjacent one.");
   }
-  if (from.wire === to.wire) return nothing("Drag to another wire, to join the two by a switch.");
+  if (from.wire === to.wire) return nothing("Drag to another wire to join the two by a switch.");
   const [drawing, stage] = stageOf(given, Math.min(from.column, to.column));
   const around = (wire: number) =>
     drawing.stages[stage]?.find((wires) => wires.includes(wire)) ?? [wire];
@@ -78,7 +78,7 @@ export function drag(
     ...drawing.stages[stage]!.filter((wires) => wires !== first),
     rest,
   ]);
-  const said = `Wire ${from.wire} leaves the switch on ${listed(first)} of stage ${stage + 1}.`;
+  const said = `Wire ${from.wire} left the switch on ${listed(first)} in stage ${stage + 1}.`;
   return { drawing: next, selected: null, said };
 }
 
@@ -90,13 +90,13 @@ export function inserted(given: Drawing, stage: number): Outcome {
   return {
     drawing: { ...drawing, stages },
     selected: null,
-    said: `Stage ${at + 1} is new: select or drag wires of its column to fill it.`,
+    said: `Stage ${at + 1} is new: select wires in its column, or drag between them, to fill it.`,
   };
 }
 
 /** Remove a stage with its switches. */
 export function removed({ width, stages }: Drawing, stage: number): Outcome {
-  const said = `Stage ${stage + 1} is removed; undo restores it.`;
+  const said = `Stage ${stage + 1} was removed; undo restores it.`;
   return { drawing: { width, stages: stages.toSpliced(stage, 1) }, selected: null, said };
 }
 
@@ -141,7 +141,7 @@ function joining(
 
 function without(drawing: Drawing, stage: number, joined: readonly number[]): Outcome {
   const left = drawing.stages[stage]!.filter((wires) => wires !== joined);
-  const said = `The switch on ${listed(joined)} of stage ${stage + 1} is removed.`;
+  const said = `The switch on ${listed(joined)} in stage ${stage + 1} was removed.`;
   if (left.length) return { drawing: replaced(drawing, stage, left), selected: null, said };
   if (stage === drawing.stages.length - 1) {
     const stages = drawing.stages.slice(0, -1);
@@ -150,6 +150,6 @@ function without(drawing: Drawing, stage: number, joined: readonly number[]): Ou
   return {
     drawing: replaced(drawing, stage, []),
     selected: null,
-    said: `${said} Fill the stage again, or click elsewhere to close it.`,
+    said: `${said} Fill the stage again, or click in another column to remove it.`,
   };
 }

@@ -1,4 +1,4 @@
-/** The form in which a family, its options and a width are picked. */
+/** The form in which a family, its options and a width are selected. */
 
 import { signal } from "@preact/signals";
 import { Lost, type Refused } from "@/sources/refused";
@@ -14,7 +14,7 @@ export interface Form {
 
 type Show = (question: Question, kind?: string | null, more?: { retry?: Retry }) => Promise<void>;
 
-const PAUSE = 300; // milliseconds after which typed text is asked about
+const PAUSE = 300; // milliseconds without typing after which the question is asked
 const USUAL: Record<string, string> = { block: "4", depth: "2", degree: "3" };
 
 export function createPicking(data: PageData, show: Show) {
@@ -114,7 +114,7 @@ export function createPicking(data: PageData, show: Show) {
   };
 }
 
-/** Return a number for the library, or what was typed, about which it complains. */
+/** Return a number, or the text as typed, which the library rejects with an error. */
 const asNumber = (width: string): number =>
   /^\d+$/.test(width) ? Number(width) : (width as unknown as number);
 
@@ -125,7 +125,7 @@ function written(name: string, family: FamilyInfo | undefined, options: Record<s
   return name + (list && `(${list})`);
 }
 
-/** Return the nearest width that a newly chosen family accepts, or else its example. */
+/** Return the nearest suggested width of a newly chosen family, or else its example. */
 function instead(form: Form, example: (FamilyInfo["example"] & {}) | null, refused: Refused) {
   const wanted = Number(form.width);
   if (refused instanceof Lost || Number.isNaN(wanted)) return null;
@@ -133,10 +133,10 @@ function instead(form: Form, example: (FamilyInfo["example"] & {}) | null, refus
     const width = refused.widths.reduce((a, b) =>
       Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a,
     );
-    const note = `${form.spec} does not accept ${wanted} wires; ${width} is the nearest width.`;
+    const note = `${form.spec} does not accept ${wanted} wires; shown with ${width} instead.`;
     return { question: { spec: form.spec, width }, note };
   }
   if (!example) return null;
   const { spec, width } = example;
-  return { question: { spec, width }, note: `An example of this family, at width ${width}.` };
+  return { question: { spec, width }, note: `Shown instead: ${spec} at width ${width}.` };
 }

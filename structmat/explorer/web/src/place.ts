@@ -2,10 +2,10 @@
 
 export interface Place {
   hash(): string;
-  /** Write an address; consecutive ones of one kind are one step for Back, null begins a new step. */
+  /** Write an address; consecutive ones of one kind are one step for Back, null begins a new one. */
   write(hash: string, kind: string | null): void;
   onChange(visit: () => void): void;
-  link(): string | null; // what can be shared
+  link(): string | null; // a link to share, if there is an address
 }
 
 export function browserPlace(): Place {

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 
 export const SPEEDS = [0.5, 1, 2, 4] as const;
 const PER_SECOND = 1.2; // stages at speed 1
-const AT_REST = 0.8; // of a step, without motion: the next one appears when it is over
+const AT_REST = 0.8; // steps for which the last frame stays before the animation ends
 
 export function createPlaying() {
   const frame = signal<number | null>(null); // null: everything is shown
@@ -12,7 +12,7 @@ export function createPlaying() {
   const speed = signal(1);
   const length = signal(0);
   let before: number | null = null;
-  let exact = 0; // the frame that is being approached, also where motion is reduced
+  let exact = 0; // the exact frame; where motion is reduced, the shown one is rounded down
 
   const isReduced = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 

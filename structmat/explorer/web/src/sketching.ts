@@ -18,7 +18,7 @@ import type { Place as Wire } from "@/mathematics/spreading";
 import { counted } from "@/text";
 import type { Network, PageData, Question } from "@/types";
 
-const BEGIN = "Click wires of one column: they are joined by a switch. Or drag from wire to wire.";
+const BEGIN = "Click wires in one column to join them by a switch, or drag from wire to wire.";
 
 interface Needed {
   data: PageData;

@@ -50,7 +50,7 @@ export function createStore(data: PageData, source: Source, place: Place) {
   const sketching = createSketching({ data, net, pinned, note, show, stop: picking.stop });
   const { isDrawing, said, setDrawing, openDrawing } = sketching;
 
-  /** Return the question about the answer to a question: the library may have completed the spec. */
+  /** Return the question for an answer, because the library may have completed the spec. */
   const completed = (question: Question, { spec, width }: Network): Question =>
     spec === null ? question : { spec, width };
 
@@ -214,7 +214,7 @@ export function createStore(data: PageData, source: Source, place: Place) {
 
   // Beginning -------------------------------------------------------------------------------
 
-  /** Show what the address names, as a link, a reload or Back does, or the first network. */
+  /** Show the networks in the address, after a link, a reload or Back, or the first network. */
   function visit(): void {
     begin();
     picking.stop();

@@ -1,11 +1,11 @@
-/** The families of a width, which are measured while they are shown. */
+/** The families at a width, which are measured while they are shown. */
 
 import { type ReadonlySignal, signal } from "@preact/signals";
 import type { ViewName } from "@/address";
 import { Refused } from "@/sources/refused";
 import type { Network, Source, SurveyPart } from "@/types";
 
-/** The families of a width that are known so far; next is null if they are all. */
+/** The families at a width that are known so far; next is null if these are all. */
 export interface Surveyed extends SurveyPart {
   width: number;
   error: string;

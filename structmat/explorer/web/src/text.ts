@@ -1,11 +1,11 @@
-/** Numbers in words. */
+/** Numbers as text. */
 
 export const grouped = (number: number): string => number.toLocaleString("en-US");
 
 export const counted = (number: number, one: string, many = `${one}s`): string =>
   `${grouped(number)} ${number === 1 ? one : many}`;
 
-/** Return a fraction in per cent, never rounded up to 100. */
+/** Return a fraction as a percentage, never rounded up to 100. */
 export function percent(part: number, whole: number): string {
   if (part === whole) return "100%";
   return `${trimmed(Math.min((100 * part) / whole, 99.9).toPrecision(3))}%`;

@@ -43,7 +43,7 @@ export interface Cost {
   steps: string[];
 }
 
-/** A step of the schedule; `order[k]` is the position before the step of what is at k after it. */
+/** A step of the schedule; `order[k]` is the position before it of the wire at k after it. */
 export type Step =
   | { kind: "gather"; text: string; order?: number[] | null } // order: up to 128 wires
   // Blocks on neighbouring positions from `start` on; a product with several radices is several steps.
@@ -56,7 +56,7 @@ export type Step =
       count: number;
     };
 
-/** How evenly unit vectors on one input spread over the outputs; `value` is at most 1. */
+/** How unevenly inputs spread over the outputs: `value` is 0 for perfect mixing, at most 1. */
 export interface Mixing {
   value: number;
   method: string; // shown as it is
@@ -67,7 +67,7 @@ export interface Components {
   sizes?: number[]; // if there are several
 }
 
-/** The answer to `network`. A number that is too expensive is null; `reasons` says why. */
+/** The answer to `network`. A number that is too expensive is null; `reasons` states why. */
 export interface Network {
   spec: string | null; // null: drawn by hand
   form: { family: string; options: Record<string, string> } | null; // null: no single family
@@ -123,10 +123,10 @@ export interface AtlasRecord {
   question: Question | null;
 }
 
-/** A part of the answer to `survey`: the question has the number of rows that are known, `start`. */
+/** A part of the answer to `survey`: the question's `start` is the number of rows already known. */
 export interface SurveyPart {
   rows: SurveyRow[];
-  next: number | null; // where to go on; null at the end
+  next: number | null; // the start of the next question; null at the end
   refused: { family: string; reason: string }[]; // families without a network of this width
 }
 
@@ -141,7 +141,7 @@ export interface SurveyRow {
   flops: number;
   dimension: { lower: number; upper: number; value: number | null } | null;
   mixing: number | null;
-  seconds: number | null; // median to apply it in numpy to a block of vectors, per vector
+  seconds: number | null; // median time per vector of applying it to a block in numpy
 }
 
 /** An error of the library: one line, and widths that would be accepted. */
@@ -182,7 +182,7 @@ export interface PageData {
   survey?: Record<string, SurveyRow[]>; // of a saved page, by width
 }
 
-/** What answers questions: a server, the data of a saved page, or the kernel of a notebook. */
+/** A source of answers: a server, the data of a saved page, or the kernel of a notebook. */
 export interface Source {
   readonly isLive: boolean; // false: only the networks in the data have numbers
   network(question: Question): Promise<Network>;
@@ -207,7 +207,7 @@ export type WidgetAnswer =
   | { id: number; error: string; widths?: number[] };
 
 /**
- * A network with values as the page exports it. `network` is the JSON of `Network.to_json`;
+ * A network with angles, as the page exports it. `network` is the JSON of `Network.to_json`;
  * `angles[t][k]` are the r(r-1)/2 angles of switch k of stage t in the order of
  * `structmat.linalg.blocks.givens`. Switches are numbered bank by bank, as in `stages`.
  */

@@ -9,7 +9,7 @@ export function rotationCode(net: Network, angles: Angles): string {
 import numpy as np
 from structmat.linalg.blocks import givens
 
-angles = [  # of each stage, of each switch
+angles = [  # for each stage, for each switch
 ${rows}]
 numbers = (one for stage in angles for one in stage)
 blocks = [

@@ -16,8 +16,8 @@ export interface Column {
 }
 
 /**
- * Return a column for each permutation and each product, and the steps that it stands for; null for a
- * permutation that is not listed.
+ * Return a column for each permutation, and one for the products of each stage; null for a
+ * permutation whose order is not listed.
  */
 export function columnsOf(steps: readonly Step[], width: number): (Column | null)[] {
   let origins = Array.from({ length: width }, (_, row) => row);

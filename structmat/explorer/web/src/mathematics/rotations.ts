@@ -2,7 +2,7 @@
 
 import type { Network, Stage, Switch } from "@/types";
 
-/** Angles of every switch: of each stage, of each of its switches, r(r-1)/2 numbers. */
+/** The angles of a network: for each stage, for each of its switches, r(r-1)/2 numbers. */
 export type Angles = number[][][];
 
 export const countAngles = (radix: number): number => (radix * (radix - 1)) / 2;
@@ -102,10 +102,11 @@ export function randomAngles(net: Network, seed: number): Angles {
 }
 
 /**
- * Return the angles of a block of determinant 1, so that `givens` returns the block.
+ * Return angles for which `givens` returns a given rotation.
  *
- * The first column of the product of the planes (0, j) leaves -sin of the angle of (0, r-1) on wire
- * r-1, then -sin of the next times the cosine of the first on wire r-2, and so on.
+ * In the first column of the product of rotations in the planes (0, j), row r-1 is minus the sine
+ * of the angle of (0, r-1), row r-2 is minus the sine of the angle of (0, r-2) times the cosine of
+ * that of (0, r-1), and so on.
  */
 export function anglesOf(block: ArrayLike<number>, radix: number): number[] {
   const rest = Float64Array.from(block);
@@ -113,7 +114,7 @@ export function anglesOf(block: ArrayLike<number>, radix: number): number[] {
   for (let i = 0; i < radix - 1; i += 1) {
     const row: number[] = [];
     for (let j = radix - 1; j > i; j -= 1) {
-      let left = 0; // the norm of what the other planes make of wire i
+      let left = 0; // the squared norm of rows i to j - 1 of column i
       for (let k = i; k < j; k += 1) left += rest[k * radix + i]! ** 2;
       const [y, x] = [-rest[j * radix + i]!, Math.sqrt(left)];
       row.unshift(j === i + 1 ? Math.atan2(y, rest[i * radix + i]!) : Math.atan2(y, x));
@@ -132,8 +133,8 @@ export function anglesOf(block: ArrayLike<number>, radix: number): number[] {
 }
 
 /**
- * Return angles with which every switch spreads its inputs evenly: normalised Hadamard matrices for
- * powers of two; of other radices, only the first input is spread evenly.
+ * Return angles that spread energy evenly: the blocks are normalised Hadamard matrices where the
+ * radix is a power of two; switches of other radices spread only their first input evenly.
  */
 export function evenAngles(net: Network): Angles {
   const known = new Map<number, number[]>();

@@ -15,7 +15,7 @@ export function saved(data: PageData): Source {
     const found = known(question);
     if (found) return found;
     const error =
-      `${question.spec} at width ${question.width} is not in this page;` +
+      `${question.spec} at width ${question.width} is not on this page;` +
       " structmat explore can show other networks";
     throw new Refused({ error, widths: [] });
   }

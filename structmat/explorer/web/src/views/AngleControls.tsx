@@ -11,7 +11,7 @@ const HINTS: Record<Preset, string> = {
   identity: "All angles are zero",
 };
 
-/** The angles of all switches by a preset, and sliders for those of one switch. */
+/** Presets for the angles of all switches, and sliders for those of one switch. */
 export function AngleControls({ net, angles }: { net: Network; angles: Angles }) {
   const { values } = useStore();
   const id = useIds();

@@ -13,8 +13,8 @@ export function Atlas() {
           Best known at this width <span>{counted(records.value.length, "record")}</span>
         </summary>
         <p class="hint">
-          From the atlas: the best known network for each purpose and largest block, with the proved
-          bound. A record that meets it cannot be improved.
+          From the atlas: the best known network for each purpose and largest block, with a proved
+          bound if there is one. A record that meets its bound cannot be improved.
         </p>
         <table>
           <thead>

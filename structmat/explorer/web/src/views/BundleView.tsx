@@ -53,15 +53,15 @@ export function BundleView({ net, at }: { net: Network; at: ReadonlySignal<Place
         ref={canvas}
         role="img"
         aria-label={
-          `Density of the edges of ${net.width.toLocaleString("en-US")} wires in ${net.depth} stages,` +
-          ` in ${groups} groups of wires`
+          `Density of edges between ${groups} groups of wires:` +
+          ` ${net.width.toLocaleString("en-US")} wires, ${net.depth} stages`
         }
         width={room * devicePixelRatio}
         height={HEIGHT * devicePixelRatio}
         style={{ width: `${room}px`, height: `${HEIGHT}px` }}
       />
       <label for={id("group")}>
-        Group of inputs <span class="aside">whose reach is shown</span>
+        Group of inputs <span class="aside">whose influence is shown</span>
       </label>
       <div class="slider">
         <input
@@ -157,7 +157,7 @@ interface Pen {
   size: number;
 }
 
-/** Paint the groups of each column as strongly as the source reaches their wires. */
+/** Paint the groups of each column, darker the more of their wires the source influences. */
 function paintReach(context: CanvasRenderingContext2D, shown: Painted, pen: Pen): void {
   const { bundles, reach, source, frame } = shown;
   for (let column = 0; column <= bundles.length; column += 1) {

@@ -1,7 +1,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { useIds, useStore } from "@/views/context";
 
-/** The error of the library, where it was caused. */
+/** The library's error message, or a note, next to the form. */
 export function Complaint() {
   const { complaint, note } = useStore();
   const id = useIds();

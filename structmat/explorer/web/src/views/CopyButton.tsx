@@ -9,7 +9,7 @@ interface Props {
   title?: string;
 }
 
-/** A button that copies a text, and says whether that worked. */
+/** A button that copies a text, and shows whether that worked. */
 export function CopyButton({ text, label, name = "Copy", id, title }: Props) {
   const [said, setSaid] = useState("");
   return (

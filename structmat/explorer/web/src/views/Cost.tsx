@@ -11,8 +11,8 @@ export function Cost() {
   return (
     <div class="cost">
       <p id={id("cost")} class="energy">
-        {`Applying the network to one vector takes ${counted(flops, "operation")}, ` +
-          `${Number((flops / dense).toPrecision(2))} of the ${grouped(dense)} of a dense product, ` +
+        {`Applying the network to one vector takes ${counted(flops, "operation")} ` +
+          `(${Number((flops / dense).toPrecision(2))} times the ${grouped(dense)} of a dense product) ` +
           `and moves ${counted(bytes, "byte")} of float32 data in ${counted(launches, "pass", "passes")}.`}
       </p>
       <ol id={id("steps")} class="steps">

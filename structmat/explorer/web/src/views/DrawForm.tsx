@@ -13,8 +13,8 @@ export function DrawForm() {
   return (
     <form id={id("draw")} autocomplete="off" onSubmit={(event) => event.preventDefault()}>
       <p class="hint" id={id("draw-help")}>
-        Click wires of one column, or drag from wire to wire: they are joined by a switch. Click a
-        joined wire to remove its switch; drag within a switch to take a wire out. With the
+        Click wires in one column, or drag from wire to wire, to join them by a switch. Click a
+        joined wire to remove its switch; drag within a switch to take a wire out of it. On the
         keyboard, arrow keys move, Enter clicks, + inserts a stage and Delete removes one.
       </p>
       <Complaint />
@@ -70,7 +70,7 @@ interface Field {
   change(value: number): void;
 }
 
-/** A field whose number is kept within 2 and a maximum; an empty one is restored. */
+/** A field whose number is kept between 2 and a maximum; an empty one is restored. */
 function NumberField({ id, label, value, most, change }: Field) {
   return (
     <div>

@@ -7,7 +7,7 @@ import { download, png, svgText } from "@/export/picture";
 import { rotationCode } from "@/export/python";
 import { useIds, useStore } from "@/views/context";
 
-/** The shown picture and network as files, or as text to copy. */
+/** A menu that exports the picture and the network as files or as text. */
 export function ExportMenu({ picture }: { picture: RefObject<HTMLElement | null> }) {
   const { data, net, values, view } = useStore();
   const id = useIds();
@@ -60,7 +60,7 @@ export function ExportMenu({ picture }: { picture: RefObject<HTMLElement | null>
       },
     },
     {
-      name: "Copy the command of a terminal",
+      name: "Copy the terminal command",
       isOff: one.spec === null,
       act: () => copied(command(one, data)),
     },

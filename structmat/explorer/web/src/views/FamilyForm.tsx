@@ -69,7 +69,7 @@ export function FamilyForm() {
         </div>
       </div>
       <p class="hint" id={id("summary")}>
-        {family?.summary ?? "Composed of families, by the spec below."}
+        {family?.summary ?? "A composition of families, given by the spec below."}
         {family && <span id={id("taken")}>{` Widths: ${family.widths}.`}</span>}
       </p>
       <Complaint />

@@ -81,7 +81,7 @@ export function HeatMap({ entries, width, input, shares, choose, name }: Props) 
             <span class="entry">
               {pointed
                 ? `row ${i}, column ${j}: ${entries[i * width + j]!.toFixed(4)}`
-                : "rows are outputs, columns inputs; bars are energies"}
+                : "rows are outputs, columns are inputs; bars show energies"}
             </span>
           </div>
         </>

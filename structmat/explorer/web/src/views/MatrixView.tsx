@@ -15,7 +15,11 @@ export function MatrixView() {
   const one = net.value;
   if (!one) return null;
   if (!one.stages) {
-    return <p class="hint">Matrices are shown where the network is drawn, up to 128 wires.</p>;
+    return (
+      <p class="hint">
+        The matrix is shown only for networks that are drawn wire by wire, of up to 128 wires.
+      </p>
+    );
   }
   const other = second.value?.net;
   return (
@@ -78,9 +82,9 @@ function Pane({ net, input, choose, name }: PaneProps) {
         name={name}
       />
       <p class="energy" id={id(`${name}-energy`)}>
-        {`A unit vector on input ${net.labels?.[column] ?? column} has energy on ${reached} of ` +
-          `${net.width} outputs, at most ${percent(shares[most]!, 1)} (output ${net.labels?.[most] ?? most}); ` +
-          `spread evenly, each output has ${percent(1, net.width)}.`}
+        {`The energy of a unit vector on input ${net.labels?.[column] ?? column} reaches ${reached} of ` +
+          `${net.width} outputs. Output ${net.labels?.[most] ?? most} has the most, ${percent(shares[most]!, 1)}; ` +
+          `if it were spread evenly, each output would have ${percent(1, net.width)}.`}
       </p>
     </div>
   );

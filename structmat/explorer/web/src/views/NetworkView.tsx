@@ -12,7 +12,7 @@ const USUAL =
   "Point at a wire, or move to it with the keyboard, to see which inputs influence it and which" +
   " outputs it influences; click to keep them highlighted.";
 
-/** The network, beside another one if that is kept. */
+/** The network, beside a second one if there is one. */
 export function NetworkView() {
   const store = useStore();
   const { second } = store;
@@ -173,7 +173,7 @@ function Said({ at }: { at: ReadonlySignal<Place | null> }) {
   if (!stages) {
     text = one.bundles
       ? "Each line stands for the edges between two groups of wires; scroll or pinch to zoom."
-      : "Too large to draw: there are very many wires or edges.";
+      : "Too large to draw: there are too many stages.";
   } else if (place && spread && place.column <= stages.length && place.wire < shownWidth) {
     const every = spread(place);
     const columns = open ? every.slice(0, -1) : every; // the next stage is not drawn yet

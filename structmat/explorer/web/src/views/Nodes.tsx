@@ -14,7 +14,7 @@ interface Props {
   shape: Layout;
 }
 
-/** The wires of each column; one of them is in the order of the Tab key. */
+/** The wires of each column; a single wire is in the tab order. */
 export const Nodes = memo(({ stages, ...rest }: Props) => (
   <g>
     {Array.from({ length: stages.length + 1 }, (_, column) => (

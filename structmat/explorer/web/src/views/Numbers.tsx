@@ -38,8 +38,8 @@ function Unmeasured({ reason }: { reason: string }) {
     <div class="wide">
       <dt>Drawn by hand</dt>
       <dd class="more">
-        {reason} The reachability in a drawn network is shown nevertheless; to compute its numbers,
-        serve the page with <code>structmat explore</code>.
+        {reason} The page still shows which wires influence which; to compute the numbers of a
+        drawing, run <code>structmat explore</code>.
       </dd>
     </div>
   );
@@ -56,14 +56,16 @@ interface TileProps {
   isWrong?: boolean;
 }
 
-/** A number with a note, its fraction of the whole, and that of the network beside. */
+/** A number with a note, a bar for its fraction of a whole, and the second network's number. */
 function Tile({ id, name, value, more, share, beside, isWaiting, isWrong }: TileProps) {
   const ids = useIds();
   return (
     <div id={ids(id)}>
       <dt>{name}</dt>
       <dd class={isWaiting ? "value waiting" : "value"}>{value}</dd>
-      {beside !== undefined && beside !== null && <dd class="beside">{`beside: ${beside}`}</dd>}
+      {beside !== undefined && beside !== null && (
+        <dd class="beside">{`compared with ${beside}`}</dd>
+      )}
       {share !== undefined && (
         <dd class="share">
           <svg

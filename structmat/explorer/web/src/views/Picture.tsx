@@ -92,8 +92,8 @@ function EditButton() {
   if (isDrawing.value || !net.value) return null;
   const canEdit = drawingOf(net.value, data.drawn) !== null;
   const why = net.value.straight
-    ? "Networks of this size are not edited by hand."
-    : "This network permutes its wires between stages; only others are edited by hand.";
+    ? "Networks of this size cannot be edited by hand."
+    : "Networks with permutations between stages cannot be edited by hand.";
   return (
     <button
       type="button"

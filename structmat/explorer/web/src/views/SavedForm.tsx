@@ -46,7 +46,7 @@ export function SavedForm() {
       </select>
       <Complaint />
       <p class="hint" id={id("saved-note")}>
-        {`This page was saved with ${counted(saved.length, "network")} of ${counted(specs.length, "kind")}, ` +
+        {`This page contains ${counted(saved.length, "network")} of ${counted(specs.length, "spec")}, ` +
           `each at those of the widths ${sizes.join(", ")} that it accepts. structmat explore shows other networks.`}
       </p>
     </form>

@@ -45,7 +45,7 @@ export function ScheduleView() {
       <p class="spreading" id={id("step")} role="status">
         {columns[now] && playing.frame.value !== null
           ? `Step ${now + 1} of ${columns.length}: ${columns[now].text}.`
-          : "Wires are coloured by the input at which they begin; boxes multiply by blocks of switches."}
+          : "Each wire has the colour of the input at which it begins; boxes multiply by the blocks of switches."}
       </p>
       <Cost />
     </div>
@@ -125,7 +125,7 @@ interface BeadsProps {
 function Beads({ columns, frame, x0, across, y, hue }: BeadsProps) {
   const t = Math.floor(frame);
   const part = frame - t;
-  const eased = part * part * (3 - 2 * part); // as the curves, whose ends are horizontal
+  const eased = part * part * (3 - 2 * part); // like the curves, whose ends are horizontal
   return (
     <g>
       {columns[t]?.links.map(({ origin, from, to }) => (

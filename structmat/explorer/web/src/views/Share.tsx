@@ -1,7 +1,7 @@
 import { CopyButton } from "@/views/CopyButton";
 import { useIds, useStore } from "@/views/context";
 
-/** Copies the address of what is shown. */
+/** A button that copies the address of the current view. */
 export function Share() {
   const { place } = useStore();
   const id = useIds();

@@ -13,7 +13,7 @@ import { useRoom } from "@/views/room";
 const MARGIN = { top: 16, right: 22, bottom: 48, left: 64 };
 const HEIGHT = 460;
 
-/** All families of a width as points; each is a link to its network. */
+/** All families at a width as points; each is a link to its network. */
 export function Survey() {
   const { net, survey } = useStore();
   const id = useIds();
@@ -35,13 +35,14 @@ export function Survey() {
   return (
     <div class="survey">
       <div class="axes">
-        <AxisField id={id("axis-x")} label="Across" value={across} change={setAcross} />
-        <AxisField id={id("axis-y")} label="Up" value={up} change={setUp} />
+        <AxisField id={id("axis-x")} label="Horizontal axis" value={across} change={setAcross} />
+        <AxisField id={id("axis-y")} label="Vertical axis" value={up} change={setUp} />
       </div>
       <Scatter rows={rows} x={x} y={y} width={width} />
       <p class="hint" role="status">
-        {`${counted(rows.length, "network")} of width ${width}; hollow points are not dense. Points at one place are drawn around it.`}
-        {missing > 0 && ` ${counted(missing, "network")} without these numbers left out.`}
+        {`${counted(rows.length, "network")} of width ${width}; hollow points are networks not known to be dense. Points that would coincide are drawn next to each other.`}
+        {missing > 0 &&
+          ` Not shown, for lack of one of these numbers: ${counted(missing, "network")}.`}
         {isWaiting && " Others are being measured…"}
         {found.error && ` ${found.error}`}
       </p>
@@ -234,7 +235,7 @@ function Tip({ row, x, y, place, room }: TipProps) {
 
 const NEAR = 13; // pixels between points
 
-/** Return points of which none hides another: those at one place are spread around it. */
+/** Return points of which none hides another: those at one place are moved apart. */
 function apart<T extends { cx: number; cy: number }>(points: T[]): T[] {
   const placed: T[] = [];
   const isFree = (cx: number, cy: number) =>

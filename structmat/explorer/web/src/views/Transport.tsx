@@ -43,7 +43,7 @@ export function Transport({ hasWires, unit = "stage" }: { hasWires: boolean; uni
       <input
         type="range"
         id={id("frame")}
-        aria-label={`Shown up to this ${unit}`}
+        aria-label={`Show up to this ${unit}`}
         aria-valuetext={`${unit} ${Math.floor(at)} of ${length.value}`}
         min="0"
         max={length.value}

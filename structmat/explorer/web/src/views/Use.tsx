@@ -4,7 +4,7 @@ import { useIds, useStore } from "@/views/context";
 
 const LAYER = "from structmat.nn import Orthogonal\n\nq = Orthogonal(net)";
 
-/** What one copies to use the network. */
+/** The spec, command and code to copy for using the network. */
 export function Use() {
   const { data, isStale, net } = useStore();
   const id = useIds();
@@ -23,7 +23,7 @@ export function Use() {
         />
       </div>
       <Snippet name="code" title="Python" what="the Python code" text={one?.code ?? ""} />
-      <Snippet name="layer" title="As a torch layer" what="the code of the layer" text={LAYER} />
+      <Snippet name="layer" title="As a torch layer" what="the layer code" text={LAYER} />
     </section>
   );
 }
