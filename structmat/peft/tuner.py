@@ -19,6 +19,7 @@ from peft.tuners.tuners_utils import (
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
+from structmat._util.text_table import listed
 from structmat.adapters.adapted_layer import PREFIX, all_or_none
 from structmat.adapters.distributed import (
     check_whole,
@@ -111,6 +112,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
                 said += numbers_unmatched(config, names, _layer_index)
             layers = self._targets(model, config, state_dict)
             self._stacks = stacked_experts.selected(model, config, _layer_index)
+            _check_kept(config, [*layers, *self._stacks])
             self._recipes = planned(config, {**layers, **self._stacks})
             check_shared(model, config, layers)
             super().inject_adapter(
@@ -460,6 +462,16 @@ def _is_targeted(config: Any, name: str) -> Any:
     if not found or not config.layer_numbers:
         return found
     return _layer_index(name, config.layers_pattern) in config.layer_numbers
+
+
+def _check_kept(config: StructmatConfig, names: Sequence[str]) -> None:
+    """Check that no layer is both adapted and trained in full; PEFT matches the ends of names."""
+    kept = tuple(config.modules_to_save or ())
+    if both := [name for name in names if name.endswith(kept)]:
+        raise StructmatError(
+            f"{listed(both)}: modules_to_save={list(kept)} names layers that are adapted; remove"
+            " them there, or exclude them by exclude_modules"
+        )
 
 
 def _in_one_of(name: str, wanted: Sequence[str]) -> bool:

@@ -131,7 +131,7 @@ class Slider:
         MissingExtraError
             If ipywidgets is not installed.
         """
-        widgets = require("ipywidgets", "notebooks")
+        widgets = require("ipywidgets", "explore")
         sliders = {
             name: widgets.SelectionSlider(
                 options=[(_written(value), value) for value in values],
@@ -167,7 +167,7 @@ def slider(draw: Drawing, /, **values: Iterable[Any]) -> Slider:
     """Display the plots of a function with one slider for each of its keywords.
 
     In Jupyter, moving a slider calls the function with the new value (this needs the extra
-    `notebooks`). The output also contains the plots for all combinations of the values, so that
+    `explore`). The output also contains the plots for all combinations of the values, so that
     a page made from the notebook has the same sliders without a kernel or a network connection.
 
     Parameters

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from collections import OrderedDict
 
 import peft
 import pytest
@@ -65,6 +66,15 @@ def test_an_edited_file_loads_as_before_or_is_refused(saved, data):
         assert type(one[0]) is nn.Linear
     else:
         assert torch.equal(loaded(X), expected)
+
+
+def test_a_layer_that_is_adapted_and_trained_in_full_is_refused():
+    one = nn.Sequential(OrderedDict(first=nn.Linear(8, 6), last=nn.Linear(6, 2)))
+    before = state(one)
+    config = StructmatConfig(topology="mixed_radix", target_modules=".*", modules_to_save=["st"])
+    with pytest.raises(StructmatError, match=r"^first, last: modules_to_save=\['st'\] names"):
+        peft.get_peft_model(one, config)
+    assert unchanged(one, before)
 
 
 @pytest.mark.parametrize(

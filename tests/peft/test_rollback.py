@@ -113,11 +113,6 @@ LATE = {
         {"modules_to_save": ["layers"], "target_modules": r"layers\.0"},
         ValueError,
     ),
-    "an adapted layer that is to be trained in full": (
-        lambda: model_for("SEQ_CLS"),
-        {"target_modules": ["query"], "modules_to_save": ["self.uery", "ery"]},
-        (TypeError, UserWarning),
-    ),
 }
 
 
