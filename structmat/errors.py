@@ -7,7 +7,7 @@ import importlib
 import math
 import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -181,6 +181,26 @@ def checked_field(value: Any) -> str:
         f'field={abbreviated(value)}: it must be "real" (orthogonal blocks) or "complex" (unitary'
         " blocks)"
     )
+
+
+def checked_choice(value: Any, name: str, choices: Collection[str]) -> str:
+    """Return `value` after checking that it is one of the choices.
+
+    Raises
+    ------
+    StructmatError
+        If it is not; the message suggests similar choices.
+
+    Examples
+    --------
+    >>> checked_choice("both", "side", ("inputs", "outputs", "both"))
+    'both'
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise StructmatError(
+            f"{name}={abbreviated(value)}: no such choice{suggest(str(value), choices)}"
+        )
+    return value
 
 
 def check_digits(value: Any, name: str) -> None:

@@ -336,14 +336,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         return Saved(recipes, weights, trained, statistics, names, prints)
     except StructmatError as error:
         raise FileError(f"{path}: {error}") from None
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except _INVALID as error:
         raise FileError(
             f"{path} has a missing or invalid entry ({abbreviated(error)}); expected a file written"
             " by save_adapter"

@@ -19,6 +19,7 @@ from structmat.errors import (
     StructmatError,
     UnknownFamilyError,
     abbreviated,
+    checked_choice,
     require,
 )
 from structmat.families import Rule, parse
@@ -163,8 +164,8 @@ class StructmatConfig(PeftConfig):
         self.parametrization = checked_parametrization(self.parametrization)
         self.field = checked_field(self.field)
         self.side = checked_side(self.side)
-        self.bias = checks.checked_choice("bias", self.bias, BIASES)
-        self.plan = checks.checked_choice("plan", self.plan, PLANS)
+        self.bias = checked_choice(self.bias, "bias", BIASES)
+        self.plan = checked_choice(self.plan, "plan", PLANS)
         for name in ("scale", "reduced", "init_weights"):
             checks.checked_bool(name, getattr(self, name))
         self.dropout = checked_dropout(self.dropout)

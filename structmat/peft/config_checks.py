@@ -6,24 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from structmat.adapters.base_fingerprint import read_fingerprints
-from structmat.errors import StructmatError, abbreviated, checked_integer, suggest
+from structmat.errors import StructmatError, abbreviated, checked_integer
 
 _SAVED = "the field is set when layers are adapted; omit it, or save the adapter again"
-
-
-def checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """Return a value after checking that it is one of the choices.
-
-    Raises
-    ------
-    StructmatError
-        If it is not.
-    """
-    if not isinstance(value, str) or value not in choices:
-        raise StructmatError(
-            f"{name}={abbreviated(value)}: no such choice{suggest(str(value), choices)}"
-        )
-    return value
 
 
 def checked_bool(name: str, value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import StructmatError, abbreviated, suggest
+from structmat.errors import StructmatError, checked_choice
 from structmat.nn.torch_internals import has_hooks
 
 # torch types the attributes of a module as Tensor | Module; `layout_for` checks the class of a
@@ -39,9 +39,7 @@ def checked_side(side: Any) -> str:
     >>> checked_side("outputs")
     'outputs'
     """
-    if not isinstance(side, str) or side not in SIDES:
-        raise StructmatError(f"side={abbreviated(side)}: no such choice{suggest(str(side), SIDES)}")
-    return side
+    return checked_choice(side, "side", SIDES)
 
 
 def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
